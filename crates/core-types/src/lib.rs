@@ -1,0 +1,12 @@
+//! The words every other crate speaks: ids, states and their transitions, outcomes, run events, secrets.
+//!
+//! Owns meanings only. It does no I/O, knows no runtime, no database and no wire format beyond serde.
+
+pub mod choice;
+pub mod event;
+pub mod ids;
+pub mod outcome;
+pub mod repository;
+pub mod secret;
+pub mod task;
+pub mod usage;

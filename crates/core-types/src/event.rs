@@ -4,8 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::outcome::RunOutcome;
-use crate::usage::Usage;
+use crate::{outcome::RunOutcome, usage::Usage};
 
 /// Longest text kept in one event, in bytes; longer ones are cut at a character and say so.
 pub const EVENT_TEXT_LIMIT: usize = 32 * 1024;

@@ -3,8 +3,7 @@
 //! The text form carries the kind (`task-…`, `run-…`), is lower case, and is safe in a file name, a branch name
 //! and a URL. The database stores the bare UUID.
 
-use std::fmt;
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -5,9 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::task::BlockReason;
-use crate::usage::Usage;
-use crate::words;
+use crate::{task::BlockReason, usage::Usage, words};
 
 words! {
     /// What came of a run. True to what happened: exit code 0 alone is never `succeeded` (X0).

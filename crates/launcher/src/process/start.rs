@@ -1,0 +1,179 @@
+//! Starting a shim, handing it the input, and reading its two answers.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use rustix::io::Errno;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    process::{Child, ChildStdin, ChildStdout, Command},
+};
+
+use super::{format::Start, records::Cgroups};
+use crate::{
+    error::LaunchError,
+    outcome::StartFailure,
+    spec::{Input, LaunchSpec, Limits, OutputLimits, StopPolicy, StopSignal, UserId},
+};
+
+/// The error number of a program file that somebody has open for writing.
+const TEXT_BUSY: i32 = 26;
+
+/// A shim that waits for its input.
+#[derive(Debug)]
+pub(crate) struct WaitingShim {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+/// The first answer of a shim.
+#[derive(Debug)]
+pub(crate) enum Hello {
+    /// It has the launch and waits.
+    Ready(Box<WaitingShim>),
+    /// Another one has it, or had it.
+    Taken,
+}
+
+/// The second answer.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The command runs; the child is the shim, to be reaped some day.
+    Started(Box<Child>),
+    /// Nothing was started, and the exit record says so.
+    Failed(StartFailure),
+    /// The shim is gone without an answer; the launch directory says what became of it.
+    Silent,
+}
+
+/// Starts a shim on a launch directory.
+pub(crate) async fn start(shim: &Path, directory: &Path) -> io::Result<Hello> {
+    let mut child = spawn(shim, directory).await?;
+    let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(io::Error::other("the shim has no pipes"));
+    };
+    let mut stdout = BufReader::new(stdout);
+    let mut line = String::new();
+    stdout.read_line(&mut line).await?;
+    let mut words = line.trim().splitn(3, ' ');
+    match (words.next(), words.next(), words.next()) {
+        (Some("ready"), None, None) => {
+            Ok(Hello::Ready(Box::new(WaitingShim { child, stdin, stdout })))
+        }
+        (Some("busy" | "ended" | "used"), None, None) => {
+            child.wait().await?;
+            Ok(Hello::Taken)
+        }
+        (Some("error"), Some(what), Some(errno)) => {
+            child.wait().await?;
+            let cause = errno.parse().map(io::Error::from_raw_os_error);
+            Err(cause.map_or_else(
+                |_| io::Error::other(format!("the shim could not {what}")),
+                |cause| io::Error::new(cause.kind(), format!("the shim could not {what}: {cause}")),
+            ))
+        }
+        _ => {
+            let status = child.wait().await?;
+            Err(io::Error::other(format!("the shim ended with {status} instead of an answer")))
+        }
+    }
+}
+
+/// Why a shim did not start, by what the caller can do.
+pub(crate) fn error(path: PathBuf, source: io::Error) -> LaunchError {
+    let exhausted = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::NOSPC];
+    let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::OutOfMemory];
+    let errno = Errno::from_io_error(&source);
+    if errno.is_some_and(|errno| exhausted.contains(&errno)) || kinds.contains(&source.kind()) {
+        return LaunchError::ResourceExhausted { what: format!("start the shim: {source}") };
+    }
+    LaunchError::ShimUnusable { path, source }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this module is where shims start")]
+async fn spawn(shim: &Path, directory: &Path) -> io::Result<Child> {
+    let mut tries = 0;
+    loop {
+        let mut command = Command::new(shim);
+        command.arg(directory).env_clear().current_dir("/");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        match command.spawn() {
+            // A process that another thread has just forked may still have the freshly written
+            // file open for writing; it closes it within moments.
+            Err(error) if error.raw_os_error() == Some(TEXT_BUSY) && tries < 100 => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            spawned => return spawned,
+        }
+    }
+}
+
+impl WaitingShim {
+    /// Hands over the input and waits until the command runs or does not.
+    ///
+    /// # Cancel safety
+    /// Dropping it before the whole frame is written starts nothing.
+    pub(crate) async fn begin(self, frame: Vec<u8>) -> Answer {
+        let Self { mut child, mut stdin, mut stdout } = self;
+        // A shim that is gone reads nothing; then it says nothing either.
+        stdin.write_all(&frame).await.ok();
+        drop(frame);
+        drop(stdin);
+        let mut line = String::new();
+        stdout.read_line(&mut line).await.ok();
+        let line = line.trim();
+        if line.starts_with("started ") {
+            return Answer::Started(Box::new(child));
+        }
+        let failure = line.strip_prefix("failed ").map(serde_json::from_str);
+        // It has said what it had to say and ends at once.
+        child.wait().await.ok();
+        match failure {
+            Some(Ok(failure)) => Answer::Failed(failure),
+            Some(Err(_)) | None => Answer::Silent,
+        }
+    }
+}
+
+/// The input frame of a launch. Every field of the spec is looked at, so that none is forgotten.
+pub(crate) fn frame(spec: &LaunchSpec, input: Input, cgroups: &Cgroups) -> Vec<u8> {
+    let LaunchSpec { program, args, env, cwd, user, limits, output, stop, lease, labels: _ } = spec;
+    // The first three are set on the cgroups.
+    let Limits { memory_bytes: _, cpu_millis: _, processes: _, wall } = limits;
+    let OutputLimits { head_bytes, tail_bytes } = *output;
+    let StopPolicy { grace, signal } = *stop;
+    let Input { stdin, secret_env, assignment } = input;
+    let bytes = |path: &Path| path.as_os_str().as_encoded_bytes().to_vec();
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    let plain = env.iter().filter(|(name, _)| !secret_env.contains_key(*name));
+    let plain = plain.map(|(name, value)| format!("{name}={value}").into_bytes());
+    let secret = secret_env.iter().map(|(name, v)| format!("{name}={}", v.expose()).into_bytes());
+    Start {
+        program: bytes(program),
+        args: args.iter().map(|arg| arg.clone().into_bytes()).collect(),
+        env: plain.chain(secret).collect(),
+        cwd: bytes(cwd),
+        user: user.map(|UserId { uid, gid }| (uid, gid)),
+        cgroups: cgroups.all.iter().map(|path| bytes(path)).collect(),
+        kill_cgroup: cgroups.kill.as_deref().map(bytes).unwrap_or_default(),
+        oom_file: cgroups.oom_file.as_deref().map(bytes).unwrap_or_default(),
+        wall_ms: wall.map_or(0, millis),
+        lease_ms: lease.map_or(0, millis),
+        grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+        stop_signal: match signal {
+            StopSignal::Terminate => 15,
+            StopSignal::Interrupt => 2,
+        },
+        head_bytes,
+        tail_bytes,
+        stdin,
+        assignment: assignment.map(|value| value.to_string().into_bytes()).unwrap_or_default(),
+    }
+    .encode()
+}

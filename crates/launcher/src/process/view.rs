@@ -1,0 +1,304 @@
+//! One launch on this machine as a handle sees it, and the task that watches it.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use jiff::Timestamp;
+use rustix::process::{Pid, Signal};
+use tokio::sync::watch;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use super::{
+    cgroup,
+    directory::Directory,
+    evidence::{self, Finding},
+    format::VERSION,
+    log, procfs,
+    records::{Cgroups, Identity, Intent},
+    store::Store,
+    watcher::Watcher,
+};
+use crate::{
+    error::{HandleError, LogError},
+    handle::{Destroy, HandleBackend, HandleRecord, LaunchState, LaunchStats, StopRequest},
+    id::LaunchId,
+    outcome::ExitReport,
+    output::{LogChunk, LogCursor},
+};
+
+/// The name of this launcher in records.
+pub(crate) const KIND: &str = "process";
+/// The longest reason that travels to the shim; with it a request fits into one atomic write.
+const MAX_REASON: usize = 1000;
+/// Beyond the grace: the shim gives up what it cannot kill after 30 s.
+const SHIM_PATIENCE: Duration = Duration::from_secs(35);
+
+/// A view of one launch.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<Store>,
+    directory: Directory,
+    intent: Intent,
+    state: watch::Sender<LaunchState>,
+    /// Ends the watching task with the last view.
+    _watching: DropGuard,
+}
+
+impl View {
+    /// A view whose first finding is known already.
+    pub(crate) fn new(
+        store: Arc<Store>,
+        directory: Directory,
+        intent: Intent,
+        first: &Finding,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let (state, _) = watch::channel(as_state(first));
+        let unwatched = CancellationToken::new();
+        if !matches!(first, Finding::Ended(_)) {
+            let watcher = Watcher {
+                directory: directory.clone(),
+                intent: intent.clone(),
+                state: state.clone(),
+            };
+            let stop = unwatched.clone();
+            // Ends with the last view or with the launch; its failures become the state.
+            tasks.spawn(async move { stop.run_until_cancelled(watcher.run()).await });
+        }
+        let _watching = unwatched.drop_guard();
+        Self { shared: Arc::new(Shared { store, directory, intent, state, _watching }) }
+    }
+
+    fn find(&self) -> io::Result<Finding> {
+        evidence::look(&self.shared.directory, &self.shared.intent)
+    }
+
+    async fn ended(&self) -> ExitReport {
+        let mut state = self.shared.state.subscribe();
+        loop {
+            if let LaunchState::Ended(report) = &*state.borrow_and_update() {
+                return report.clone();
+            }
+            if state.changed().await.is_err() {
+                // We hold the sender ourselves.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn publish(&self, report: &ExitReport) {
+        self.shared.state.send_replace(LaunchState::Ended(report.clone()));
+    }
+
+    fn io_error(&self, what: &'static str) -> impl FnOnce(io::Error) -> HandleError + '_ {
+        move |source| HandleError::Io { id: self.shared.intent.id.clone(), what, source }
+    }
+
+    fn ended_error(&self) -> HandleError {
+        HandleError::Ended { id: self.shared.intent.id.clone() }
+    }
+
+    /// Waits for the end that was asked for. A shim that stands still is woken, and one that does
+    /// not answer at all is killed with everything below it.
+    async fn see_to_end(&self, grace: Duration) -> ExitReport {
+        let asked = Instant::now();
+        let woken_after = grace + Duration::from_secs(2);
+        loop {
+            let step = Duration::from_secs(1);
+            if let Ok(report) = tokio::time::timeout(step, self.ended()).await {
+                return report;
+            }
+            let shim = match self.find() {
+                Ok(Finding::Running { shim, .. } | Finding::Created { shim: Some(shim) }) => shim,
+                Ok(Finding::Ended(report)) => {
+                    self.publish(&report);
+                    return report;
+                }
+                Ok(Finding::Created { shim: None }) | Err(_) => continue,
+            };
+            if asked.elapsed() > woken_after {
+                wake(shim);
+            }
+            if asked.elapsed() > grace + SHIM_PATIENCE {
+                let view = self.clone();
+                let kill = move || {
+                    let Shared { directory, intent, .. } = &*view.shared;
+                    evidence::kill_with_shim(directory, intent, shim);
+                };
+                tokio::task::spawn_blocking(kill).await.ok();
+            }
+        }
+    }
+
+    fn remove(&self, what: Destroy) -> io::Result<()> {
+        let Shared { store, directory, intent, .. } = &*self.shared;
+        let cgroups: Cgroups = directory.read_if_there("cgroup.json")?.unwrap_or_default();
+        cgroup::remove(&cgroups, &cgroup::name(store.launches(), &intent.id));
+        match what {
+            Destroy::Everything => store.remove(&intent.id),
+            Destroy::KeepLogs => {
+                let kept = |name: &str| {
+                    matches!(name, "." | ".." | "intent.json" | "exit.json" | "verdict.json")
+                        || name.starts_with("out")
+                };
+                let names = directory.names()?;
+                for name in names.iter().filter(|name| !kept(name)) {
+                    directory.remove_file(name)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl HandleBackend for View {
+    fn id(&self) -> &LaunchId {
+        &self.shared.intent.id
+    }
+
+    fn record(&self) -> HandleRecord {
+        record(&self.shared.store, &self.shared.intent)
+    }
+
+    fn state(&self) -> watch::Receiver<LaunchState> {
+        self.shared.state.subscribe()
+    }
+
+    fn logs(&self, from: LogCursor) -> BoxStream<'static, Result<LogChunk, LogError>> {
+        let state = self.shared.state.subscribe();
+        log::follow(self.shared.directory.clone(), from, state, self.clone())
+    }
+
+    async fn renew(&self) -> Result<(), HandleError> {
+        match self.shared.directory.write_control("renew\n") {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.ended_error()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(HandleError::NotAnswering { id: self.id().clone() })
+            }
+            Err(error) => Err(self.io_error("renew the lease")(error)),
+        }
+    }
+
+    async fn stop(&self, request: StopRequest) -> ExitReport {
+        let StopRequest { reason, grace } = request;
+        let reason: String = reason.chars().map(|c| if c == '\n' { ' ' } else { c }).collect();
+        let cut = reason.char_indices().map(|(at, c)| at + c.len_utf8());
+        let end = cut.take_while(|end| *end <= MAX_REASON).last().unwrap_or(0);
+        let reason = reason.get(..end).unwrap_or_default().to_owned();
+        let line = format!("stop {} {reason}\n", grace.as_millis().min(u64::MAX.into()));
+        let mut tries = 0;
+        while let Err(error) = self.shared.directory.write_control(&line) {
+            let gone = error.kind() == io::ErrorKind::NotFound;
+            if gone && matches!(self.find(), Ok(Finding::Created { shim: None })) {
+                let Shared { directory, intent, .. } = &*self.shared;
+                if let Ok(report) = evidence::abandon(directory, intent) {
+                    self.publish(&report);
+                    return report;
+                }
+            }
+            tries += 1;
+            if gone || tries > 100 {
+                break;
+            }
+            // The fifo is full of requests that the shim has not read yet.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.shared.state.send_if_modified(|state| {
+            let is_new = matches!(state, LaunchState::Created | LaunchState::Running { .. });
+            if is_new {
+                *state = LaunchState::Stopping { reason };
+            }
+            is_new
+        });
+        self.see_to_end(grace).await
+    }
+
+    async fn stats(&self) -> Result<LaunchStats, HandleError> {
+        let directory = &self.shared.directory;
+        let found = self.find().map_err(self.io_error("look at"))?;
+        let Finding::Running { shim, since } = found else {
+            return Err(self.ended_error());
+        };
+        let read = || -> io::Result<(Option<Identity>, Option<Cgroups>)> {
+            Ok((directory.read_if_there("started.json")?, directory.read_if_there("cgroup.json")?))
+        };
+        let (leader, cgroups) = read().map_err(self.io_error("look at"))?;
+        let cgroups = cgroups.unwrap_or_default();
+        let table = procfs::table();
+        let mut pids = procfs::descendants(&table, shim.as_raw_pid());
+        let name = cgroup::name(self.shared.store.launches(), self.id());
+        pids.extend(cgroup::members(&cgroups, &name));
+        let usage = procfs::usage(&table, &pids);
+        let uptime = since.map_or(0, |since| Timestamp::now().duration_since(since).as_millis());
+        let is_leader = |identity: &Identity| {
+            table.get(&identity.pid).is_some_and(|e| e.start_ticks == identity.start_ticks)
+        };
+        Ok(LaunchStats {
+            leader_pid: leader.filter(is_leader).map(|identity| identity.pid),
+            memory_bytes: usage.memory_bytes,
+            cpu: usage.cpu,
+            processes: usage.processes,
+            uptime: Duration::from_millis(u64::try_from(uptime).unwrap_or(0)),
+        })
+    }
+
+    async fn destroy(&self, what: Destroy) -> Result<(), HandleError> {
+        let directory = &self.shared.directory;
+        if !directory.has("intent.json").map_err(self.io_error("look at"))? {
+            return Ok(());
+        }
+        match self.find().map_err(self.io_error("look at"))? {
+            Finding::Running { .. } | Finding::Created { shim: Some(_) } => {
+                return Err(HandleError::StillRunning { id: self.id().clone() });
+            }
+            Finding::Ended(_) | Finding::Created { shim: None } => {}
+        }
+        let view = self.clone();
+        let removed = tokio::task::spawn_blocking(move || view.remove(what)).await;
+        removed.map_err(io::Error::other).flatten().map_err(self.io_error("remove the files"))
+    }
+}
+
+/// What a database keeps of a launch.
+pub(crate) fn record(store: &Store, intent: &Intent) -> HandleRecord {
+    HandleRecord {
+        version: VERSION,
+        kind: KIND.to_owned(),
+        id: intent.id.clone(),
+        store: store.id.clone(),
+        spec_hash: intent.spec_hash.clone(),
+        boot_id: intent.boot_id.clone(),
+    }
+}
+
+/// A finding as the public state.
+pub(crate) fn as_state(finding: &Finding) -> LaunchState {
+    match finding {
+        Finding::Created { .. } => LaunchState::Created,
+        Finding::Running { since, .. } => LaunchState::Running { since: *since },
+        Finding::Ended(report) => LaunchState::Ended(report.clone()),
+    }
+}
+
+fn wake(shim: Pid) {
+    let pid = shim.as_raw_pid();
+    let stopped = procfs::entry(pid).filter(|entry| matches!(entry.state, 'T' | 't'));
+    if let Some(entry) = stopped {
+        procfs::signal(pid, entry.start_ticks, Signal::CONT);
+    }
+}

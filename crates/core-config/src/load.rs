@@ -1,0 +1,109 @@
+//! Puts the layers on top of each other: defaults, then the database, then the environment.
+
+use std::{ffi::OsString, sync::Arc};
+
+use figment::Figment;
+
+use crate::{
+    database::DatabaseSnapshot,
+    environment::{Environment, no_state_directory},
+    fault::{Fault, Faults, Source},
+    layer::Layer,
+    provenance::{Provenance, hash, provenance},
+    settings::Settings,
+};
+
+/// The settings in force, and how they came about.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The typed values.
+    pub settings: Arc<Settings>,
+    /// Value and source of every key, secrets masked, in the order of the table.
+    pub provenance: Vec<Provenance>,
+    /// A hash over all effective values, secrets included: equal where the settings are.
+    pub hash: String,
+    /// The revision of the database's rows, where there were any to read.
+    pub revision: Option<i64>,
+    /// Rows that cannot be used. While there are any, nothing may be claimed (C6).
+    pub database_faults: Option<Faults>,
+}
+
+impl Loaded {
+    /// The same settings, marked with faults of rows that came later: a bad state is refused, the old one stays.
+    #[must_use]
+    pub fn with_database_faults(&self, revision: i64, faults: Faults) -> Self {
+        Self { revision: Some(revision), database_faults: Some(faults), ..self.clone() }
+    }
+}
+
+/// Loads the settings; any fault in any layer refuses them all.
+///
+/// # Errors
+/// Every fault of every layer, in one report.
+pub fn load(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    database: Option<&DatabaseSnapshot>,
+) -> Result<Loaded, Faults> {
+    let (loaded, mut faults) = build(&Environment::new(environment), database);
+    if let Some(bad_rows) = loaded.as_ref().and_then(|loaded| loaded.database_faults.clone()) {
+        faults.append(bad_rows);
+    }
+    loaded.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+/// Loads the settings; bad rows of the database are left out and listed in [`Loaded::database_faults`].
+///
+/// # Errors
+/// Every fault of the environment, in one report.
+pub fn load_lenient_database(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    database: Option<&DatabaseSnapshot>,
+) -> Result<Loaded, Faults> {
+    let (loaded, faults) = build(&Environment::new(environment), database);
+    loaded.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+/// The settings without what is faulty, and the faults outside of the database's rows.
+fn build(
+    environment: &Environment,
+    database: Option<&DatabaseSnapshot>,
+) -> (Option<Loaded>, Faults) {
+    let (environment_layer, mut faults) = environment.layer();
+    let state_directory = environment.state_directory();
+    if state_directory.is_none() && !environment_layer.contains("OPENTIGER_STATE_DIR") {
+        faults.push(no_state_directory());
+    }
+    let (database_layer, database_faults) = database.cloned().unwrap_or_default().layer();
+    let defaults = Layer::defaults(Some(state_directory.unwrap_or_else(|| "/".to_owned())));
+    let beneath = Figment::from(defaults).merge(database_layer);
+    let full = beneath.clone().merge(environment_layer);
+    match full.extract::<Settings>() {
+        Ok(settings) => {
+            let loaded = Loaded {
+                settings: Arc::new(settings),
+                provenance: provenance(&full, &beneath),
+                hash: hash(&full),
+                revision: database.map(|snapshot| snapshot.revision),
+                database_faults: Some(database_faults).filter(|faults| !faults.is_empty()),
+            };
+            (Some(loaded), faults)
+        }
+        Err(error) => {
+            error.into_iter().for_each(|error| faults.push(untyped(&error)));
+            faults.append(database_faults);
+            (None, faults)
+        }
+    }
+}
+
+/// A value that the table allows and the typed settings do not take; a test says that there is none.
+fn untyped(error: &figment::Error) -> Fault {
+    // The error's own text may repeat the value, so only its path is used.
+    Fault {
+        key: error.path.join("."),
+        source: Source::Default,
+        what: "does not fit its type".to_owned(),
+        allowed: "see `docs/config.md`".to_owned(),
+        hint: "report this as a defect of openTiger".to_owned(),
+    }
+}

@@ -1,0 +1,110 @@
+//! The effective settings as the types that callers need.
+//!
+//! A number that means "none" when it is 0 and a text that means "none" when it is empty are `Option`s here.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use core_types::{
+    secret::Secret,
+    task::{ExecutionEnvironment, ExecutorKind},
+    words,
+};
+use serde::{Deserialize, Deserializer};
+
+words! {
+    /// How log lines look.
+    LogFormat, "log format" {
+        /// For people.
+        Text = "text",
+        /// One JSON object per line.
+        Json = "json",
+    }
+}
+
+words! {
+    /// What the executor `claude_code` may do without asking, in its own words.
+    PermissionMode, "permission mode" {
+        DontAsk = "dontAsk",
+        AcceptEdits = "acceptEdits",
+        Plan = "plan",
+        BypassPermissions = "bypassPermissions",
+    }
+}
+
+/// Every setting with its effective value; [`crate::table::SETTINGS`] says what each one means.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE", deny_unknown_fields)]
+pub struct Settings {
+    #[serde(deserialize_with = "secret")]
+    pub database_url: Option<Secret>,
+    #[serde(rename = "OPENTIGER_STATE_DIR")]
+    pub state_dir: PathBuf,
+    #[serde(rename = "OPENTIGER_API_LISTEN")]
+    pub api_listen: SocketAddr,
+    #[serde(rename = "OPENTIGER_LOG")]
+    pub log: String,
+    #[serde(rename = "OPENTIGER_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    #[serde(deserialize_with = "path")]
+    pub postgres_bin_dir: Option<PathBuf>,
+    pub execution_environment: ExecutionEnvironment,
+    pub max_concurrent_workers: u32,
+    pub llm_executor: ExecutorKind,
+    pub claude_code_command: String,
+    #[serde(deserialize_with = "text")]
+    pub claude_code_model: Option<String>,
+    pub claude_code_permission_mode: PermissionMode,
+    pub claude_code_allowed_tools: Vec<String>,
+    pub claude_code_disallowed_tools: Vec<String>,
+    #[serde(deserialize_with = "count")]
+    pub claude_code_max_turns: Option<u32>,
+    #[serde(deserialize_with = "text")]
+    pub claude_code_append_system_prompt: Option<String>,
+    pub claude_code_max_retries: u32,
+    #[serde(deserialize_with = "secret")]
+    pub anthropic_api_key: Option<Secret>,
+    #[serde(deserialize_with = "text")]
+    pub anthropic_base_url: Option<String>,
+    #[serde(rename = "AGENT_IDLE_TIMEOUT_S", deserialize_with = "seconds")]
+    pub agent_idle_timeout: Duration,
+    #[serde(rename = "TASK_TIMEBOX_S", deserialize_with = "seconds")]
+    pub task_timebox: Duration,
+    #[serde(rename = "VERIFICATION_TIMEOUT_S", deserialize_with = "seconds")]
+    pub verification_timeout: Duration,
+    #[serde(rename = "CANCEL_GRACE_S", deserialize_with = "seconds")]
+    pub cancel_grace: Duration,
+    pub task_max_attempts: u32,
+    #[serde(rename = "AGENT_MEMORY_LIMIT_BYTES", deserialize_with = "bytes")]
+    pub agent_memory_limit: Option<u64>,
+    #[serde(deserialize_with = "count")]
+    pub agent_process_limit: Option<u32>,
+    #[serde(deserialize_with = "text")]
+    pub base_branch: Option<String>,
+    pub local_repo_roots: Vec<PathBuf>,
+    #[serde(deserialize_with = "path")]
+    pub opentiger_claude_home: Option<PathBuf>,
+}
+
+fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    u64::deserialize(from).map(Duration::from_secs)
+}
+
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(from).map(|text| (!text.is_empty()).then_some(text))
+}
+
+fn path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    text(from).map(|text| text.map(PathBuf::from))
+}
+
+fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+    text(from).map(|text| text.map(Secret::new))
+}
+
+fn count<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    u32::deserialize(from).map(|count| (count > 0).then_some(count))
+}
+
+fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    u64::deserialize(from).map(|count| (count > 0).then_some(count))
+}

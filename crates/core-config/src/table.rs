@@ -1,0 +1,322 @@
+//! The declared table of settings: every key there is, and everything there is to know about it.
+//!
+//! A key that nothing reads does not exist.
+
+use core_types::words;
+
+use crate::kind::Kind;
+
+words! {
+    /// When a changed value is used.
+    TakesEffect, "moment of effect" {
+        /// When the process is started again.
+        Restart = "restart",
+        /// With the next task that is claimed; runs in flight keep the old value.
+        NextClaim = "next claim",
+        /// With the next request.
+        NextRequest = "next request",
+    }
+}
+
+words! {
+    /// Which layers may set a key.
+    Layers, "set of layers" {
+        /// The environment only: who may enter, and where the data lies.
+        Environment = "environment",
+        /// The table `system_config` or the environment; the environment wins.
+        EnvironmentOrDatabase = "environment or database",
+    }
+}
+
+/// The value of a key that no layer sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// No value.
+    Empty,
+    /// A text, written as in the environment.
+    Text(&'static str),
+    /// A number.
+    Integer(u64),
+    /// The number of processor cores.
+    Cores,
+    /// The user's or, as root, the system's directory for data.
+    StateDirectory,
+}
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The name in the environment and in the database.
+    pub key: &'static str,
+    /// The type and what it allows.
+    pub kind: Kind,
+    /// The value where nobody sets it.
+    pub default: Fallback,
+    /// The unit of a number.
+    pub unit: Option<&'static str>,
+    /// What it does, in one sentence.
+    pub doc: &'static str,
+    /// When a change is used.
+    pub takes_effect: TakesEffect,
+    /// Who may set it.
+    pub layers: Layers,
+    /// Whether it names something that openTiger starts or talks to on this host (C8).
+    pub reaches_host: bool,
+}
+
+impl Setting {
+    const fn environment(
+        key: &'static str,
+        kind: Kind,
+        default: Fallback,
+        doc: &'static str,
+    ) -> Self {
+        Self {
+            key,
+            kind,
+            default,
+            unit: None,
+            doc,
+            takes_effect: TakesEffect::Restart,
+            layers: Layers::Environment,
+            reaches_host: true,
+        }
+    }
+
+    const fn database(key: &'static str, kind: Kind, default: Fallback, doc: &'static str) -> Self {
+        Self {
+            key,
+            kind,
+            default,
+            unit: None,
+            doc,
+            takes_effect: TakesEffect::NextClaim,
+            layers: Layers::EnvironmentOrDatabase,
+            reaches_host: false,
+        }
+    }
+
+    const fn unit(mut self, unit: &'static str) -> Self {
+        self.unit = Some(unit);
+        self
+    }
+
+    const fn reaching_host(mut self) -> Self {
+        self.reaches_host = true;
+        self
+    }
+
+    const fn effective(mut self, moment: TakesEffect) -> Self {
+        self.takes_effect = moment;
+        self
+    }
+}
+
+/// The setting of that name.
+#[must_use]
+pub fn setting(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+const DAY_S: u64 = 24 * 60 * 60;
+
+const fn integer(min: u64, max: u64) -> Kind {
+    Kind::Integer { min, max }
+}
+
+/// Every setting, in the order in which documents and the API show them.
+pub const SETTINGS: &[Setting] = &[
+    Setting::environment(
+        "DATABASE_URL",
+        Kind::SecretUrl,
+        Fallback::Empty,
+        "The Postgres database that holds everything; when empty, a private one is started from installed binaries.",
+    ),
+    Setting::environment(
+        "OPENTIGER_STATE_DIR",
+        Kind::Path { optional: false },
+        Fallback::StateDirectory,
+        "The directory for checkouts, launched processes and the private Postgres.",
+    ),
+    Setting::environment(
+        "OPENTIGER_API_LISTEN",
+        Kind::LoopbackAddress,
+        Fallback::Text("127.0.0.1:4301"),
+        "The address on which the API listens; port 0 takes any free one. Only loopback addresses in this version.",
+    ),
+    Setting::environment(
+        "OPENTIGER_LOG",
+        Kind::Text,
+        Fallback::Text("info"),
+        "What is logged: a level, or directives such as `info,dispatch=debug`.",
+    ),
+    Setting::environment(
+        "OPENTIGER_LOG_FORMAT",
+        Kind::Choice(crate::settings::LogFormat::WORDS),
+        Fallback::Text("text"),
+        "How log lines look: for people, or one JSON object per line.",
+    ),
+    Setting::environment(
+        "POSTGRES_BIN_DIR",
+        Kind::Path { optional: true },
+        Fallback::Empty,
+        "The directory with `initdb` and `postgres` for the private Postgres; when empty, the newest one found is used.",
+    ),
+    Setting::database(
+        "EXECUTION_ENVIRONMENT",
+        Kind::Choice(core_types::task::ExecutionEnvironment::WORDS),
+        Fallback::Text("host"),
+        "Where agents run: as processes of this host, or each task in a container of its own; `sandbox` is not ready in this version, so that no task is claimed.",
+    ),
+    Setting::database(
+        "MAX_CONCURRENT_WORKERS",
+        integer(1, 1024),
+        Fallback::Cores,
+        "How many runs may be alive at once on this system.",
+    )
+    .unit("runs"),
+    Setting::database(
+        "LLM_EXECUTOR",
+        Kind::Choice(&["claude_code"]),
+        Fallback::Text("claude_code"),
+        "The agent command line that does a task which names none.",
+    )
+    .effective(TakesEffect::NextRequest),
+    Setting::database(
+        "CLAUDE_CODE_COMMAND",
+        Kind::Program,
+        Fallback::Text("claude"),
+        "The program of the executor `claude_code`.",
+    )
+    .reaching_host(),
+    Setting::database(
+        "CLAUDE_CODE_MODEL",
+        Kind::Text,
+        Fallback::Empty,
+        "The model that `claude_code` uses for a task which names none; when empty, the command line's own default.",
+    ),
+    Setting::database(
+        "CLAUDE_CODE_PERMISSION_MODE",
+        Kind::Choice(crate::settings::PermissionMode::WORDS),
+        Fallback::Text("dontAsk"),
+        "What `claude_code` may do without asking; `dontAsk` allows exactly the allowed tools, `bypassPermissions` is refused by the command line when it runs as root.",
+    )
+    .reaching_host(),
+    Setting::database(
+        "CLAUDE_CODE_ALLOWED_TOOLS",
+        Kind::List,
+        Fallback::Text("Bash,Edit,Write,Read,Glob,Grep"),
+        "The tools that `claude_code` may use.",
+    )
+    .reaching_host(),
+    Setting::database(
+        "CLAUDE_CODE_DISALLOWED_TOOLS",
+        Kind::List,
+        Fallback::Empty,
+        "The tools that `claude_code` may not use, whatever else allows them.",
+    ),
+    Setting::database(
+        "CLAUDE_CODE_MAX_TURNS",
+        integer(0, 10_000),
+        Fallback::Integer(0),
+        "After how many turns `claude_code` is ended; 0 is unlimited.",
+    )
+    .unit("turns"),
+    Setting::database(
+        "CLAUDE_CODE_APPEND_SYSTEM_PROMPT",
+        Kind::Text,
+        Fallback::Empty,
+        "A text that is added to the system prompt of `claude_code`.",
+    ),
+    Setting::database(
+        "CLAUDE_CODE_MAX_RETRIES",
+        integer(0, 100),
+        Fallback::Integer(2),
+        "How often `claude_code` repeats a failed model call; with many, a refused key takes minutes to show.",
+    )
+    .unit("retries"),
+    Setting::database(
+        "ANTHROPIC_API_KEY",
+        Kind::Secret,
+        Fallback::Empty,
+        "The key for the Anthropic API; when empty, the command line's own login is used.",
+    ),
+    Setting::database(
+        "ANTHROPIC_BASE_URL",
+        Kind::HttpUrl,
+        Fallback::Empty,
+        "The address of the Anthropic API or of a gateway to it; when empty, the command line's own default.",
+    )
+    .reaching_host(),
+    Setting::database(
+        "AGENT_IDLE_TIMEOUT_S",
+        integer(1, DAY_S),
+        Fallback::Integer(600),
+        "How long an agent may be silent before it is stopped.",
+    )
+    .unit("seconds"),
+    Setting::database(
+        "TASK_TIMEBOX_S",
+        integer(1, 7 * DAY_S),
+        Fallback::Integer(3600),
+        "How long a run of a task which sets no limit of its own may take.",
+    )
+    .unit("seconds"),
+    Setting::database(
+        "VERIFICATION_TIMEOUT_S",
+        integer(1, DAY_S),
+        Fallback::Integer(900),
+        "How long one verification command may take.",
+    )
+    .unit("seconds"),
+    Setting::database(
+        "CANCEL_GRACE_S",
+        integer(0, 600),
+        Fallback::Integer(10),
+        "How long an agent that is asked to end may take before it is killed.",
+    )
+    .unit("seconds"),
+    Setting::database(
+        "TASK_MAX_ATTEMPTS",
+        integer(1, 100),
+        Fallback::Integer(3),
+        "How often a task which sets no limit of its own is tried.",
+    )
+    .unit("attempts")
+    .effective(TakesEffect::NextRequest),
+    Setting::database(
+        "AGENT_MEMORY_LIMIT_BYTES",
+        integer(0, 1 << 50),
+        Fallback::Integer(0),
+        "How much memory an agent and what it starts may use; 0 is unlimited.",
+    )
+    .unit("bytes"),
+    Setting::database(
+        "AGENT_PROCESS_LIMIT",
+        integer(0, 4_194_304),
+        Fallback::Integer(0),
+        "How many processes and threads an agent and what it starts may have; 0 is unlimited.",
+    )
+    .unit("processes"),
+    Setting::database(
+        "BASE_BRANCH",
+        Kind::Text,
+        Fallback::Empty,
+        "The branch on which a task that names none is based; when empty, the one the repository's HEAD is on.",
+    ),
+    Setting::database(
+        "LOCAL_REPO_ROOTS",
+        Kind::PathList,
+        Fallback::Empty,
+        "The directories under which a task's local repository must lie; when empty, it may lie anywhere.",
+    )
+    .reaching_host()
+    .effective(TakesEffect::NextRequest),
+    Setting::database(
+        "OPENTIGER_CLAUDE_HOME",
+        Kind::Path { optional: true },
+        Fallback::Empty,
+        "The home directory, with the login, that is given to `claude_code`; when empty, that of the worker.",
+    )
+    .reaching_host(),
+];

@@ -1,0 +1,138 @@
+//! Every kind of fault, and that all of a start are in one report.
+
+use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
+
+use core_config::{
+    database::validate_row,
+    fault::{Fault, Source},
+    load::{load, load_lenient_database},
+};
+use serde_json::json;
+
+use crate::support::{environment, rows};
+
+#[track_caller]
+fn only_fault(variables: &[(&str, &str)]) -> Fault {
+    let faults = load(environment(variables), None).expect_err("the variable is refused");
+    assert_eq!(faults.len(), 1, "{faults}");
+    faults.iter().next().expect("one fault was counted").clone()
+}
+
+#[test]
+fn a_fault_says_key_source_what_is_wrong_what_is_allowed_and_what_to_do() {
+    let fault = only_fault(&[("EXECUTION_ENVIRONMENT", "cloud")]);
+    assert_eq!(
+        fault.to_string(),
+        "EXECUTION_ENVIRONMENT (environment): `cloud` is not allowed; allowed: host, sandbox; \
+         set the variable to an allowed value or unset `EXECUTION_ENVIRONMENT`"
+    );
+}
+
+#[test]
+fn all_faults_of_a_start_are_in_one_report() {
+    let variables = [
+        ("MAX_CONCURRENT_WORKERS", "1e5"),
+        ("OPENTIGER_API_LISTEN", "0.0.0.0:4301"),
+        ("OPENTIGER_STATEDIR", "/srv"),
+    ];
+    let database = rows(&[("CANCEL_GRACE_S", json!(true)), ("NO_SUCH_KEY", json!("x"))]);
+    let faults = load(environment(&variables), Some(&database)).unwrap_err();
+    let keys: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "MAX_CONCURRENT_WORKERS",
+            "OPENTIGER_API_LISTEN",
+            "OPENTIGER_STATEDIR",
+            "CANCEL_GRACE_S",
+            "NO_SUCH_KEY"
+        ]
+    );
+    assert!(faults.to_string().starts_with("5 settings cannot be used\n  MAX_CONCURRENT_WORKERS"));
+}
+
+#[test]
+fn an_unknown_variable_of_ours_is_a_fault_that_suggests_the_nearest_name() {
+    let fault = only_fault(&[("OPENTIGER_STATEDIR", "/srv")]);
+    assert_eq!(fault.what, "is not a setting");
+    assert_eq!(fault.hint, "did you mean `OPENTIGER_STATE_DIR`?");
+    assert!(only_fault(&[("OPENTIGER_X", "1")]).hint.starts_with("unset `OPENTIGER_X`"));
+}
+
+#[test]
+fn variables_of_others_and_of_tests_are_left_alone() {
+    let variables = [("CLAUDE_CODE_SOMETHING", "1"), ("OPENTIGER_TEST_DATABASE_URL", "x")];
+    load(environment(&variables), None).unwrap();
+}
+
+#[test]
+fn no_fault_shows_the_value_of_a_secret() {
+    let variables = [
+        ("ANTHROPIC_API_KEY", "hunter2\nhunter2"),
+        ("DATABASE_URL", "postgres://me:hunter2\n@db/tiger"),
+        ("ANTHROPIC_BASE_URL", "https://me:hunter2@gateway"),
+    ];
+    let database = rows(&[
+        ("ANTHROPIC_API_KEY", json!({"key": "hunter2"})),
+        ("DATABASE_URL", json!("postgres://me:hunter2@db")),
+    ]);
+    let faults = load(environment(&variables), Some(&database)).unwrap_err();
+    assert_eq!(faults.len(), 5);
+    let report = format!("{faults}{faults:?}{}", serde_json::to_string(&faults).unwrap());
+    assert!(!report.contains("hunter2"), "{report}");
+}
+
+#[test]
+fn a_variable_that_is_not_text_is_a_fault() {
+    let mut variables = environment(&[]);
+    variables.push((OsString::from("BASE_BRANCH"), OsString::from_vec(vec![b'a', 0xff])));
+    let faults = load(variables, None).unwrap_err();
+    assert_eq!(faults.iter().next().unwrap().what, "is not valid UTF-8");
+}
+
+#[test]
+fn keys_for_the_environment_only_are_refused_in_the_database() {
+    let database = rows(&[("OPENTIGER_API_LISTEN", json!("127.0.0.1:1"))]);
+    let faults = load(environment(&[]), Some(&database)).unwrap_err();
+    let fault = faults.iter().next().unwrap();
+    assert_eq!(fault.source, Source::Database);
+    assert_eq!(fault.what, "cannot be set in the database");
+}
+
+#[test]
+fn bad_rows_are_kept_apart_and_do_not_become_defaults_silently() {
+    let database = rows(&[("CANCEL_GRACE_S", json!("soon")), ("TASK_TIMEBOX_S", json!(60))]);
+    let loaded = load_lenient_database(environment(&[]), Some(&database)).unwrap();
+    assert_eq!(loaded.settings.task_timebox.as_secs(), 60);
+    let bad_rows = loaded.database_faults.unwrap();
+    assert_eq!(bad_rows.len(), 1);
+    assert_eq!(bad_rows.iter().next().unwrap().key, "CANCEL_GRACE_S");
+
+    let faults = load_lenient_database(environment(&[("TASK_TIMEBOX_S", "x")]), Some(&database))
+        .unwrap_err();
+    assert!(faults.iter().all(|fault| fault.source == Source::Environment), "{faults}");
+}
+
+#[test]
+fn a_later_bad_state_keeps_the_old_values_and_marks_them() {
+    let old = load(environment(&[("CANCEL_GRACE_S", "5")]), None).unwrap();
+    let bad = rows(&[("TASK_TIMEBOX_S", json!("soon"))]);
+    let faults = load_lenient_database(environment(&[]), Some(&bad)).unwrap().database_faults;
+    let marked = old.with_database_faults(bad.revision, faults.unwrap());
+    assert_eq!(marked.settings, old.settings);
+    assert_eq!(marked.database_faults.unwrap().len(), 1);
+}
+
+#[test]
+fn a_value_can_be_checked_before_it_is_stored() {
+    assert!(validate_row("CANCEL_GRACE_S", &json!(5)).is_ok());
+    let fault = validate_row("CANCEL_GRACE_S", &json!(601)).unwrap_err();
+    assert_eq!(
+        (fault.what.as_str(), fault.allowed.as_str()),
+        ("`601` is out of range", "an integer from 0 to 600")
+    );
+    assert_eq!(
+        validate_row("CANCEL_GRACES", &json!(5)).unwrap_err().hint,
+        "did you mean `CANCEL_GRACE_S`?"
+    );
+}

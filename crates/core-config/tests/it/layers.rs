@@ -1,0 +1,107 @@
+//! Which layer wins, and how it shows.
+
+use std::{path::PathBuf, time::Duration};
+
+use core_config::{
+    fault::Source,
+    load::load,
+    provenance::Shown,
+    settings::{LogFormat, PermissionMode},
+    table::SETTINGS,
+};
+use core_types::task::ExecutionEnvironment;
+use serde_json::json;
+
+use crate::support::{environment, provenance, rows};
+
+#[test]
+fn nothing_set_gives_the_defaults() {
+    let loaded = load(environment(&[]), None).unwrap();
+    let settings = &loaded.settings;
+    assert_eq!(settings.database_url, None);
+    assert_eq!(settings.api_listen.to_string(), "127.0.0.1:4301");
+    assert_eq!(settings.log_format, LogFormat::Text);
+    assert_eq!(settings.execution_environment, ExecutionEnvironment::Host);
+    assert!(settings.max_concurrent_workers >= 1);
+    assert_eq!(settings.claude_code_permission_mode, PermissionMode::DontAsk);
+    assert_eq!(settings.claude_code_allowed_tools.len(), 6);
+    assert_eq!(settings.claude_code_max_turns, None);
+    assert_eq!(settings.agent_idle_timeout, Duration::from_secs(600));
+    assert_eq!(settings.agent_memory_limit, None);
+    assert_eq!(settings.local_repo_roots, Vec::<PathBuf>::new());
+    assert_eq!(loaded.provenance.len(), SETTINGS.len());
+}
+
+#[test]
+fn the_environment_wins_over_the_database_and_that_over_the_default() {
+    let database = rows(&[
+        ("AGENT_IDLE_TIMEOUT_S", json!(60)),
+        ("TASK_TIMEBOX_S", json!("120")),
+        ("LOCAL_REPO_ROOTS", json!(["/srv/a", "/srv/b"])),
+    ]);
+    let loaded = load(environment(&[("AGENT_IDLE_TIMEOUT_S", "30")]), Some(&database)).unwrap();
+    assert_eq!(loaded.settings.agent_idle_timeout, Duration::from_secs(30));
+    assert_eq!(loaded.settings.task_timebox, Duration::from_secs(120));
+    assert_eq!(loaded.settings.local_repo_roots.len(), 2);
+    assert_eq!(loaded.revision, Some(7));
+
+    let idle = provenance(&loaded, "AGENT_IDLE_TIMEOUT_S");
+    assert_eq!(idle.effective.source, Source::Environment);
+    assert_eq!(idle.effective.value, Shown::Plain(json!(30)));
+    let beneath = idle.without_environment.as_ref().unwrap();
+    assert_eq!((&beneath.value, beneath.source), (&Shown::Plain(json!(60)), Source::Database));
+
+    let timebox = provenance(&loaded, "TASK_TIMEBOX_S");
+    assert_eq!(timebox.effective.source, Source::Database);
+    assert_eq!(timebox.without_environment, None);
+    assert_eq!(provenance(&loaded, "CANCEL_GRACE_S").effective.source, Source::Default);
+}
+
+#[test]
+fn where_the_environment_wins_over_no_row_the_default_is_what_lies_beneath() {
+    let loaded = load(environment(&[("LLM_EXECUTOR", "claude_code")]), None).unwrap();
+    let beneath = provenance(&loaded, "LLM_EXECUTOR").without_environment.clone().unwrap();
+    assert_eq!(beneath.source, Source::Default);
+}
+
+#[test]
+fn an_empty_variable_blanks_a_row() {
+    let database = rows(&[("BASE_BRANCH", json!("main"))]);
+    let loaded = load(environment(&[("BASE_BRANCH", "")]), Some(&database)).unwrap();
+    assert_eq!(loaded.settings.base_branch, None);
+}
+
+#[test]
+fn secrets_that_look_like_numbers_or_structures_stay_as_they_are() {
+    for secret in ["1e5", "007", "true", "[x", "{\"a\":1}", "\"q\"", "null"] {
+        let loaded = load(environment(&[("ANTHROPIC_API_KEY", secret)]), None).unwrap();
+        assert_eq!(loaded.settings.anthropic_api_key.as_ref().unwrap().expose(), secret);
+    }
+}
+
+#[test]
+fn secrets_are_masked_wherever_they_could_show() {
+    let variables = [
+        ("ANTHROPIC_API_KEY", "sk-ant-hunter2-0042"),
+        ("DATABASE_URL", "postgres://me:hunter2@db.example.org/tiger"),
+    ];
+    let loaded = load(environment(&variables), None).unwrap();
+    let json = serde_json::to_string(&loaded.provenance).unwrap();
+    for text in [json, format!("{loaded:?}")] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    let key = &provenance(&loaded, "ANTHROPIC_API_KEY").effective.value;
+    assert_eq!(*key, Shown::Secret { set: true, last_four: Some("0042".to_owned()) });
+    let url = &provenance(&loaded, "DATABASE_URL").effective.value;
+    assert_eq!(*url, Shown::Secret { set: true, last_four: None });
+}
+
+#[test]
+fn the_hash_follows_every_value_secrets_included() {
+    let hash = |variables: &[(&str, &str)]| load(environment(variables), None).unwrap().hash;
+    let plain = hash(&[]);
+    assert_eq!(plain, hash(&[("LLM_EXECUTOR", "claude_code")]));
+    assert_ne!(plain, hash(&[("CANCEL_GRACE_S", "11")]));
+    assert_ne!(hash(&[("ANTHROPIC_API_KEY", "a")]), hash(&[("ANTHROPIC_API_KEY", "b")]));
+    assert!(!hash(&[("ANTHROPIC_API_KEY", "hunter2")]).contains("hunter2"));
+}

@@ -1,0 +1,15 @@
+//! The life of a checkout with the real git: what is prepared, sealed, collected and removed, and what hostile content
+//! cannot do to it.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
+
+mod bench;
+mod branch_names;
+mod collect;
+mod contents;
+mod cost;
+mod hostile;
+mod inspect;
+mod kinds;
+mod prepare;
+mod seal;

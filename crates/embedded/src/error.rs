@@ -1,0 +1,177 @@
+//! Why there is no private PostgreSQL.
+
+use std::{io, path::PathBuf, time::Duration};
+
+/// Why there is no private PostgreSQL.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    /// No usable binaries.
+    #[error("no usable PostgreSQL binaries found; tried: {tried}")]
+    BinariesMissing {
+        /// Every place with what is wrong there, separated by `; `.
+        tried: String,
+    },
+    /// The data was written by a major version of which there are no binaries.
+    #[error(
+        "the data in `{}` is of PostgreSQL {data_major}, and no binaries of that version work; tried: {tried}",
+        data_dir.display()
+    )]
+    VersionMissing {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// The version that wrote it.
+        data_major: u32,
+        /// Every place with what is wrong there, separated by `; `.
+        tried: String,
+    },
+    /// Running as root, and there is no user to run PostgreSQL as.
+    #[error(
+        "PostgreSQL refuses to run as root, and there is neither a user `postgres` nor `nobody`"
+    )]
+    NoUnprivilegedUser,
+    /// A directory above the data shuts PostgreSQL's user out.
+    #[error("user `{user}` cannot reach the data through `{}`", path.display())]
+    Unreachable {
+        /// The directory that shuts it out.
+        path: PathBuf,
+        /// The user that PostgreSQL runs as.
+        user: String,
+    },
+    /// Another process holds the lock on the server for too long.
+    #[error("another process has been starting the server for {} s (lock `{}`)", waited.as_secs(), path.display())]
+    Busy {
+        /// The lock file.
+        path: PathBuf,
+        /// How long this one waited.
+        waited: Duration,
+    },
+    /// A PostgreSQL that was not started here uses the data.
+    #[error("process {pid}, which was not started here, uses the data in `{}`", data_dir.display())]
+    DataInUse {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// The process.
+        pid: i32,
+    },
+    /// The data directory lacks its password.
+    #[error("the data in `{}` has no password file", data_dir.display())]
+    PasswordLost {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+    /// The port that was asked for is taken.
+    #[error("port {port} on 127.0.0.1 is taken")]
+    PortTaken {
+        /// The port.
+        port: u16,
+    },
+    /// `initdb` failed.
+    #[error("initdb failed: {detail}")]
+    InitFailed {
+        /// Its last words.
+        detail: String,
+    },
+    /// The server ended while it was starting.
+    #[error("PostgreSQL ended while it was starting: {detail}")]
+    StartFailed {
+        /// Its last words.
+        detail: String,
+    },
+    /// The server did not become ready.
+    #[error("PostgreSQL was not ready after {} s", waited.as_secs())]
+    NotReady {
+        /// How long this process waited.
+        waited: Duration,
+    },
+    /// The server runs and refuses its own password or does not answer.
+    #[error("cannot connect to the private PostgreSQL on port {port}")]
+    Connect {
+        /// The port.
+        port: u16,
+        /// What the driver said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The server came back on another port, so that its URL is not true any more.
+    #[error("the private PostgreSQL moved from port {from} to port {to}")]
+    Moved {
+        /// The port in the URL that was handed out.
+        from: u16,
+        /// The present port.
+        to: u16,
+    },
+    /// The launcher failed.
+    #[error("cannot {doing}")]
+    Launch {
+        /// What was tried.
+        doing: &'static str,
+        /// What the launcher said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A file could not be read or written.
+    #[error("cannot {doing} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl EmbeddedError {
+    /// What to do about it, where that is known.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::BinariesMissing { .. } => {
+                "install PostgreSQL 15 or newer (Debian, Ubuntu: `apt-get install postgresql`; Fedora: `dnf install \
+                 postgresql-server`; Arch: `pacman -S postgresql`; macOS: `brew install postgresql@17`), or set \
+                 POSTGRES_BIN_DIR, or set DATABASE_URL to a server of your own"
+            }
+            Self::VersionMissing { .. } => {
+                "install that version again, or dump the data with it and load it into a new one; to start empty, \
+                 move the directory away"
+            }
+            Self::NoUnprivilegedUser => "run openTiger as a normal user, or add a user `postgres`",
+            Self::Unreachable { .. } => {
+                "set OPENTIGER_STATE_DIR to a directory that every user can enter, such as /var/lib/opentiger"
+            }
+            Self::Busy { .. } => "look for a hanging openTiger process and end it",
+            Self::DataInUse { .. } => {
+                "stop that process, or set OPENTIGER_STATE_DIR to another directory"
+            }
+            Self::PasswordLost { .. } => {
+                "restore the file from a backup, or move the directory away to start empty"
+            }
+            Self::PortTaken { .. } => "name another port, or none",
+            Self::InitFailed { .. } | Self::StartFailed { .. } => {
+                "check free disk space and memory; or set DATABASE_URL to a server of your own"
+            }
+            Self::Moved { .. } => "restart this process",
+            Self::NotReady { .. }
+            | Self::Connect { .. }
+            | Self::Launch { .. }
+            | Self::Io { .. } => return None,
+        })
+    }
+}
+
+/// Makes an error of this crate from one of the system.
+pub(crate) fn io_error(
+    doing: &'static str,
+    path: &std::path::Path,
+) -> impl FnOnce(io::Error) -> EmbeddedError {
+    let path = path.to_owned();
+    move |source| EmbeddedError::Io { doing, path, source }
+}
+
+/// Makes an error of this crate from one of the launcher.
+pub(crate) fn launch_error<E: std::error::Error + Send + Sync + 'static>(
+    doing: &'static str,
+) -> impl FnOnce(E) -> EmbeddedError {
+    move |source| EmbeddedError::Launch { doing, source: Box::new(source) }
+}

@@ -1,0 +1,141 @@
+//! The workbench of these tests: a state directory of its own and connections to its server.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use core_types::secret::Secret;
+use embedded::{
+    error::EmbeddedError,
+    postgres::{Durability, EmbeddedOptions, EmbeddedPostgres, ensure_postgres},
+};
+use launcher::{
+    handle::LaunchState, launcher::Launcher as _, outcome::ExitReport, process::ProcessLauncher,
+};
+use tempfile::TempDir;
+use testing::{
+    programs::{built_program, search_path},
+    repository::set_mode,
+    wait::wait_for,
+};
+use tokio::task::JoinSet;
+use tokio_postgres::{Client, NoTls};
+
+/// Long enough for every wait in these tests.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) struct Bench {
+    pub(crate) directory: TempDir,
+    pub(crate) options: EmbeddedOptions,
+}
+
+/// A connection that ends with this value.
+pub(crate) struct Connected {
+    pub(crate) client: Client,
+    _connection: JoinSet<Result<(), tokio_postgres::Error>>,
+}
+
+impl Bench {
+    /// A server that a failed test leaves ends by itself after some seconds.
+    pub(crate) fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        set_mode(directory.path(), 0o711);
+        let state_dir = directory.path().join("state");
+        std::fs::create_dir(&state_dir).unwrap();
+        let launcher = ProcessLauncher::new(state_dir.clone()).unwrap();
+        let mut options = EmbeddedOptions::new(state_dir, search_path(), launcher);
+        options.durability = Durability::Test;
+        options.lease = Duration::from_secs(20);
+        Self { directory, options }
+    }
+
+    pub(crate) async fn ensure(&self) -> EmbeddedPostgres {
+        self.try_ensure().await.unwrap()
+    }
+
+    pub(crate) async fn try_ensure(&self) -> Result<EmbeddedPostgres, EmbeddedError> {
+        ensure_postgres(self.options.clone()).await
+    }
+
+    pub(crate) fn postgres_dir(&self) -> PathBuf {
+        self.options.state_dir.join("postgres")
+    }
+
+    /// What is known about the server's launch, ended or not.
+    pub(crate) async fn launch_state(&self) -> Option<LaunchState> {
+        let launches = self.options.launcher.discover().await.unwrap();
+        launches.into_iter().next().map(|launch| launch.state)
+    }
+
+    /// Waits until the server has ended, and tells how.
+    pub(crate) async fn ended(&self) -> ExitReport {
+        wait_for("the server to end", LIMIT, async || match self.launch_state().await {
+            Some(LaunchState::Ended(report)) => Ok(report),
+            other => Err(format!("{other:?}")),
+        })
+        .await
+    }
+
+    /// Another process that uses the server.
+    pub(crate) fn user(&self, lease: Duration) -> User {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the test stands in for the user's own shell"
+        )]
+        let mut command = std::process::Command::new(built_program("hold_postgres", "embedded"));
+        command.arg(&self.options.state_dir).arg(lease.as_millis().to_string());
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        User(command.spawn().unwrap())
+    }
+}
+
+/// Another process that uses the server; killed with this value.
+pub(crate) struct User(Child);
+
+impl User {
+    /// Waits for the URL that it prints.
+    pub(crate) async fn url(&mut self) -> Secret {
+        let output = self.0.stdout.take().unwrap();
+        let line = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).unwrap();
+            line
+        });
+        let line = line.await.unwrap();
+        assert!(!line.is_empty(), "the other process said nothing");
+        Secret::new(line.trim())
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+impl Connected {
+    pub(crate) async fn to(url: &Secret) -> Self {
+        Self::try_to(url).await.unwrap()
+    }
+
+    pub(crate) async fn try_to(url: &Secret) -> Result<Self, tokio_postgres::Error> {
+        let (client, driver) = tokio_postgres::connect(url.expose(), NoTls).await?;
+        let mut connection = JoinSet::new();
+        connection.spawn(driver);
+        Ok(Self { client, _connection: connection })
+    }
+
+    pub(crate) async fn text(&self, query: &str) -> String {
+        self.client.query_one(query, &[]).await.unwrap().get(0)
+    }
+}
+
+/// The process of the server, from its own file.
+pub(crate) fn server_pid(data_dir: &Path) -> rustix::process::Pid {
+    let text = std::fs::read_to_string(data_dir.join("postmaster.pid")).unwrap();
+    let pid = text.lines().next().unwrap().trim().parse().unwrap();
+    rustix::process::Pid::from_raw(pid).unwrap()
+}

@@ -1,0 +1,268 @@
+//! Resident agents: one row for each life of an agent process.
+//!
+//! A beat proves that the process is there, nothing more. Whether an agent is busy follows from its run alone, so a
+//! beat cannot make a busy agent idle, and a finish cannot make a dead one live.
+
+use std::fmt;
+
+use core_types::{
+    ids::{AgentId, RunId, RunKey},
+    task::Role,
+};
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::{
+    error::StoreError,
+    pool::Store,
+    row::{bigint, clean, get, number, word},
+    runs::Assignment,
+    tasks,
+    wake::Channel,
+};
+
+/// An agent that was silent for longer than this gets no work, in milliseconds.
+pub(crate) const LIVE_FOR_MS: i64 = 15_000;
+
+/// Names a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostId(String);
+
+impl HostId {
+    /// Takes a machine's name.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The machine's name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Names a process for good, although its number will be used again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ProcessIdentity {
+    /// The process's number.
+    pub pid: i32,
+    /// When it started, in clock ticks since the machine did.
+    pub start_ticks: u64,
+    /// Which start of the machine.
+    pub boot_id: String,
+}
+
+/// An agent that says hello.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewAgent {
+    /// Made anew by each process.
+    pub id: AgentId,
+    /// What people call it; a later life of the same agent has the same.
+    pub name: String,
+    /// The tasks it takes.
+    pub role: Role,
+    /// Where it runs.
+    pub host: HostId,
+    /// Its process.
+    pub process: ProcessIdentity,
+    /// Its openTiger.
+    pub version: String,
+}
+
+/// A registered agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// See [`NewAgent::id`].
+    pub id: AgentId,
+    /// See [`NewAgent::name`].
+    pub name: String,
+    /// See [`NewAgent::role`].
+    pub role: Role,
+    /// See [`NewAgent::host`].
+    pub host: HostId,
+    /// See [`NewAgent::process`].
+    pub process: ProcessIdentity,
+    /// See [`NewAgent::version`].
+    pub version: String,
+    /// The run it was handed; absent while it is idle.
+    pub run: Option<RunId>,
+    /// Whether its last beat is recent enough for it to be given work.
+    pub live: bool,
+    /// When it registered.
+    pub registered_at: Timestamp,
+    /// When it last gave a sign.
+    pub last_beat: Timestamp,
+    /// When it signed off, or was signed off.
+    pub retired_at: Option<Timestamp>,
+}
+
+/// Whether a beat counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BeatReply {
+    /// It did.
+    Known,
+    /// The agent never registered, or was signed off: it must register (again).
+    Unknown,
+}
+
+/// Most agents in one list.
+const LIST_LIMIT: i64 = 1000;
+
+/// Reads the columns `pid`, `start_ticks` and `boot_id`.
+pub(crate) fn process_from_row(row: &Row) -> Result<ProcessIdentity, StoreError> {
+    Ok(ProcessIdentity {
+        pid: get(row, "pid")?,
+        start_ticks: number::<i64, u64>(row, "start_ticks")?,
+        boot_id: get(row, "boot_id")?,
+    })
+}
+
+impl Store {
+    /// Makes an agent known and idle. Again for one that is known is a beat, and signs on one that was signed off by
+    /// mistake; its run is not touched.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn register_agent(&self, agent: &NewAgent) -> Result<(), StoreError> {
+        let NewAgent { id, name, role, host, process, version } = agent;
+        let connection = self.connection().await?;
+        connection
+            .execute(
+                "INSERT INTO agents (id, name, role, host, pid, start_ticks, boot_id, version, idle_since,
+                     registered_at, last_beat)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp(), clock_timestamp(), clock_timestamp())
+                 ON CONFLICT (id) DO UPDATE SET last_beat = clock_timestamp(), retired_at = NULL",
+                &[
+                    &id.as_uuid(),
+                    &clean(name),
+                    &role.as_str(),
+                    &host.as_str(),
+                    &process.pid,
+                    &bigint(process.start_ticks),
+                    &process.boot_id,
+                    &version,
+                ],
+            )
+            .await?;
+        drop(connection);
+        self.wake(Channel::Tasks);
+        Ok(())
+    }
+
+    /// Notes a sign of life. Served by the primary key; changes no index.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn agent_beat(&self, id: AgentId) -> Result<BeatReply, StoreError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(
+                "UPDATE agents SET last_beat = clock_timestamp() WHERE id = $1 AND retired_at IS NULL",
+            )
+            .await?;
+        let known = connection.execute(&statement, &[&id.as_uuid()]).await? > 0;
+        Ok(if known { BeatReply::Known } else { BeatReply::Unknown })
+    }
+
+    /// Signs an agent off, so that it gets no more work; tells whether it was signed on. Its run is not touched.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn retire_agent(&self, id: AgentId) -> Result<bool, StoreError> {
+        let connection = self.connection().await?;
+        let retired = connection
+            .execute(
+                "UPDATE agents SET retired_at = clock_timestamp() WHERE id = $1 AND retired_at IS NULL",
+                &[&id.as_uuid()],
+            )
+            .await?;
+        Ok(retired > 0)
+    }
+
+    /// Signs off idle agents that have been silent for an hour, so that dead ones do not pile up; tells how many.
+    /// Served by `agents_idle`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn retire_silent_agents(&self) -> Result<u64, StoreError> {
+        let connection = self.connection().await?;
+        let retired = connection
+            .execute(
+                "UPDATE agents SET retired_at = clock_timestamp()
+                 WHERE run IS NULL AND retired_at IS NULL AND last_beat < clock_timestamp() - interval '1 hour'",
+                &[],
+            )
+            .await?;
+        Ok(retired)
+    }
+
+    /// The agents that have not signed off, by name. Served by `agents_present`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(
+                "SELECT *, last_beat > clock_timestamp() - $1::bigint * interval '1 millisecond' AS live
+                 FROM agents WHERE retired_at IS NULL ORDER BY name, id LIMIT $2",
+            )
+            .await?;
+        let rows = connection.query(&statement, &[&LIVE_FOR_MS, &LIST_LIMIT]).await?;
+        rows.iter().map(agent_from_row).collect()
+    }
+
+    /// The run that was handed to this agent and that it has not accepted yet. Served by the primary keys.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn assignment(&self, id: AgentId) -> Result<Option<Assignment>, StoreError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(&format!(
+                "SELECT r.id AS run, l.number, {}
+                 FROM agents a
+                 JOIN runs r ON r.id = a.run AND r.agent = a.id AND r.status = 'launching'
+                 JOIN leases l ON l.run = r.id
+                 JOIN tasks t ON t.id = r.task
+                 WHERE a.id = $1",
+                tasks::COLUMNS
+            ))
+            .await?;
+        let row = connection.query_opt(&statement, &[&id.as_uuid()]).await?;
+        row.as_ref().map(assignment_from_row).transpose()
+    }
+}
+
+fn assignment_from_row(row: &Row) -> Result<Assignment, StoreError> {
+    let lease = core_types::ids::LeaseNumber(get(row, "number")?);
+    Ok(Assignment {
+        key: RunKey { run: RunId::from_uuid(get(row, "run")?), lease },
+        number: crate::runs::number_of(lease)?,
+        task: tasks::from_row(row)?,
+    })
+}
+
+fn agent_from_row(row: &Row) -> Result<Agent, StoreError> {
+    Ok(Agent {
+        id: AgentId::from_uuid(get(row, "id")?),
+        name: get(row, "name")?,
+        role: word(row, "role")?,
+        host: HostId::new(get::<String>(row, "host")?),
+        process: process_from_row(row)?,
+        version: get(row, "version")?,
+        run: get::<Option<Uuid>>(row, "run")?.map(RunId::from_uuid),
+        live: get(row, "live")?,
+        registered_at: get(row, "registered_at")?,
+        last_beat: get(row, "last_beat")?,
+        retired_at: get(row, "retired_at")?,
+    })
+}

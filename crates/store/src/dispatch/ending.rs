@@ -1,0 +1,177 @@
+//! What the end of a run means for its task, and how that is kept for the answer to a second finish. No database.
+
+use std::time::Duration;
+
+use core_types::{
+    outcome::{FollowUp, RunOutcome},
+    task::{BlockReason, ForbiddenStep, TaskState, TaskStep},
+};
+use serde::{Deserialize, Serialize};
+
+use super::finish::Finished;
+use crate::error::StoreError;
+
+/// How a task stands when its run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) state: TaskState,
+    pub(super) attempts: u32,
+    pub(super) max_attempts: u32,
+    pub(super) cancel_requested: bool,
+}
+
+/// What becomes of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Decision {
+    pub(super) state: TaskState,
+    pub(super) follow_up: FollowUp,
+    pub(super) attempts: u32,
+}
+
+/// Decides by the table of `core-types`, and by whether somebody asked to cancel.
+pub(super) fn decide(task: Standing, outcome: RunOutcome) -> Result<Decision, ForbiddenStep> {
+    let attempts = task.attempts.saturating_add(1);
+    let follow_up = match outcome.follow_up(attempts, task.max_attempts) {
+        // Whoever asked to cancel does not want what would follow; what is over is over, well or badly.
+        FollowUp::Retry { .. } | FollowUp::Block(_) if task.cancel_requested => FollowUp::Cancelled,
+        follow_up => follow_up,
+    };
+    let (step, counts) = match follow_up {
+        FollowUp::Done => (TaskStep::Complete, true),
+        FollowUp::Cancelled => (TaskStep::Cancel, false),
+        FollowUp::Retry { delay: _, counts } => (TaskStep::Requeue, counts),
+        FollowUp::Block(reason) => (TaskStep::Block(reason), is_attempt(reason)),
+        FollowUp::Fail => (TaskStep::Fail, true),
+    };
+    Ok(Decision {
+        state: task.state.transition(step)?,
+        follow_up,
+        attempts: if counts { attempts } else { task.attempts },
+    })
+}
+
+/// Whether a run that ended in this block was an attempt at the task; a limit or a login is not the task's fault.
+const fn is_attempt(reason: BlockReason) -> bool {
+    match reason {
+        BlockReason::AttemptsExhausted => true,
+        BlockReason::QuotaWait
+        | BlockReason::LoginRequired
+        | BlockReason::DependencyFailed
+        | BlockReason::DependencyCancelled => false,
+    }
+}
+
+/// What is kept of a [`Decision`], for the answer to a second finish.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Ending {
+    state: TaskState,
+    follow_up: FollowUpWord,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry: Option<RetryParts>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    block: Option<BlockReason>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FollowUpWord {
+    Done,
+    Cancelled,
+    Retry,
+    Block,
+    Fail,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct RetryParts {
+    delay_ms: u64,
+    counts: bool,
+}
+
+impl From<Decision> for Ending {
+    fn from(decision: Decision) -> Self {
+        let (mut retry, mut block) = (None, None);
+        let follow_up = match decision.follow_up {
+            FollowUp::Done => FollowUpWord::Done,
+            FollowUp::Cancelled => FollowUpWord::Cancelled,
+            FollowUp::Retry { delay, counts } => {
+                let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                retry = Some(RetryParts { delay_ms, counts });
+                FollowUpWord::Retry
+            }
+            FollowUp::Block(reason) => {
+                block = Some(reason);
+                FollowUpWord::Block
+            }
+            FollowUp::Fail => FollowUpWord::Fail,
+        };
+        Self { state: decision.state, follow_up, retry, block }
+    }
+}
+
+impl TryFrom<Ending> for Finished {
+    type Error = StoreError;
+
+    fn try_from(ending: Ending) -> Result<Self, StoreError> {
+        let follow_up = match (ending.follow_up, ending.retry, ending.block) {
+            (FollowUpWord::Done, _, _) => FollowUp::Done,
+            (FollowUpWord::Cancelled, _, _) => FollowUp::Cancelled,
+            (FollowUpWord::Retry, Some(RetryParts { delay_ms, counts }), _) => {
+                FollowUp::Retry { delay: Duration::from_millis(delay_ms), counts }
+            }
+            (FollowUpWord::Block, _, Some(reason)) => FollowUp::Block(reason),
+            (FollowUpWord::Fail, _, _) => FollowUp::Fail,
+            (FollowUpWord::Retry, None, _) | (FollowUpWord::Block, _, None) => {
+                return Err(StoreError::corrupt("ending", "a part is missing"));
+            }
+        };
+        Ok(Self { task_state: ending.state, follow_up })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUNNING: Standing = Standing {
+        state: TaskState::Running,
+        attempts: 0,
+        max_attempts: 3,
+        cancel_requested: false,
+    };
+
+    #[test]
+    fn every_outcome_moves_a_running_task_somewhere_and_is_answered_again_alike() {
+        for outcome in RunOutcome::ALL {
+            for (attempts, cancel_requested) in [(0, false), (2, false), (0, true), (2, true)] {
+                let task = Standing { attempts, cancel_requested, ..RUNNING };
+                let decision = decide(task, *outcome).unwrap();
+                assert_ne!(decision.state, TaskState::Running);
+                let stored = serde_json::to_value(Ending::from(decision)).unwrap();
+                let again = Finished::try_from(serde_json::from_value::<Ending>(stored).unwrap());
+                let Finished { task_state, follow_up } = again.unwrap();
+                assert_eq!((task_state, follow_up), (decision.state, decision.follow_up));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_follows_a_cancelled_run_but_success_stays_success() {
+        let task = Standing { cancel_requested: true, ..RUNNING };
+        for outcome in RunOutcome::ALL {
+            let state = decide(task, *outcome).unwrap().state;
+            assert!(state.status().is_final(), "{outcome}: {state:?}");
+        }
+        assert_eq!(decide(task, RunOutcome::Succeeded).unwrap().state, TaskState::Done);
+    }
+
+    #[test]
+    fn only_attempts_count() {
+        let counted = |outcome| decide(RUNNING, outcome).unwrap().attempts;
+        assert_eq!(counted(RunOutcome::AgentFailed), 1);
+        assert_eq!(counted(RunOutcome::WorkerLost), 1);
+        assert_eq!(counted(RunOutcome::Interrupted), 0);
+        assert_eq!(counted(RunOutcome::QuotaExceeded), 0);
+        assert_eq!(counted(RunOutcome::LoginRequired), 0);
+    }
+}

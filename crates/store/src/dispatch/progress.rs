@@ -1,0 +1,184 @@
+//! What a run writes while it lives: acceptance, base commit, events, report.
+
+use core_types::{
+    event::NumberedEvent,
+    ids::{AgentId, RunKey},
+    outcome::RunReport,
+};
+use deadpool_postgres::Object;
+use jiff::Timestamp;
+use tokio_postgres::types::{Json, ToSql};
+
+use super::fenced;
+use crate::{
+    error::{FencedError, StoreError},
+    pool::Store,
+    row::{bigint, clean, clean_opt, get},
+    runs::{self, Run},
+    tasks::{self, Task},
+    wake::Channel,
+};
+
+/// A run that its agent has accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StartedRun {
+    /// Its task. Where `cancel_requested_at` is set, end the run as cancelled instead of working.
+    pub task: Task,
+    /// The run.
+    pub run: Run,
+}
+
+/// Each of the statements below starts with this: the lease, held against deletion until the write is done. Served
+/// by the primary key.
+macro_rules! holding_lease {
+    ($write:literal) => {
+        concat!(
+            "WITH held AS MATERIALIZED (
+                SELECT run FROM leases WHERE run = $1 AND number = $2 FOR KEY SHARE
+            ) ",
+            $write
+        )
+    };
+}
+
+/// Again for a run that this agent has started changes nothing: the first answer may have been lost.
+const START: &str = holding_lease!(
+    "UPDATE runs r SET status = 'running', started_at = coalesce(r.started_at, clock_timestamp())
+     FROM held WHERE r.id = held.run AND r.agent = $3 AND r.status IN ('launching', 'running')"
+);
+
+const BASE: &str = holding_lease!(
+    "UPDATE runs r SET base_commit = $3 FROM held WHERE r.id = held.run AND r.status <> 'ended'"
+);
+
+const APPEND: &str = holding_lease!(
+    ", written AS (
+        INSERT INTO run_events (run, seq, at, kind, event)
+        SELECT held.run, e.seq, e.at, e.kind, e.event
+        FROM held, unnest($3::bigint[], $4::timestamptz[], $5::text[], $6::json[]) AS e (seq, at, kind, event)
+        ON CONFLICT (run, seq) DO NOTHING
+    )
+    SELECT count(*) AS held FROM held"
+);
+
+/// The columns of a report, from `$3` on.
+pub(super) const SET_REPORT: &str = "
+    outcome = $3, message = $4, hint = $5, retry_at = $6, input_tokens = $7, output_tokens = $8,
+    cache_read_tokens = $9, cache_write_tokens = $10, cost_microusd = $11, turns = $12, session = $13,
+    commit_id = $14, branch = $15";
+
+impl Store {
+    /// Accepts a run: `launching` → `running`. Refused unless it was handed to this agent and nobody took it back.
+    ///
+    /// # Errors
+    /// [`FencedError::Fenced`]: leave the run alone.
+    pub async fn start_run(&self, key: RunKey, agent: AgentId) -> Result<StartedRun, FencedError> {
+        let connection = self.connection().await?;
+        let agent = agent.as_uuid();
+        write_held(&connection, key, START, &[&agent]).await?;
+        let run = runs::find(&connection, key.run).await?;
+        let run = run.ok_or_else(|| StoreError::corrupt("run", "a lease without a run"))?;
+        let task = tasks::find(&connection, run.task).await?;
+        let task = task.ok_or_else(|| StoreError::corrupt("task", "a run without a task"))?;
+        drop(connection);
+        self.wake(Channel::Events);
+        Ok(StartedRun { task, run })
+    }
+
+    /// Notes the commit that a run starts from.
+    ///
+    /// # Errors
+    /// [`FencedError::Fenced`]: stop the run.
+    pub async fn record_base_commit(&self, key: RunKey, commit: &str) -> Result<(), FencedError> {
+        let connection = self.connection().await?;
+        write_held(&connection, key, BASE, &[&clean(commit)]).await
+    }
+
+    /// Writes events of a run; those that are there already are left as they are.
+    ///
+    /// # Errors
+    /// [`FencedError::Fenced`]: stop the run.
+    pub async fn append_events(
+        &self,
+        key: RunKey,
+        events: &[NumberedEvent],
+    ) -> Result<(), FencedError> {
+        let seqs: Vec<i64> = events.iter().map(|event| event.seq).collect();
+        let times: Vec<Timestamp> = events.iter().map(|event| event.at).collect();
+        let kinds: Vec<&str> = events.iter().map(|event| event.event.kind()).collect();
+        let bodies: Vec<Json<_>> = events.iter().map(|event| Json(&event.event)).collect();
+        let connection = self.connection().await?;
+        let statement = connection.prepare_cached(APPEND).await?;
+        let row = connection
+            .query_one(
+                &statement,
+                &[&key.run.as_uuid(), &key.lease.0, &seqs, &times, &kinds, &bodies],
+            )
+            .await?;
+        if get::<i64>(&row, "held")? == 0 {
+            return Err(fenced(&connection, key).await);
+        }
+        drop(connection);
+        self.wake(Channel::Events);
+        Ok(())
+    }
+
+    /// Notes what a run says of itself: `running` → `collecting`. The run is not over before [`Store::finish_run`].
+    ///
+    /// # Errors
+    /// [`FencedError::Fenced`]: stop the run.
+    pub async fn report_run(&self, key: RunKey, report: &RunReport) -> Result<(), FencedError> {
+        let report_run = format!(
+            "{}{SET_REPORT}{}",
+            holding_lease!("UPDATE runs r SET status = 'collecting', "),
+            " FROM held WHERE r.id = held.run AND r.status IN ('running', 'collecting')"
+        );
+        let connection = self.connection().await?;
+        let values = report_values(report);
+        write_held(&connection, key, &report_run, &as_params(&values)).await?;
+        drop(connection);
+        self.wake(Channel::Events);
+        Ok(())
+    }
+}
+
+/// Runs a statement of the form [`holding_lease`]; no row changed means fenced.
+async fn write_held(
+    connection: &Object,
+    key: RunKey,
+    sql: &str,
+    more: &[&(dyn ToSql + Sync)],
+) -> Result<(), FencedError> {
+    let statement = connection.prepare_cached(sql).await?;
+    let run = key.run.as_uuid();
+    let mut params: Vec<&(dyn ToSql + Sync)> = vec![&run, &key.lease.0];
+    params.extend_from_slice(more);
+    if connection.execute(&statement, &params).await? == 0 {
+        return Err(fenced(connection, key).await);
+    }
+    Ok(())
+}
+
+/// The values for [`SET_REPORT`].
+pub(super) fn report_values(report: &RunReport) -> Vec<Box<dyn ToSql + Sync + Send>> {
+    let RunReport { outcome, message, hint, retry_at, usage, session, commit, branch } = report;
+    vec![
+        Box::new(outcome.as_str()),
+        Box::new(clean_opt(message.as_deref())),
+        Box::new(clean_opt(hint.as_deref())),
+        Box::new(*retry_at),
+        Box::new(bigint(usage.input_tokens)),
+        Box::new(bigint(usage.output_tokens)),
+        Box::new(bigint(usage.cache_read_tokens)),
+        Box::new(bigint(usage.cache_write_tokens)),
+        Box::new(bigint(usage.cost_microusd)),
+        Box::new(i64::from(usage.turns)),
+        Box::new(clean_opt(session.as_deref())),
+        Box::new(clean_opt(commit.as_deref())),
+        Box::new(clean_opt(branch.as_deref())),
+    ]
+}
+
+pub(super) fn as_params(values: &[Box<dyn ToSql + Sync + Send>]) -> Vec<&(dyn ToSql + Sync)> {
+    values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect()
+}

@@ -1,0 +1,178 @@
+//! Why a task waits, for people.
+
+use core_types::{
+    ids::TaskId,
+    task::{BlockReason, Role, TaskState},
+};
+use deadpool_postgres::Object;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    agents::LIVE_FOR_MS,
+    dispatchers,
+    error::StoreError,
+    pool::Store,
+    row::get,
+    tasks::{Task, find},
+};
+
+/// What a task waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waiting {
+    /// Tasks it depends on are not done.
+    Dependency {
+        /// Those that are not done.
+        tasks: Vec<TaskId>,
+    },
+    /// Another task of its area runs, or is next.
+    Area {
+        /// The area.
+        area: String,
+        /// The task that runs or is next.
+        held_by: TaskId,
+    },
+    /// Its last attempt failed a short while ago.
+    Cooldown {
+        /// When it goes on by itself.
+        until: Timestamp,
+    },
+    /// The provider's limit is reached.
+    Quota {
+        /// When it goes on by itself.
+        until: Timestamp,
+    },
+    /// It is blocked and does not go on by itself.
+    Blocked {
+        /// Why.
+        reason: BlockReason,
+    },
+    /// Every dispatcher claims nothing for now.
+    Paused {
+        /// Why, as one of them says.
+        reason: String,
+    },
+    /// No dispatcher gave a sign lately.
+    NoDispatcher,
+    /// No agent of its role is alive.
+    NoAgent {
+        /// The role.
+        role: Role,
+    },
+    /// Every agent of its role is busy.
+    Capacity {
+        /// The role.
+        role: Role,
+        /// How many are alive.
+        agents: u64,
+    },
+    /// An agent is free and nothing else is in the way: a dispatcher takes it with its next look. If that lasts, the
+    /// limit on running tasks is reached.
+    Turn,
+}
+
+impl Store {
+    /// Why a task waits; nothing for one that runs, is over or does not exist.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn why_waiting(&self, id: TaskId) -> Result<Option<Waiting>, StoreError> {
+        let connection = self.connection().await?;
+        let Some(task) = find(&connection, id).await? else {
+            return Ok(None);
+        };
+        match task.state {
+            TaskState::Running | TaskState::Done | TaskState::Failed | TaskState::Cancelled => {
+                Ok(None)
+            }
+            TaskState::Blocked { reason } => Ok(Some(blocked(reason, task.not_before))),
+            TaskState::Queued => queued(&connection, &task).await.map(Some),
+        }
+    }
+}
+
+const fn blocked(reason: BlockReason, not_before: Option<Timestamp>) -> Waiting {
+    match (reason, not_before) {
+        (BlockReason::QuotaWait, Some(until)) => Waiting::Quota { until },
+        (reason, _) => Waiting::Blocked { reason },
+    }
+}
+
+async fn queued(connection: &Object, task: &Task) -> Result<Waiting, StoreError> {
+    if task.pending_dependencies > 0 {
+        return Ok(Waiting::Dependency { tasks: pending(connection, task.new.id).await? });
+    }
+    if let Some(until) = task.not_before {
+        return Ok(Waiting::Cooldown { until });
+    }
+    if let Some(area) = &task.new.target_area
+        && let Some(held_by) = holder(connection, area, task.new.id).await?
+    {
+        return Ok(Waiting::Area { area: area.clone(), held_by });
+    }
+    match claiming(connection).await? {
+        Some(waiting) => Ok(waiting),
+        None => agents(connection, task.new.role).await,
+    }
+}
+
+/// What the dispatchers say; nothing where one of them claims.
+async fn claiming(connection: &Object) -> Result<Option<Waiting>, StoreError> {
+    let rows = connection
+        .query(
+            "SELECT paused FROM dispatchers
+             WHERE last_beat > clock_timestamp() - $1::bigint * interval '1 millisecond'
+             ORDER BY paused NULLS FIRST LIMIT 1",
+            &[&dispatchers::LIVE_FOR_MS],
+        )
+        .await?;
+    let Some(row) = rows.first() else {
+        return Ok(Some(Waiting::NoDispatcher));
+    };
+    Ok(get::<Option<String>>(row, "paused")?.map(|reason| Waiting::Paused { reason }))
+}
+
+/// Served by `task_dependencies_by_task` and the primary key of `tasks`.
+async fn pending(connection: &Object, id: TaskId) -> Result<Vec<TaskId>, StoreError> {
+    let rows = connection
+        .query(
+            "SELECT t.id FROM task_dependencies e JOIN tasks t ON t.id = e.dependency
+             WHERE e.task = $1 AND t.status <> 'done' ORDER BY t.id",
+            &[&id.as_uuid()],
+        )
+        .await?;
+    rows.iter().map(|row| get(row, "id").map(TaskId::from_uuid)).collect()
+}
+
+/// Served by `tasks_running_area` and `ready_area`.
+async fn holder(connection: &Object, area: &str, id: TaskId) -> Result<Option<TaskId>, StoreError> {
+    let row = connection
+        .query_opt(
+            "SELECT coalesce(
+                 (SELECT t.id FROM tasks t WHERE t.target_area = $1 AND t.status = 'running'),
+                 (SELECT r.task FROM ready r WHERE r.area = $1)
+             ) AS holder",
+            &[&area],
+        )
+        .await?;
+    let holder = row.map(|row| get::<Option<Uuid>>(&row, "holder")).transpose()?.flatten();
+    Ok(holder.map(TaskId::from_uuid).filter(|holder| *holder != id))
+}
+
+/// Served by `agents_present`.
+async fn agents(connection: &Object, role: Role) -> Result<Waiting, StoreError> {
+    let row = connection
+        .query_one(
+            "SELECT count(*) AS live, count(*) FILTER (WHERE run IS NULL) AS idle FROM agents
+             WHERE retired_at IS NULL AND role = $1
+                 AND last_beat > clock_timestamp() - $2::bigint * interval '1 millisecond'",
+            &[&role.as_str(), &LIVE_FOR_MS],
+        )
+        .await?;
+    let live = crate::row::number::<i64, u64>(&row, "live")?;
+    Ok(match get::<i64>(&row, "idle")? {
+        _ if live == 0 => Waiting::NoAgent { role },
+        0 => Waiting::Capacity { role, agents: live },
+        _ => Waiting::Turn,
+    })
+}

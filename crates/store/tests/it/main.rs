@@ -1,0 +1,24 @@
+//! Behaviour of the store against a real Postgres.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests fail by panicking, their helpers too"
+)]
+
+mod agents;
+mod areas;
+mod cancelling;
+mod claiming;
+mod creating;
+mod fencing;
+mod finishing;
+mod lists;
+mod migrating;
+mod random;
+mod recovering;
+mod settings;
+mod speed;
+mod waiting;
+mod waking;
+mod world;

@@ -1,0 +1,18 @@
+//! What tests of other crates stand on: databases, network faults, scratch repositories, scripted programs.
+//!
+//! For tests only; it panics where a test cannot go on, with a text that says what to do. It fakes no part of ours:
+//! a fake that has to keep a contract lives beside that contract.
+
+#![expect(
+    clippy::panic,
+    reason = "a test that cannot go on panics, with a text for the person who reads it"
+)]
+
+pub mod database;
+pub mod programs;
+pub mod proxy;
+pub mod repository;
+pub mod wait;
+
+mod owner;
+mod server;

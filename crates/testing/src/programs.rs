@@ -1,0 +1,76 @@
+//! Programs that tests start: the scripted agent of this crate and the real command line of an agent.
+
+use std::path::{Path, PathBuf};
+
+/// The variable that names the real `claude`; `cargo xtask test` installs one and sets it.
+const CLAUDE_VARIABLE: &str = "OPENTIGER_TEST_CLAUDE";
+
+/// The scripted agent, built into the same target directory as the running test.
+///
+/// # Panics
+/// When it is not built.
+#[must_use]
+pub fn fake_agent_path() -> PathBuf {
+    built_program("fake-agent", "testing")
+}
+
+/// A program or example of this workspace, built into the same target directory as the running test. Builds nothing.
+///
+/// # Panics
+/// When it is not built; the text says how to build it.
+#[must_use]
+pub fn built_program(name: &str, package: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the running test has a path");
+    // Tests lie in `target/<profile>/deps`, examples in `target/<profile>/examples`, programs in `target/<profile>`.
+    let places = test
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .flat_map(|directory| [directory.join(name), directory.join("examples").join(name)]);
+    places.into_iter().find(|path| path.is_file()).unwrap_or_else(|| {
+        panic!("`{name}` is not built beside this test; run `cargo build -p {package} --bins --examples`")
+    })
+}
+
+/// The real `claude` that tests run against a scripted model.
+///
+/// # Panics
+/// When the variable `OPENTIGER_TEST_CLAUDE` does not name an existing file.
+#[must_use]
+pub fn claude_path() -> PathBuf {
+    let named = std::env::var_os(CLAUDE_VARIABLE).map(PathBuf::from);
+    match named {
+        Some(path) if path.is_absolute() && path.is_file() => path,
+        Some(path) => panic!(
+            "{CLAUDE_VARIABLE} names `{}`, which is no absolute path of a file; `cargo xtask test` sets it",
+            path.display()
+        ),
+        None => panic!(
+            "{CLAUDE_VARIABLE} is not set; run the tests with `cargo xtask test`, which installs the pinned `claude` \
+             and sets it, or set it to the path of a `claude`"
+        ),
+    }
+}
+
+/// The directories in which programs are looked for.
+///
+/// # Panics
+/// When `PATH` is not set or not UTF-8.
+#[must_use]
+pub fn search_path() -> String {
+    let path = std::env::var_os("PATH").and_then(|path| path.into_string().ok());
+    path.expect("PATH is set and is UTF-8")
+}
+
+/// A program of the system that tests use, such as `git`.
+///
+/// # Panics
+/// When it is in no directory of `PATH`.
+#[must_use]
+pub fn installed_program(name: &str) -> PathBuf {
+    let path = search_path();
+    let mut candidates = path.split(':').map(|directory| Path::new(directory).join(name));
+    candidates
+        .find(|candidate| candidate.is_file())
+        .unwrap_or_else(|| panic!("tests need `{name}`; install it, or run `cargo xtask test`"))
+}

@@ -1,0 +1,14 @@
+//! How an agent's command line is called, what its output means, and what verdict follows.
+//!
+//! Everything here is a plain function from input to output: no process is started, nothing is read from the
+//! machine, and the time is passed in. [`invocation`] speaks of the call, [`stream`] of the output, [`verdict`]
+//! of the end; [`claude_code`] is the one executor so far.
+
+pub mod claude_code;
+pub mod environment;
+pub mod invocation;
+mod lines;
+pub mod prompt;
+pub mod stream;
+mod text;
+pub mod verdict;

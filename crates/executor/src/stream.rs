@@ -1,0 +1,69 @@
+//! Reading an agent's output as it comes.
+
+use core_types::{event::RunEvent, usage::Usage};
+
+use crate::{
+    claude_code::reader::ClaudeReader,
+    verdict::{AgentEnd, Verdict},
+};
+
+/// Turns the bytes an agent writes into events, and in the end into a verdict.
+///
+/// Bytes may be cut anywhere, even inside a character: events and verdict depend on the bytes alone.
+/// It never fails: what is no event of the agent's protocol comes out as [`RunEvent::Output`].
+#[derive(Debug)]
+pub enum StreamReader {
+    /// Claude Code's `stream-json`.
+    ClaudeCode(Box<ClaudeReader>),
+}
+
+impl StreamReader {
+    /// Takes bytes of standard output and gives the events that are complete now.
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<RunEvent> {
+        match self {
+            Self::ClaudeCode(reader) => reader.push(bytes),
+        }
+    }
+
+    /// Takes bytes of standard error and gives the events that are complete now.
+    pub fn push_stderr(&mut self, bytes: &[u8]) -> Vec<RunEvent> {
+        match self {
+            Self::ClaudeCode(reader) => reader.push_stderr(bytes),
+        }
+    }
+
+    /// Takes note that no more bytes come and gives the events of unfinished last lines.
+    ///
+    /// Without it [`Self::finish`] still counts those lines, but their events are lost.
+    pub fn end_of_output(&mut self) -> Vec<RunEvent> {
+        match self {
+            Self::ClaudeCode(reader) => reader.end_of_output(),
+        }
+    }
+
+    /// What the agent has used so far, for limits that hold while it works.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        match self {
+            Self::ClaudeCode(reader) => reader.usage(),
+        }
+    }
+
+    /// Whether the agent has given its final word, so that its process should exit soon.
+    ///
+    /// One that lingers may be stopped: the verdict stays the result's. Goes back to `false` if the agent starts another turn.
+    #[must_use]
+    pub fn final_seen(&self) -> bool {
+        match self {
+            Self::ClaudeCode(reader) => reader.final_seen(),
+        }
+    }
+
+    /// The verdict of everything that was read and of how the process ended.
+    #[must_use]
+    pub fn finish(self, end: &AgentEnd) -> Verdict {
+        match self {
+            Self::ClaudeCode(reader) => reader.finish(end),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What a run may use and how long it may take, read from the settings in force when the run starts.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use core_config::settings::Settings;
+use executor::{claude_code::ClaudeSettings, invocation::ExecutorSettings};
+
+/// How long a run's lease lasts without renewal, by the database's clock (design §4).
+pub const LEASE: Duration = Duration::from_secs(30);
+/// How often a lease is renewed.
+pub const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// How long a launch lives without renewal: with its grace it is over before the run's lease is.
+pub const LAUNCH_LEASE: Duration = Duration::from_secs(20);
+/// Longest grace of a launch whose lease ended, so that `LAUNCH_LEASE` and it stay below [`LEASE`].
+pub const LEASE_GRACE: Duration = Duration::from_secs(8);
+/// How long a CLI that gave its final word may take to exit.
+pub const LINGER: Duration = Duration::from_secs(30);
+
+/// The limits and choices of one run, taken from the settings once.
+#[derive(Debug, Clone)]
+pub struct RunPolicy {
+    /// Settings of the agents' command lines.
+    pub executors: ExecutorSettings,
+    /// The HOME given to the agent's CLI; `None` is the home of whoever runs the worker.
+    pub agent_home: Option<PathBuf>,
+    /// Longest silence of an agent.
+    pub idle_timeout: Duration,
+    /// Longest time of an agent where its task says nothing.
+    pub timebox: Duration,
+    /// Longest time of one verification command.
+    pub verification_timeout: Duration,
+    /// Time between asking an agent to end and ending it.
+    pub grace: Duration,
+    /// Memory an agent may use, in bytes.
+    pub memory_limit: Option<u64>,
+    /// Processes an agent may have at once.
+    pub process_limit: Option<u32>,
+    /// Base branch where the task names none.
+    pub base_branch: Option<String>,
+}
+
+impl RunPolicy {
+    /// Takes what a run needs from the settings.
+    #[must_use]
+    pub fn from_settings(settings: &Settings) -> Self {
+        Self {
+            executors: ExecutorSettings {
+                claude_code: ClaudeSettings {
+                    command: settings.claude_code_command.clone(),
+                    model: settings.claude_code_model.clone(),
+                    permission_mode: settings.claude_code_permission_mode,
+                    allowed_tools: settings.claude_code_allowed_tools.clone(),
+                    disallowed_tools: settings.claude_code_disallowed_tools.clone(),
+                    max_turns: settings.claude_code_max_turns,
+                    append_system_prompt: settings.claude_code_append_system_prompt.clone(),
+                    max_retries: settings.claude_code_max_retries,
+                    api_key: settings.anthropic_api_key.clone(),
+                    base_url: settings.anthropic_base_url.clone(),
+                },
+            },
+            agent_home: settings.opentiger_claude_home.clone(),
+            idle_timeout: settings.agent_idle_timeout,
+            timebox: settings.task_timebox,
+            verification_timeout: settings.verification_timeout,
+            grace: settings.cancel_grace,
+            memory_limit: settings.agent_memory_limit,
+            process_limit: settings.agent_process_limit,
+            base_branch: settings.base_branch.clone(),
+        }
+    }
+}
+
+/// The environment variables of the worker's own process, of which an agent sees only an allow-listed few.
+pub type ParentEnvironment = BTreeMap<String, String>;

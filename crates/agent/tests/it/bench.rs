@@ -1,0 +1,193 @@
+//! The workbench of these tests: a database, a workshop, a scratch repository and one agent.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use agent::{
+    policy::RunPolicy,
+    run::{StartedRun, Workshop, work_on},
+};
+use checkout::checkouts::Checkouts;
+use core_types::{
+    event::RunEvent,
+    ids::{AgentId, TaskId},
+    repository::Repository,
+    task::{ExecutorKind, RiskLevel, Role},
+};
+use launcher::process::ProcessLauncher;
+use store::{
+    agents::{HostId, NewAgent, ProcessIdentity},
+    dispatch::claim::ClaimRequest,
+    runs::Run,
+    tasks::{NewTask, Task},
+};
+use tempfile::TempDir;
+use testing::{database::TestDatabase, repository::ScratchRepository};
+use tokio_util::sync::CancellationToken;
+
+/// Everything one test needs.
+pub(crate) struct Bench {
+    _state: TempDir,
+    pub(crate) repository: ScratchRepository,
+    _database: TestDatabase,
+    pub(crate) shop: Workshop,
+    _ring: tokio::task::JoinSet<()>,
+    pub(crate) policy: RunPolicy,
+    pub(crate) stop: CancellationToken,
+}
+
+/// What came of one run.
+pub(crate) struct Told {
+    pub(crate) task: Task,
+    pub(crate) run: Run,
+    pub(crate) events: Vec<RunEvent>,
+}
+
+impl Told {
+    /// What came of the run, with everything known about it where that is not what was expected.
+    #[track_caller]
+    pub(crate) fn assert_outcome(&self, expected: core_types::outcome::RunOutcome) {
+        assert_eq!(self.run.outcome(), Some(expected), "{:?}\n{:#?}", self.run.report, self.events);
+    }
+
+    /// The report of a run that ended.
+    #[track_caller]
+    pub(crate) fn report(&self) -> &core_types::outcome::RunReport {
+        self.run.report.as_ref().expect("the run ended")
+    }
+}
+
+impl Bench {
+    /// A bench whose agent is the scripted program.
+    pub(crate) async fn with_fake_agent() -> Self {
+        Self::new(&testing::programs::fake_agent_path(), &[]).await
+    }
+
+    /// A bench whose agent is this command, under these settings.
+    pub(crate) async fn new(command: &Path, settings: &[(&str, &str)]) -> Self {
+        let state = TempDir::new().expect("a temporary directory can be made");
+        let search_path = testing::programs::search_path();
+        let database = TestDatabase::new().await;
+        let launcher = ProcessLauncher::new(state.path().to_path_buf()).expect("usable directory");
+        let checkouts = checkout::git::GitCommand::find(&search_path).expect("git is installed");
+        let checkouts = Checkouts::new(state.path().join("checkouts"), checkouts);
+        let home = state.path().join("home");
+        std::fs::create_dir(&home).expect("a home can be made");
+        let (alarm, _) = tokio::sync::watch::channel(0);
+        let receiver = alarm.subscribe();
+        let mut ring = tokio::task::JoinSet::new();
+        ring.spawn(agent::resident::ring(database.store.clone(), alarm));
+        let shop = Workshop {
+            store: database.store.clone(),
+            launcher: Arc::new(launcher),
+            checkouts: Arc::new(checkouts),
+            alarm: receiver,
+            parent_env: Arc::new(BTreeMap::from([
+                ("PATH".to_owned(), search_path.clone()),
+                ("HOME".to_owned(), home.to_string_lossy().into_owned()),
+                ("GITHUB_TOKEN".to_owned(), "canary-of-the-worker".to_owned()),
+            ])),
+        };
+        let command = command.to_string_lossy();
+        let mut environment = vec![("CLAUDE_CODE_COMMAND", &*command), ("CANCEL_GRACE_S", "1")];
+        environment.extend_from_slice(settings);
+        let environment = environment.iter().map(|(key, value)| (key.into(), value.into()));
+        let loaded = core_config::load::load(environment, None).expect("the settings are right");
+        Self {
+            policy: RunPolicy::from_settings(&loaded.settings),
+            repository: ScratchRepository::with_one_commit(),
+            stop: CancellationToken::new(),
+            _state: state,
+            _database: database,
+            shop,
+            _ring: ring,
+        }
+    }
+
+    /// Puts a made-up login of a subscription into the agent's home.
+    pub(crate) fn log_in(&self) {
+        let home = self.shop.parent_env.get("HOME").expect("the bench has a home");
+        model_stub::login::write(Path::new(home)).expect("the home is ours");
+    }
+
+    /// A task for the scratch repository.
+    pub(crate) fn task(&self, goal: &str) -> NewTask {
+        NewTask {
+            id: TaskId::generate(),
+            title: "a task of a test".to_owned(),
+            goal: goal.to_owned(),
+            context: None,
+            role: Role::Worker,
+            priority: 0,
+            risk: RiskLevel::Medium,
+            dependencies: Vec::new(),
+            target_area: None,
+            repository: Repository::Local {
+                path: self.repository.path().to_string_lossy().into_owned(),
+            },
+            base_branch: None,
+            verification: Vec::new(),
+            timebox: None,
+            executor: ExecutorKind::ClaudeCode,
+            model: None,
+            max_attempts: 1,
+            token_limit: None,
+            cost_limit_microusd: None,
+            created_by: "test".to_owned(),
+        }
+    }
+
+    /// Queues a task, hands it to an agent, works on it and tells what came of it.
+    pub(crate) async fn work(&self, task: NewTask) -> Told {
+        let started = self.start(task).await;
+        let key = started.key;
+        work_on(&self.shop, started, &self.policy, &self.stop).await;
+        self.told(key.run).await
+    }
+
+    /// Queues a task and has an agent accept its run.
+    pub(crate) async fn start(&self, task: NewTask) -> StartedRun {
+        let store = &self.shop.store;
+        let agent = AgentId::generate();
+        let process = launcher::identity::ProcessIdentity::own().expect("/proc is there");
+        store
+            .register_agent(&NewAgent {
+                id: agent,
+                name: "worker-1".to_owned(),
+                role: task.role,
+                host: HostId::new("test-host"),
+                process: ProcessIdentity {
+                    pid: process.pid,
+                    start_ticks: process.start_ticks,
+                    boot_id: process.boot_id,
+                },
+                version: "test".to_owned(),
+            })
+            .await
+            .expect("the agent can register");
+        store.create_tasks(vec![task]).await.expect("the task is right");
+        let lease = Duration::from_secs(30);
+        let request = ClaimRequest { limit: 1, lease, max_running: 10 };
+        let claimed = store.claim_host_runs(request).await.expect("the database answers");
+        let key = claimed.first().expect("the task is ready and the agent idle").key;
+        let started = store.start_run(key, agent).await.expect("the run is ours");
+        StartedRun { key, task: started.task, run: started.run }
+    }
+
+    /// What the database says of a run now.
+    pub(crate) async fn told(&self, run: core_types::ids::RunId) -> Told {
+        let store = &self.shop.store;
+        let run = store.run(run).await.expect("the database answers").expect("the run is there");
+        let task =
+            store.task(run.task).await.expect("the database answers").expect("the task is there");
+        let events = store.events(run.id, 0, 100_000).await.expect("the database answers");
+        Told { task, run, events: events.into_iter().map(|event| event.event).collect() }
+    }
+
+    /// Asserts that nothing of any run is alive or lies about.
+    pub(crate) async fn assert_clean(&self) {
+        let launches = self.shop.launcher.discover().await.expect("launches can be listed");
+        assert!(launches.is_empty(), "{launches:?}");
+        let checkouts = self.shop.checkouts.list().await.expect("checkouts can be listed");
+        assert!(checkouts.is_empty(), "{checkouts:?}");
+    }
+}

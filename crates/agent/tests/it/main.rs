@@ -1,0 +1,5 @@
+//! One run at a time, from its claim to its end, with agents that behave and agents that do not.
+
+mod behaviour;
+mod bench;
+mod outcomes;

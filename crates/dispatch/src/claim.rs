@@ -1,0 +1,72 @@
+//! Handing ready tasks to idle agents, as far as settings allow.
+
+use std::time::Duration;
+
+use core_types::task::ExecutionEnvironment;
+use store::{dispatch::claim::ClaimRequest, error::StoreError, pool::Store};
+
+/// Most runs handed out by one transaction.
+const BATCH: u32 = 32;
+
+/// Whether claims are made, and why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claims {
+    /// At most this many runs at once.
+    Open {
+        /// Runs alive at once, over all roles.
+        max_running: u32,
+    },
+    /// None at all.
+    Paused {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// Decides whether claims are made under these settings.
+#[must_use]
+pub fn claims_under(loaded: &core_config::load::Loaded) -> Claims {
+    if let Some(faults) = &loaded.database_faults {
+        return Claims::Paused {
+            reason: format!("settings in the database are not usable: {faults}"),
+        };
+    }
+    match loaded.settings.execution_environment {
+        ExecutionEnvironment::Host => {
+            Claims::Open { max_running: loaded.settings.max_concurrent_workers }
+        }
+        ExecutionEnvironment::Sandbox => Claims::Paused {
+            reason:
+                "`EXECUTION_ENVIRONMENT=sandbox` is not available in this version; set it to `host`"
+                    .to_owned(),
+        },
+    }
+}
+
+/// Hands out runs until nothing fits any more; tells how many.
+///
+/// # Errors
+/// [`StoreError`] where the database does not answer; what was handed out before stays so.
+pub async fn claim_all(
+    store: &Store,
+    lease: Duration,
+    max_running: u32,
+) -> Result<usize, StoreError> {
+    let mut total = 0;
+    loop {
+        let claimed =
+            store.claim_host_runs(ClaimRequest { limit: BATCH, lease, max_running }).await?;
+        for claim in &claimed {
+            tracing::info!(
+                task.id = %claim.task,
+                run.id = %claim.key.run,
+                agent.id = %claim.agent,
+                "run handed out"
+            );
+        }
+        total += claimed.len();
+        if claimed.len() < BATCH as usize {
+            return Ok(total);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The dispatcher: a reconciler whose only input is the database.
+//!
+//! It recovers what died, then hands ready tasks to idle agents. A wake-up only says "look now"; a timer looks
+//! anyway. It does not run tasks (`agent`), start agents, or decide what follows from an outcome (`core-types`).
+//! Any number of dispatchers may run; killing one at any point loses and doubles nothing.
+
+pub mod claim;
+pub mod janitor;
+pub mod reconciler;
+pub mod recovery;
+pub mod view;

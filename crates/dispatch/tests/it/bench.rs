@@ -1,0 +1,133 @@
+//! The workbench of these tests: a database, a launcher, and runs whose workers are alive, dead or silent.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use checkout::{checkouts::Checkouts, git::GitCommand};
+use core_types::{
+    ids::{AgentId, RunKey, TaskId},
+    repository::Repository,
+    task::{ExecutorKind, RiskLevel, Role},
+};
+use dispatch::recovery::{ACCEPT_WITHIN, LABEL_RUN, Recovery};
+use launcher::{
+    handle::Handle,
+    identity,
+    launcher::Launcher,
+    process::ProcessLauncher,
+    spec::{Input, LaunchSpec},
+};
+use store::{
+    agents::{HostId, NewAgent, ProcessIdentity},
+    dispatch::claim::ClaimRequest,
+    runs::Run,
+    tasks::{NewTask, Task},
+};
+use tempfile::TempDir;
+use testing::database::TestDatabase;
+
+/// How a worker's process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Worker {
+    Alive,
+    Dead,
+}
+
+/// Everything one test needs.
+pub(crate) struct Bench {
+    pub(crate) database: TestDatabase,
+    pub(crate) launcher: Arc<ProcessLauncher>,
+    pub(crate) recovery: Recovery,
+    state: TempDir,
+}
+
+impl Bench {
+    pub(crate) async fn new() -> Self {
+        let state = TempDir::new().expect("a temporary directory can be made");
+        let database = TestDatabase::new().await;
+        let launcher = ProcessLauncher::new(state.path().to_path_buf()).expect("usable directory");
+        let launcher = Arc::new(launcher);
+        let git = GitCommand::find(&testing::programs::search_path()).expect("git is installed");
+        let checkouts = Arc::new(Checkouts::new(state.path().join("checkouts"), git));
+        let of_recovery = Arc::clone(&launcher);
+        let recovery = Recovery {
+            store: database.store.clone(),
+            launcher: of_recovery,
+            checkouts,
+            host: HostId::new("here"),
+            accept_within: ACCEPT_WITHIN,
+        };
+        Self { database, launcher, recovery, state }
+    }
+
+    /// A run that an agent of this host was handed but has not accepted.
+    pub(crate) async fn handed_out(&self, worker: Worker, lease: Duration) -> (RunKey, AgentId) {
+        let store = &self.database.store;
+        let own = identity::ProcessIdentity::own().expect("/proc is there");
+        // The same pid with another start is another process, and one that is gone.
+        let start_ticks = own.start_ticks - u64::from(worker == Worker::Dead);
+        let agent = NewAgent {
+            id: AgentId::generate(),
+            name: "worker-1".to_owned(),
+            role: Role::Worker,
+            host: HostId::new("here"),
+            process: ProcessIdentity { pid: own.pid, start_ticks, boot_id: own.boot_id },
+            version: "test".to_owned(),
+        };
+        store.register_agent(&agent).await.expect("the agent can register");
+        store.create_tasks(vec![task()]).await.expect("the task is right");
+        let request = ClaimRequest { limit: 1, lease, max_running: 10 };
+        let claimed = store.claim_host_runs(request).await.expect("the database answers");
+        (claimed.first().expect("the agent is idle and the task ready").key, agent.id)
+    }
+
+    /// A run that its worker has started.
+    pub(crate) async fn started(&self, worker: Worker, lease: Duration) -> RunKey {
+        let (key, agent) = self.handed_out(worker, lease).await;
+        self.database.store.start_run(key, agent).await.expect("the run is ours");
+        key
+    }
+
+    /// A process that was launched for a run and never ends by itself.
+    pub(crate) async fn launched(&self, run: &str) -> Handle {
+        let mut spec = LaunchSpec::new("/bin/sleep", self.state.path());
+        spec.args = vec!["600".to_owned()];
+        spec.labels = BTreeMap::from([(LABEL_RUN.to_owned(), run.to_owned())]);
+        let id = format!("{run}.agent").parse().expect("a run id is a launch id");
+        let launched = self.launcher.launch(&id, &spec, Input::default()).await;
+        launched.expect("sleep can be launched").into_handle()
+    }
+
+    pub(crate) async fn run(&self, key: RunKey) -> Run {
+        let run = self.database.store.run(key.run).await.expect("the database answers");
+        run.expect("the run is there")
+    }
+
+    pub(crate) async fn task(&self, id: TaskId) -> Task {
+        let task = self.database.store.task(id).await.expect("the database answers");
+        task.expect("the task is there")
+    }
+}
+
+fn task() -> NewTask {
+    NewTask {
+        id: TaskId::generate(),
+        title: "a task of a test".to_owned(),
+        goal: "none".to_owned(),
+        context: None,
+        role: Role::Worker,
+        priority: 0,
+        risk: RiskLevel::Medium,
+        dependencies: Vec::new(),
+        target_area: None,
+        repository: Repository::Local { path: "/nowhere".to_owned() },
+        base_branch: None,
+        verification: Vec::new(),
+        timebox: None,
+        executor: ExecutorKind::ClaudeCode,
+        model: None,
+        max_attempts: 3,
+        token_limit: None,
+        cost_limit_microusd: None,
+        created_by: "test".to_owned(),
+    }
+}

@@ -1,0 +1,5 @@
+//! Recovery and pauses of the dispatcher, against a real Postgres and real processes.
+
+mod bench;
+mod pauses;
+mod recovery;

@@ -1,0 +1,56 @@
+//! Settings and database made into a server, from the first request to the last.
+
+use std::{io::Write as _, time::Duration};
+
+use anyhow::Context as _;
+use api::{
+    server::{Served, Server},
+    state::ApiState,
+};
+use checkout::git::GitCommand;
+use telemetry::chain::error_chain;
+
+/// How long requests and changes may take to end after the server is asked to stop.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long git may take to look at a repository; shorter than a request may take.
+const GIT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Serves until a signal asks it to stop.
+pub(crate) async fn run() -> anyhow::Result<()> {
+    let started = bootstrap::start::start("api-server").await?;
+    let stop = started.stop_token().context("listen for signals")?;
+    let state = ApiState::new(started.store.clone(), started.watch_settings(), git(), stop);
+    let address = started.settings.settings.api_listen;
+    let server = Server::bind(address, state)
+        .await
+        .map_err(|error| anyhow::anyhow!("{}; {}", error_chain(&error), error.hint()))?;
+    announce(&server)?;
+    match server.serve(GRACE).await.context("serve")? {
+        Served::Gracefully => tracing::info!("stopped gracefully"),
+        Served::TimeUp { changes_left } => {
+            tracing::warn!(changes_left, "stopped before every request was answered");
+        }
+    }
+    Ok(started.outcome()?)
+}
+
+/// Looks for git once; without it tasks are refused with that reason.
+fn git() -> Option<GitCommand> {
+    let search_path = bootstrap::environment::environment().remove("PATH").unwrap_or_default();
+    match GitCommand::find(&search_path) {
+        Ok(git) => Some(git.with_timeout(GIT_TIMEOUT)),
+        Err(error) => {
+            tracing::error!(error = %error_chain(&error), "git not found, no task can be made");
+            None
+        }
+    }
+}
+
+/// Says where the server listens, on standard output for whoever started it and in the log.
+fn announce(server: &Server) -> anyhow::Result<()> {
+    let address = server.address();
+    tracing::info!(http.address = %address, "listening");
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "api-server listens on http://{address}").context("write to standard output")?;
+    out.flush().context("write to standard output")
+}

@@ -1,0 +1,109 @@
+//! The program as its users start and stop it.
+
+mod program;
+
+use std::time::Duration;
+
+use embedded::postgres::{EmbeddedOptions, ensure_postgres};
+use launcher::process::ProcessLauncher;
+use rustix::process::Signal;
+use testing::{database::TestDatabase, programs::search_path};
+
+use crate::program::{Program, reachable_directory};
+
+#[test]
+fn faults_of_the_environment_are_one_report_and_exit_code_2() {
+    for arguments in [vec![], vec!["--check-config"]] {
+        let variables = [("CANCEL_GRACE_S", "soon"), ("OPENTIGER_API_LISTEN", "0.0.0.0:1")];
+        let mut program = Program::start(&arguments, &variables);
+        assert_eq!(program.exit_code(), Some(2));
+        let said = program.errors();
+        assert!(said.contains("2 settings cannot be used"), "{said}");
+        assert!(said.contains("`soon` is not an integer"), "{said}");
+    }
+    let mut program = Program::start(&["--check-config"], &[("OPENTIGER_LOG", "a=b=c")]);
+    assert_eq!(program.exit_code(), Some(2));
+}
+
+#[test]
+fn a_fit_environment_passes_the_check_and_starts_nothing() {
+    let mut program = Program::start(&["--check-config"], &[]);
+    assert_eq!(program.exit_code(), Some(0));
+    assert!(program.output().contains("can be used"));
+}
+
+#[test]
+fn a_database_that_is_down_is_an_error_and_is_not_replaced() {
+    let variables = [("DATABASE_URL", "postgres://me:hunter2@127.0.0.1:1/none")];
+    let mut program = Program::start(&[], &variables);
+    assert_eq!(program.exit_code(), Some(1));
+    let said = program.errors();
+    assert!(said.contains("connect to the database") && said.contains("hint: "), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[tokio::test]
+async fn it_says_where_it_listens_serves_and_stops_at_a_signal() {
+    let database = TestDatabase::new().await;
+    let mut program = Program::start(&[], &[("DATABASE_URL", database.url.expose())]);
+    let address = program.address();
+    let answer = program::get(&address, "/health");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    program.signal(Signal::TERM);
+    assert_eq!(program.exit_code(), Some(0));
+    assert_eq!(program.output(), "", "one line and no more goes to standard output");
+    assert!(program.errors().contains("stopped gracefully"));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let database = TestDatabase::new().await;
+    let mut program = Program::start(&[], &[("DATABASE_URL", database.url.expose())]);
+    // A request whose body never comes holds up the graceful stop.
+    let held = program::half_a_request(&program.address());
+    program.signal(Signal::INT);
+    program.wait_for_error("asked to stop");
+    program.signal(Signal::INT);
+    assert_eq!(program.exit_code(), Some(3));
+    drop(held);
+}
+
+#[tokio::test]
+async fn what_was_posted_is_there_after_a_kill() {
+    let database = TestDatabase::new().await;
+    let repository = testing::repository::ScratchRepository::with_one_commit();
+    let variables = [("DATABASE_URL", database.url.expose())];
+    let mut program = Program::start(&[], &variables);
+    let path = repository.path().to_str().expect("the path is text");
+    let task = serde_json::json!({
+        "title": "t", "goal": "g", "repository": { "mode": "local", "path": path },
+    });
+    let made = program::post(&program.address(), "/tasks", &task.to_string());
+    assert!(made.starts_with("HTTP/1.1 201"), "{made}");
+    let location = made.lines().find_map(|line| line.strip_prefix("location: ")).unwrap();
+    program.signal(Signal::KILL);
+    assert_eq!(program.exit_code(), None);
+
+    let mut again = Program::start(&[], &variables);
+    let shown = program::get(&again.address(), location);
+    assert!(shown.starts_with("HTTP/1.1 200"), "{shown}");
+}
+
+#[tokio::test]
+async fn with_nothing_configured_it_starts_a_private_database_and_leaves_it_to_others() {
+    let state = reachable_directory();
+    let path = state.path().join("state");
+    let place = [("OPENTIGER_STATE_DIR", path.to_str().expect("the path is text"))];
+    let mut program = Program::start(&[], &place);
+    let answer = program::get(&program.address(), "/tasks");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    program.signal(Signal::TERM);
+    assert_eq!(program.exit_code(), Some(0));
+
+    let launcher = ProcessLauncher::new(path.clone()).unwrap();
+    let options = EmbeddedOptions::new(path, search_path(), launcher);
+    let found = tokio::time::timeout(Duration::from_secs(30), ensure_postgres(options));
+    let postgres = found.await.expect("it answers in time").unwrap();
+    assert!(!postgres.started_here, "the one that the program started runs on");
+    postgres.stop("the test is over").await;
+}

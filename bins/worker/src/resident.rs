@@ -1,0 +1,57 @@
+//! `worker resident`: settings, database and launcher made into a resident agent.
+
+use std::sync::Arc;
+
+use agent::{
+    resident::{Resident, ring},
+    run::Workshop,
+};
+use anyhow::Context as _;
+use checkout::{checkouts::Checkouts, git::GitCommand, roots::AllowedRoots};
+use core_types::{ids::AgentId, task::Role};
+use executor::environment::DEFAULT_PATH;
+use store::agents::NewAgent;
+use tokio::{sync::watch, task::JoinSet};
+
+/// Arguments of `worker resident`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Name people know this agent by, e.g. `worker-1`.
+    #[arg(long)]
+    name: String,
+    /// Which tasks it takes.
+    #[arg(long, default_value = "worker")]
+    role: Role,
+}
+
+/// Serves until a signal asks it to stop.
+pub(crate) async fn serve(arguments: Arguments) -> anyhow::Result<()> {
+    let started = bootstrap::start::start("worker").await?;
+    let agent = NewAgent {
+        id: AgentId::generate(),
+        name: arguments.name,
+        role: arguments.role,
+        host: started.host.clone(),
+        process: bootstrap::start::own_process().context("read own process identity")?,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let parent_env = bootstrap::environment::environment();
+    let search_path = parent_env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
+    let git = GitCommand::find(search_path).context("find git")?;
+    let roots = AllowedRoots::new(started.settings.settings.local_repo_roots.clone());
+    let checkouts =
+        Checkouts::new(started.state_dir.join("checkouts"), git).with_allowed_roots(roots);
+    let (alarm, rings) = watch::channel(0);
+    let _bell = JoinSet::from_iter([ring(started.store.clone(), alarm)]);
+    let launcher = Arc::clone(&started.launcher);
+    let shop = Workshop {
+        store: started.store.clone(),
+        launcher,
+        checkouts: Arc::new(checkouts),
+        alarm: rings,
+        parent_env: Arc::new(parent_env),
+    };
+    let settings = started.watch_settings();
+    let stop = started.stop_token().context("listen for signals")?;
+    Resident { shop, agent, settings }.serve(stop).await.context("serve as resident agent")
+}

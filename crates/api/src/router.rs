@@ -1,0 +1,63 @@
+//! Which route goes to which handler, and what lies around all of them.
+
+use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn};
+use http::{Method, StatusCode};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi as _;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    error::ApiError,
+    extract::BODY_LIMIT,
+    middleware::{observe, panicked},
+    openapi::{self, About},
+    routes::{agents, config, events, health, runs, tasks},
+    state::ApiState,
+};
+
+/// Every route with its description.
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::with_openapi(About::openapi())
+        .routes(routes!(tasks::create, tasks::list))
+        .routes(routes!(tasks::create_batch))
+        .routes(routes!(tasks::show))
+        .routes(routes!(tasks::cancel))
+        .routes(routes!(tasks::runs))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::show))
+        .routes(routes!(events::page))
+        .routes(routes!(events::follow))
+        .routes(routes!(agents::list))
+        .routes(routes!(config::show))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(openapi::serve))
+}
+
+/// The routes with everything around them.
+pub(crate) fn router(state: ApiState) -> Router {
+    let (router, _document) = routes().split_for_parts();
+    router
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(observe))
+        .with_state(state)
+}
+
+async fn no_route() -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "no_such_route",
+        "there is nothing here; `GET /openapi.json` lists every route",
+    )
+}
+
+async fn no_method(method: Method) -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!("`{method}` is not possible here; the header `Allow` lists what is"),
+    )
+}

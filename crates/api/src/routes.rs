@@ -1,0 +1,9 @@
+//! The handlers. Each reads its request, asks `store`, and makes a view of the answer.
+
+pub(crate) mod agents;
+pub(crate) mod config;
+pub(crate) mod creation;
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod runs;
+pub(crate) mod tasks;

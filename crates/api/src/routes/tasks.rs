@@ -1,0 +1,155 @@
+//! `/tasks`: make, list, show, cancel.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use core_types::ids::TaskId;
+use http::{HeaderValue, StatusCode, header};
+use store::tasks::cancel::CancelResult;
+
+use crate::{
+    error::ApiError,
+    extract::{JsonBody, PathId, QueryTexts},
+    openapi::{AboutBody, AboutId, AboutQuery, Always},
+    requests::{batch::BatchRequest, new_task::NewTaskRequest, paging::TasksQuery},
+    routes::creation::{Made, Naming, make},
+    state::ApiState,
+    views::{
+        run::{RunView, TaskRuns},
+        task::{CancelView, TaskBatch, TaskDetail, TaskPage, TaskView, WaitingView},
+    },
+};
+
+/// Why a cancelled task is said to be cancelled.
+const CANCEL_REASON: &str = "cancelled through the API";
+
+/// Makes a task.
+///
+/// With an `id` of its own the request may be repeated: the same content gives the task that is there already.
+#[utoipa::path(
+    post, path = "/tasks", tag = "tasks", operation_id = "createTask", request_body = NewTaskRequest,
+    responses(
+        (status = 201, description = "The task was made.", body = TaskView,
+            headers(("Location" = String, description = "Where the task is."))),
+        (status = 200, description = "The task is there already, with the same content.", body = TaskView,
+            headers(("Location" = String, description = "Where the task is."))),
+        (status = 409, description = "The id belongs to a task with another content.", body = crate::error::ErrorBody),
+        AboutBody, Always,
+    )
+)]
+pub(crate) async fn create(
+    State(state): State<ApiState>,
+    JsonBody(request): JsonBody<NewTaskRequest>,
+) -> Result<Response, ApiError> {
+    let making = make(state.clone(), vec![request], Naming::Single);
+    let Made { tasks, fresh } = state.to_the_end(making).await?;
+    let task = tasks.into_iter().next().ok_or_else(ApiError::internal)?;
+    let location = HeaderValue::from_str(&format!("/tasks/{}", task.new.id));
+    let location = location.map_err(|_| ApiError::internal())?;
+    let headers = [(header::LOCATION, location)];
+    Ok((made_status(fresh), headers, Json(TaskView::from(task))).into_response())
+}
+
+/// Makes tasks, all of them or none.
+#[utoipa::path(
+    post, path = "/tasks/batch", tag = "tasks", operation_id = "createTasks", request_body = BatchRequest,
+    responses(
+        (status = 201, description = "The tasks were made, in the order of the request.", body = TaskBatch),
+        (status = 200, description = "All of them are there already, with the same content.", body = TaskBatch),
+        (status = 409, description = "An id belongs to a task with another content.", body = crate::error::ErrorBody),
+        AboutBody, Always,
+    )
+)]
+pub(crate) async fn create_batch(
+    State(state): State<ApiState>,
+    JsonBody(request): JsonBody<BatchRequest>,
+) -> Result<(StatusCode, Json<TaskBatch>), ApiError> {
+    let making = make(state.clone(), request.tasks, Naming::Batch);
+    let Made { tasks, fresh } = state.to_the_end(making).await?;
+    let items = tasks.into_iter().map(TaskView::from).collect();
+    Ok((made_status(fresh), Json(TaskBatch { items })))
+}
+
+const fn made_status(fresh: bool) -> StatusCode {
+    if fresh { StatusCode::CREATED } else { StatusCode::OK }
+}
+
+/// Lists tasks, newest first.
+#[utoipa::path(
+    get, path = "/tasks", tag = "tasks", operation_id = "listTasks", params(TasksQuery),
+    responses((status = 200, description = "A page of tasks.", body = TaskPage), AboutQuery, Always)
+)]
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    QueryTexts(query): QueryTexts<TasksQuery>,
+) -> Result<Json<TaskPage>, ApiError> {
+    let page = state.store.list_tasks(&query.filter()?).await?;
+    Ok(Json(TaskPage {
+        items: page.items.into_iter().map(TaskView::from).collect(),
+        next_cursor: page.next_cursor.map(|cursor| cursor.to_string()),
+    }))
+}
+
+/// Shows a task, its runs, and why it waits.
+#[utoipa::path(
+    get, path = "/tasks/{id}", tag = "tasks", operation_id = "showTask", params(("id" = String, Path, description = "The task.")),
+    responses((status = 200, description = "The task.", body = TaskDetail), AboutId, Always)
+)]
+pub(crate) async fn show(
+    State(state): State<ApiState>,
+    PathId(id): PathId<TaskId>,
+) -> Result<Json<TaskDetail>, ApiError> {
+    let task = state.store.task(id).await?.ok_or_else(|| ApiError::not_found("task"))?;
+    let runs = state.store.runs_of_task(id).await?.into_iter().map(RunView::from).collect();
+    let waiting = state.store.why_waiting(id).await?.map(WaitingView::from);
+    Ok(Json(TaskDetail::new(task, waiting, runs)))
+}
+
+/// Calls a task off. A run that is alive is stopped within the grace.
+#[utoipa::path(
+    post, path = "/tasks/{id}/cancel", tag = "tasks", operation_id = "cancelTask", params(("id" = String, Path, description = "The task.")),
+    responses(
+        (status = 200, description = "The task is cancelled.", body = CancelView),
+        (status = 202, description = "A run is alive and will be stopped.", body = CancelView),
+        (status = 409, description = "The task is over already.", body = crate::error::ErrorBody),
+        AboutId, Always,
+    )
+)]
+pub(crate) async fn cancel(
+    State(state): State<ApiState>,
+    PathId(id): PathId<TaskId>,
+) -> Result<(StatusCode, Json<CancelView>), ApiError> {
+    let store = state.store.clone();
+    let cancelling = async move { Ok(store.cancel_task(id, CANCEL_REASON).await?) };
+    match state.to_the_end(cancelling).await? {
+        CancelResult::Cancelled => {
+            Ok((StatusCode::OK, Json(CancelView { id, result: "cancelled" })))
+        }
+        CancelResult::Requested => {
+            Ok((StatusCode::ACCEPTED, Json(CancelView { id, result: "cancel_requested" })))
+        }
+        CancelResult::AlreadyFinal(status) => {
+            let text = format!("the task is {status} already");
+            Err(ApiError::new(StatusCode::CONFLICT, "already_final", text))
+        }
+        CancelResult::NotFound => Err(ApiError::not_found("task")),
+    }
+}
+
+/// Lists the runs of a task, newest first.
+#[utoipa::path(
+    get, path = "/tasks/{id}/runs", tag = "tasks", operation_id = "listRunsOfTask", params(("id" = String, Path, description = "The task.")),
+    responses((status = 200, description = "Its runs.", body = TaskRuns), AboutId, Always)
+)]
+pub(crate) async fn runs(
+    State(state): State<ApiState>,
+    PathId(id): PathId<TaskId>,
+) -> Result<Json<TaskRuns>, ApiError> {
+    let runs = state.store.runs_of_task(id).await?;
+    if runs.is_empty() && state.store.task(id).await?.is_none() {
+        return Err(ApiError::not_found("task"));
+    }
+    Ok(Json(TaskRuns { items: runs.into_iter().map(RunView::from).collect() }))
+}

@@ -1,0 +1,114 @@
+//! Schemas of the words and ids that `core-types` owns, for the OpenAPI document.
+
+use core_types::{
+    outcome::RunOutcome,
+    task::{BlockReason, ExecutorKind, RiskLevel, Role, RunStatus, TaskStatus},
+};
+use serde_json::Value;
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
+
+use crate::requests::paging::{EVENTS_MAX, PAGE_MAX};
+
+fn words(words: &[&str]) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .enum_values(Some(words.iter().map(|word| Value::from(*word))))
+}
+
+fn id(kind: &str) -> Object {
+    let pattern = format!("^{kind}-[0-9a-f]{{32}}$");
+    ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).pattern(Some(pattern)).build()
+}
+
+/// The same schema with `null` as one more value.
+fn or_null(mut object: Object) -> Object {
+    object.schema_type = SchemaType::Array(vec![Type::String, Type::Null]);
+    if let Some(words) = &mut object.enum_values {
+        words.push(Value::Null);
+    }
+    object
+}
+
+pub(crate) fn role() -> Object {
+    words(Role::WORDS).build()
+}
+
+pub(crate) fn role_worker() -> Object {
+    words(Role::WORDS).default(Some(Role::Worker.as_str().into())).build()
+}
+
+pub(crate) fn risk() -> Object {
+    words(RiskLevel::WORDS).build()
+}
+
+pub(crate) fn risk_medium() -> Object {
+    words(RiskLevel::WORDS).default(Some(RiskLevel::Medium.as_str().into())).build()
+}
+
+pub(crate) fn executor() -> Object {
+    words(ExecutorKind::WORDS).build()
+}
+
+pub(crate) fn task_status() -> Object {
+    words(TaskStatus::WORDS).build()
+}
+
+pub(crate) fn optional_executor() -> Object {
+    or_null(executor())
+}
+
+pub(crate) fn optional_block_reason() -> Object {
+    or_null(words(BlockReason::WORDS).build())
+}
+
+pub(crate) fn run_status() -> Object {
+    words(RunStatus::WORDS).build()
+}
+
+pub(crate) fn optional_run_outcome() -> Object {
+    or_null(words(RunOutcome::WORDS).build())
+}
+
+pub(crate) fn task_id() -> Object {
+    id(core_types::ids::TaskId::KIND)
+}
+
+pub(crate) fn optional_task_id() -> Object {
+    or_null(task_id())
+}
+
+pub(crate) fn optional_run_id() -> Object {
+    or_null(run_id())
+}
+
+pub(crate) fn optional_agent_id() -> Object {
+    or_null(agent_id())
+}
+
+pub(crate) fn run_id() -> Object {
+    id(core_types::ids::RunId::KIND)
+}
+
+pub(crate) fn agent_id() -> Object {
+    id(core_types::ids::AgentId::KIND)
+}
+
+pub(crate) fn page_limit() -> Object {
+    count(PAGE_MAX)
+}
+
+pub(crate) fn events_limit() -> Object {
+    count(EVENTS_MAX)
+}
+
+fn count(max: u32) -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::Integer))
+        .minimum(Some(1))
+        .maximum(Some(max))
+        .build()
+}
+
+pub(crate) fn event_number() -> Object {
+    ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer)).minimum(Some(0)).build()
+}

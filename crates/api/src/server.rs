@@ -1,0 +1,131 @@
+//! The listener: binds the loopback, serves, and stops in order.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use axum::serve::ListenerExt as _;
+use tokio::{net::TcpListener, task::JoinSet};
+
+use crate::{router::router, state::ApiState};
+
+/// A server that listens and does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    state: ApiState,
+}
+
+/// Why the server cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Other machines could reach the address.
+    #[error("`{address}` can be reached from other machines; allowed: 127.0.0.0/8 and [::1]")]
+    NotLoopback {
+        /// The address as it was given.
+        address: SocketAddr,
+    },
+    /// Something listens there already.
+    #[error("`{address}` is in use")]
+    InUse {
+        /// The address as it was given.
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    /// The system refuses for another reason.
+    #[error("cannot listen on `{address}`")]
+    Refused {
+        /// The address as it was given.
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl BindError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::NotLoopback { .. } => {
+                "set `OPENTIGER_API_LISTEN` to a loopback address; this version is for this machine alone"
+            }
+            Self::InUse { .. } => {
+                "stop the other program, or set `OPENTIGER_API_LISTEN` to another port (0 takes any free one)"
+            }
+            Self::Refused { .. } => "set `OPENTIGER_API_LISTEN` to an address of this machine",
+        }
+    }
+}
+
+/// How serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// Every request was answered and every change made.
+    Gracefully,
+    /// The time was up before that.
+    TimeUp {
+        /// Changes that still ran.
+        changes_left: usize,
+    },
+}
+
+impl Server {
+    /// Listens on a loopback address. Port 0 takes any free one.
+    ///
+    /// # Errors
+    /// [`BindError`]; any other address is refused before the system is asked.
+    pub async fn bind(address: SocketAddr, state: ApiState) -> Result<Self, BindError> {
+        if !address.ip().is_loopback() {
+            return Err(BindError::NotLoopback { address });
+        }
+        let refused = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse { address, source },
+            _ => BindError::Refused { address, source },
+        };
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        Ok(Self { listener, address, state })
+    }
+
+    /// The address it listens on, with the port that the system chose.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers requests until the state's token says stop, then ends streams and waits for the rest, `grace` at most.
+    ///
+    /// # Errors
+    /// The system takes the listener away.
+    pub async fn serve(self, grace: Duration) -> io::Result<Served> {
+        let Self { listener, address: _, state } = self;
+        let stop = state.stop.clone();
+        let mut background = JoinSet::new();
+        background.spawn(state.hub.clone().listen(state.store.clone(), stop.clone()));
+        let changes = state.changes.clone();
+        // Small writes of a stream must not wait for an acknowledgement.
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(error = %error, "connection without nodelay");
+            }
+        });
+        let serving = axum::serve(listener, router(state))
+            .with_graceful_shutdown(stop.clone().cancelled_owned());
+        let drained = async {
+            serving.await?;
+            changes.close();
+            changes.wait().await;
+            io::Result::Ok(())
+        };
+        let time_up = async {
+            stop.cancelled().await;
+            tokio::time::sleep(grace).await;
+        };
+        // Losing the race drops the other side: connections are cut, which is what the grace is for.
+        tokio::select! {
+            result = drained => result.map(|()| Served::Gracefully),
+            () = time_up => Ok(Served::TimeUp { changes_left: changes.len() }),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What every handler works with.
+
+use std::{future::Future, sync::Arc};
+
+use checkout::git::GitCommand;
+use core_config::{load::Loaded, settings::Settings};
+use store::pool::Store;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
+
+use crate::{error::ApiError, hub::EventHub, repositories::Repositories};
+
+/// What the API works with; clones share everything.
+#[derive(Debug, Clone)]
+pub struct ApiState {
+    pub(crate) store: Store,
+    pub(crate) settings: watch::Receiver<Arc<Loaded>>,
+    pub(crate) repositories: Repositories,
+    pub(crate) hub: EventHub,
+    /// Cancelled when the server shall stop: streams end then.
+    pub(crate) stop: CancellationToken,
+    /// Changes that run to their end although their client may have left.
+    pub(crate) changes: TaskTracker,
+}
+
+impl ApiState {
+    /// Puts together what the API works with. The token ends streams and the server; without git no task can be made.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        settings: watch::Receiver<Arc<Loaded>>,
+        git: Option<GitCommand>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            store,
+            settings,
+            repositories: Repositories::new(git),
+            hub: EventHub::new(),
+            stop,
+            changes: TaskTracker::new(),
+        }
+    }
+
+    /// The settings in force now.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.borrow().settings)
+    }
+
+    /// Runs a change to its end, whether or not the client waits for it.
+    pub(crate) async fn to_the_end<T, F>(&self, change: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ApiError>> + Send + 'static,
+    {
+        match self.changes.spawn(change.in_current_span()).await {
+            Ok(result) => result,
+            Err(panicked) => {
+                tracing::error!(error = %panicked, "change did not run to its end");
+                Err(ApiError::internal())
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What clients are sent. Names on the wire are fixed here and nowhere else.
+
+pub(crate) mod agent;
+pub(crate) mod config;
+pub(crate) mod health;
+pub(crate) mod run;
+pub(crate) mod task;

@@ -1,0 +1,163 @@
+//! Runs and their events as clients see them.
+
+use core_types::{
+    event::NumberedEvent,
+    ids::{AgentId, RunId, TaskId},
+    outcome::RunOutcome,
+    task::RunStatus,
+    usage::Usage,
+};
+use jiff::Timestamp;
+use serde::Serialize;
+use store::runs::Run;
+use utoipa::ToSchema;
+
+/// One attempt at a task.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RunView {
+    #[schema(schema_with = crate::schema::run_id)]
+    id: RunId,
+    #[schema(schema_with = crate::schema::task_id)]
+    task: TaskId,
+    /// Its place among the runs of its task, from 1.
+    number: u32,
+    #[schema(schema_with = crate::schema::run_status)]
+    status: RunStatus,
+    /// What came of it; absent while it lasts.
+    #[schema(schema_with = crate::schema::optional_run_outcome)]
+    outcome: Option<RunOutcome>,
+    /// What happened, for people.
+    message: Option<String>,
+    /// What to do about it.
+    hint: Option<String>,
+    /// When the provider lifts its limit.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    retry_at: Option<Timestamp>,
+    usage: Option<UsageView>,
+    /// The agent's own session.
+    session: Option<String>,
+    base_commit: Option<String>,
+    commit: Option<String>,
+    branch: Option<String>,
+    #[schema(schema_with = crate::schema::optional_agent_id)]
+    agent: Option<AgentId>,
+    host: Option<String>,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    started_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    ended_at: Option<Timestamp>,
+    /// From its start to its end.
+    duration_s: Option<f64>,
+}
+
+/// What a run used.
+#[derive(Debug, Serialize, ToSchema)]
+struct UsageView {
+    input_tokens: u64,
+    output_tokens: u64,
+    cache_read_tokens: u64,
+    cache_write_tokens: u64,
+    total_tokens: u64,
+    /// Estimated by the agent's command line.
+    cost_usd: f64,
+    turns: u32,
+}
+
+/// A page of runs, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RunPage {
+    pub(crate) items: Vec<RunView>,
+    /// Where the next page begins; absent on the last one.
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// The runs of a task, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TaskRuns {
+    pub(crate) items: Vec<RunView>,
+}
+
+/// One thing that happened in a run.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EventView {
+    /// Its place in the run, from 1 and without holes.
+    #[schema(value_type = i64)]
+    seq: i64,
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// What happened: the field `kind` tells which other fields there are.
+    #[schema(value_type = Object, examples(json!({"kind": "text", "text": "done"})))]
+    event: core_types::event::RunEvent,
+}
+
+/// A page of a run's events, oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EventPage {
+    pub(crate) items: Vec<EventView>,
+    /// The value of `after` for the next page; the same as asked for where this one is empty.
+    pub(crate) next_after: i64,
+    /// Whether no event follows.
+    pub(crate) ended: bool,
+}
+
+impl From<NumberedEvent> for EventView {
+    fn from(NumberedEvent { seq, at, event }: NumberedEvent) -> Self {
+        Self { seq, at, event }
+    }
+}
+
+impl From<Usage> for UsageView {
+    fn from(usage: Usage) -> Self {
+        Self {
+            input_tokens: usage.input_tokens,
+            output_tokens: usage.output_tokens,
+            cache_read_tokens: usage.cache_read_tokens,
+            cache_write_tokens: usage.cache_write_tokens,
+            total_tokens: usage.total_tokens(),
+            cost_usd: usd(usage.cost_microusd),
+            turns: usage.turns,
+        }
+    }
+}
+
+impl From<Run> for RunView {
+    fn from(run: Run) -> Self {
+        let duration_s = run
+            .started_at
+            .zip(run.ended_at)
+            .map(|(start, end)| end.duration_since(start).as_secs_f64());
+        let outcome = run.outcome();
+        let report = run.report;
+        let of_report = |text: fn(&core_types::outcome::RunReport) -> &Option<String>| {
+            report.as_ref().and_then(|report| text(report).clone())
+        };
+        Self {
+            id: run.id,
+            task: run.task,
+            number: run.number,
+            status: run.status,
+            outcome,
+            message: of_report(|report| &report.message),
+            hint: of_report(|report| &report.hint),
+            retry_at: report.as_ref().and_then(|report| report.retry_at),
+            usage: report.as_ref().map(|report| report.usage.into()),
+            session: of_report(|report| &report.session),
+            base_commit: run.base_commit,
+            commit: of_report(|report| &report.commit),
+            branch: of_report(|report| &report.branch),
+            agent: run.agent,
+            host: run.host.map(|host| host.as_str().to_owned()),
+            created_at: run.created_at,
+            started_at: run.started_at,
+            ended_at: run.ended_at,
+            duration_s,
+        }
+    }
+}
+
+/// Millionths of a US dollar as dollars.
+pub(crate) fn usd(microusd: u64) -> f64 {
+    microusd as f64 / 1_000_000.0
+}

@@ -1,0 +1,265 @@
+//! Tasks as clients see them, and why they wait.
+
+use core_types::{
+    ids::{RunId, TaskId},
+    repository::Repository,
+    task::{BlockReason, ExecutorKind, RiskLevel, Role, TaskState, TaskStatus},
+};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use store::tasks::{Task, waiting::Waiting};
+use utoipa::ToSchema;
+
+use crate::views::run::{RunView, usd};
+
+/// A task.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TaskView {
+    #[schema(schema_with = crate::schema::task_id)]
+    pub(crate) id: TaskId,
+    title: String,
+    goal: String,
+    #[schema(value_type = Object)]
+    context: Option<Value>,
+    #[schema(schema_with = crate::schema::role)]
+    role: Role,
+    priority: i32,
+    #[schema(schema_with = crate::schema::risk)]
+    risk: RiskLevel,
+    #[schema(value_type = Vec<String>)]
+    dependencies: Vec<TaskId>,
+    target_area: Option<String>,
+    repository: RepositoryView,
+    base_branch: Option<String>,
+    verification: Vec<Vec<String>>,
+    timebox_s: Option<f64>,
+    #[schema(schema_with = crate::schema::executor)]
+    executor: ExecutorKind,
+    model: Option<String>,
+    max_attempts: u32,
+    token_limit: Option<u64>,
+    cost_limit_usd: Option<f64>,
+    created_by: String,
+    #[schema(schema_with = crate::schema::task_status)]
+    status: TaskStatus,
+    /// Why it is blocked.
+    #[schema(schema_with = crate::schema::optional_block_reason)]
+    block_reason: Option<BlockReason>,
+    /// What happened last, for people.
+    reason: Option<String>,
+    /// How many attempts are used up.
+    attempts: u32,
+    /// How many of the tasks it depends on are not done.
+    pending_dependencies: u32,
+    /// When it may be tried again.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    not_before: Option<Timestamp>,
+    /// Its run that is alive.
+    #[schema(value_type = Option<String>)]
+    current_run: Option<RunId>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    cancel_requested_at: Option<Timestamp>,
+    /// The commit that holds the result.
+    commit: Option<String>,
+    /// The branch the commit is on.
+    branch: Option<String>,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    finished_at: Option<Timestamp>,
+}
+
+/// A task with what is known around it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TaskDetail {
+    #[serde(flatten)]
+    task: TaskView,
+    /// Why it waits; absent for a task that runs or is over.
+    waiting: Option<WaitingView>,
+    retry: RetryView,
+    /// Its runs, newest first.
+    runs: Vec<RunView>,
+}
+
+/// What is left of a task's attempts.
+#[derive(Debug, Serialize, ToSchema)]
+struct RetryView {
+    attempts: u32,
+    max_attempts: u32,
+    attempts_left: u32,
+    /// When the next attempt may begin.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    not_before: Option<Timestamp>,
+}
+
+/// What a task waits for.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct WaitingView {
+    /// `dependency`, `area`, `cooldown`, `quota`, `blocked`, `paused`, `no_dispatcher`, `no_agent`, `capacity`, `turn`.
+    #[schema(examples("dependency"))]
+    kind: &'static str,
+    /// For people.
+    message: String,
+    /// The tasks it waits for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, value_type = Vec<String>)]
+    tasks: Vec<TaskId>,
+    /// When it goes on by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+}
+
+/// Where a task's repository is.
+#[derive(Debug, Serialize, ToSchema)]
+struct RepositoryView {
+    /// `local` or `git`.
+    mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+}
+
+/// A page of tasks, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TaskPage {
+    pub(crate) items: Vec<TaskView>,
+    /// Where the next page begins; absent on the last one.
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// Tasks that were made together, in the order of the request.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TaskBatch {
+    pub(crate) items: Vec<TaskView>,
+}
+
+/// What became of a request to cancel.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CancelView {
+    #[schema(schema_with = crate::schema::task_id)]
+    pub(crate) id: TaskId,
+    /// `cancelled`, or `cancel_requested` where a run is alive and will be stopped.
+    #[schema(examples("cancelled"))]
+    pub(crate) result: &'static str,
+}
+
+impl From<Repository> for RepositoryView {
+    fn from(repository: Repository) -> Self {
+        match repository {
+            Repository::Local { path } => Self { mode: "local", path: Some(path), url: None },
+            Repository::Git { url } => Self { mode: "git", path: None, url: Some(url) },
+        }
+    }
+}
+
+impl From<Task> for TaskView {
+    fn from(task: Task) -> Self {
+        let status = task.state.status();
+        let block_reason = match task.state {
+            TaskState::Blocked { reason } => Some(reason),
+            TaskState::Queued
+            | TaskState::Running
+            | TaskState::Done
+            | TaskState::Failed
+            | TaskState::Cancelled => None,
+        };
+        Self {
+            id: task.new.id,
+            title: task.new.title,
+            goal: task.new.goal,
+            context: task.new.context,
+            role: task.new.role,
+            priority: task.new.priority,
+            risk: task.new.risk,
+            dependencies: task.new.dependencies,
+            target_area: task.new.target_area,
+            repository: task.new.repository.into(),
+            base_branch: task.new.base_branch,
+            verification: task.new.verification,
+            timebox_s: task.new.timebox.map(|timebox| timebox.as_secs_f64()),
+            executor: task.new.executor,
+            model: task.new.model,
+            max_attempts: task.new.max_attempts,
+            token_limit: task.new.token_limit,
+            cost_limit_usd: task.new.cost_limit_microusd.map(usd),
+            created_by: task.new.created_by,
+            status,
+            block_reason,
+            reason: task.reason,
+            attempts: task.attempts,
+            pending_dependencies: task.pending_dependencies,
+            not_before: task.not_before,
+            current_run: task.current_run,
+            cancel_requested_at: task.cancel_requested_at,
+            commit: task.commit,
+            branch: task.branch,
+            created_at: task.created_at,
+            updated_at: task.updated_at,
+            finished_at: task.finished_at,
+        }
+    }
+}
+
+impl TaskDetail {
+    pub(crate) fn new(task: Task, waiting: Option<WaitingView>, runs: Vec<RunView>) -> Self {
+        let retry = RetryView {
+            attempts: task.attempts,
+            max_attempts: task.new.max_attempts,
+            attempts_left: task.new.max_attempts.saturating_sub(task.attempts),
+            not_before: task.not_before,
+        };
+        Self { task: task.into(), waiting, retry, runs }
+    }
+}
+
+impl From<Waiting> for WaitingView {
+    fn from(waiting: Waiting) -> Self {
+        match waiting {
+            Waiting::Dependency { tasks } => Self {
+                tasks: tasks.clone(),
+                ..Self::plain("dependency", format!("waits for {} other tasks", tasks.len()))
+            },
+            Waiting::Area { area, held_by } => Self {
+                tasks: vec![held_by],
+                ..Self::plain("area", format!("another task holds the area `{area}`"))
+            },
+            Waiting::Cooldown { until } => Self {
+                until: Some(until),
+                ..Self::plain("cooldown", "its last attempt failed a short while ago".to_owned())
+            },
+            Waiting::Quota { until } => Self {
+                until: Some(until),
+                ..Self::plain("quota", "the provider's limit is reached".to_owned())
+            },
+            Waiting::Blocked { reason } => {
+                Self::plain("blocked", format!("it is blocked: {reason}"))
+            }
+            Waiting::NoAgent { role } => {
+                Self::plain("no_agent", format!("no agent of the role `{role}` is alive"))
+            }
+            Waiting::Capacity { role, agents } => Self::plain(
+                "capacity",
+                format!("all agents of the role `{role}` are busy ({agents})"),
+            ),
+            Waiting::Paused { reason } => {
+                Self::plain("paused", format!("no dispatcher takes tasks: {reason}"))
+            }
+            Waiting::NoDispatcher => Self::plain("no_dispatcher", "no dispatcher runs".to_owned()),
+            Waiting::Turn => Self::plain(
+                "turn",
+                "it is taken next, as soon as the limit on running tasks allows".to_owned(),
+            ),
+        }
+    }
+}
+
+impl WaitingView {
+    const fn plain(kind: &'static str, message: String) -> Self {
+        Self { kind, message, tasks: Vec::new(), until: None }
+    }
+}

@@ -1,0 +1,12 @@
+//! The API over a real connection, on a real database, with real git repositories.
+
+mod access;
+mod agent;
+mod bad_input;
+mod documents;
+mod errors;
+mod events;
+mod outages;
+mod support;
+mod system;
+mod tasks;

@@ -1,0 +1,244 @@
+//! Settings, logging, state directory, launcher, database: in this order, each one fit before the next begins.
+
+use std::{
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use core_config::{
+    load::{Loaded, load_lenient_database},
+    settings::{LogFormat, Settings},
+};
+use core_types::secret::Secret;
+use embedded::{
+    error::EmbeddedError,
+    postgres::{EmbeddedOptions, EmbeddedPostgres, ensure_postgres},
+};
+use launcher::{identity::ProcessIdentity, process::ProcessLauncher};
+use store::{
+    agents::HostId,
+    dispatchers::DispatcherBeat,
+    pool::{PoolOptions, Store},
+};
+use telemetry::{
+    chain::error_chain,
+    log::{Format, LogOptions},
+};
+use tokio::sync::watch;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+use uuid::Uuid;
+
+use crate::{
+    environment::{environment, variables},
+    error::StartError,
+    host::host_name,
+    settings::{follow, report, snapshot},
+    signals::StopSignals,
+};
+
+/// How long a call waits for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a binary works with. Its background tasks end when it is dropped.
+#[derive(Debug)]
+pub struct Started {
+    /// The settings in force, with those of the database. Bad rows do not stop a start: see
+    /// [`Loaded::database_faults`].
+    pub settings: Arc<Loaded>,
+    /// The database, migrated.
+    pub store: Store,
+    /// Starts processes in the state directory.
+    pub launcher: Arc<ProcessLauncher>,
+    /// Where openTiger keeps what is not in the database; it exists.
+    pub state_dir: PathBuf,
+    /// The private Postgres, where no database is configured. It is kept alive as long as this value is.
+    pub embedded: Option<EmbeddedPostgres>,
+    /// The name of this host, see [`host_name`].
+    pub host: HostId,
+    tasks: TaskTracker,
+    /// Cancelled when this value is dropped.
+    ended: CancellationToken,
+    /// Cancelled when the private Postgres is gone for good.
+    broken: CancellationToken,
+    /// Why it is gone.
+    lost: Arc<Mutex<Option<EmbeddedError>>>,
+    _end: DropGuard,
+}
+
+/// What a program needs of the database.
+#[derive(Debug, Clone)]
+pub struct StartOptions {
+    /// The name under which the database knows this program's connections.
+    pub program: String,
+    /// The most connections in the pool.
+    pub connections: usize,
+}
+
+/// Starts with a pool of four connections.
+///
+/// # Errors
+/// See [`start_with`].
+pub async fn start(program: &str) -> Result<Started, StartError> {
+    start_with(StartOptions { program: program.to_owned(), connections: 4 }).await
+}
+
+/// Loads the settings, starts logging, connects to the configured database or starts the private one, and migrates it.
+///
+/// # Errors
+/// [`StartError`]; its exit code is 2 where the settings are at fault and 1 otherwise.
+pub async fn start_with(options: StartOptions) -> Result<Started, StartError> {
+    let first = load_lenient_database(variables(), None).map_err(StartError::Settings)?;
+    start_logging(&first.settings)?;
+    let state_dir = first.settings.state_dir.clone();
+    make_state_directory(&state_dir)?;
+    let launcher = ProcessLauncher::new(state_dir.clone()).map_err(StartError::Launcher)?;
+    let (url, embedded) = database(&first.settings, &launcher).await?;
+    let (store, settings) = open(&url, options).await?;
+    let ended = CancellationToken::new();
+    let started = Started {
+        settings: Arc::new(settings),
+        store,
+        launcher: Arc::new(launcher),
+        state_dir,
+        embedded,
+        host: HostId::new(host_name()),
+        tasks: TaskTracker::new(),
+        _end: ended.clone().drop_guard(),
+        ended,
+        broken: CancellationToken::new(),
+        lost: Arc::default(),
+    };
+    started.keep_embedded();
+    Ok(started)
+}
+
+impl Started {
+    /// The settings as they are from now on: the rows of the database are followed while this value lives.
+    #[must_use]
+    pub fn watch_settings(&self) -> watch::Receiver<Arc<Loaded>> {
+        let (sender, receiver) = watch::channel(Arc::clone(&self.settings));
+        self.tasks.spawn(follow(self.store.clone(), sender, self.ended.clone()));
+        receiver
+    }
+
+    /// A token that SIGTERM, SIGINT or the loss of the private Postgres cancels; a second signal ends the process at
+    /// once.
+    ///
+    /// # Errors
+    /// The system refuses a signal handler.
+    pub fn stop_token(&self) -> io::Result<CancellationToken> {
+        let signals = StopSignals::new()?;
+        let stop = self.ended.child_token();
+        let obey = signals.obey(stop.clone(), self.broken.clone());
+        self.tasks.spawn(self.ended.clone().run_until_cancelled_owned(obey));
+        Ok(stop)
+    }
+
+    /// What a dispatcher says of itself in the beginning.
+    ///
+    /// # Errors
+    /// The identity of this process cannot be read.
+    pub fn dispatcher_beat(&self) -> io::Result<DispatcherBeat> {
+        Ok(DispatcherBeat {
+            id: Uuid::now_v7(),
+            host: self.host.clone(),
+            process: own_process()?,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            paused: None,
+        })
+    }
+
+    /// Says whether everything held until the end.
+    ///
+    /// # Errors
+    /// [`StartError::Embedded`] where the private Postgres was lost on the way.
+    pub fn outcome(&self) -> Result<(), StartError> {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lost.map_or(Ok(()), |error| Err(StartError::Embedded(error)))
+    }
+
+    fn keep_embedded(&self) {
+        let Some(postgres) = self.embedded.clone() else {
+            return;
+        };
+        let (lost, broken) = (Arc::clone(&self.lost), self.broken.clone());
+        let keep = async move {
+            let Err(error) = postgres.keep_alive().await;
+            tracing::error!(error = %error_chain(&error), "private database lost");
+            *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            broken.cancel();
+        };
+        self.tasks.spawn(self.ended.clone().run_until_cancelled_owned(keep));
+    }
+}
+
+/// The identity of this process, as agents and dispatchers register it.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn own_process() -> io::Result<store::agents::ProcessIdentity> {
+    let ProcessIdentity { pid, start_ticks, boot_id } = ProcessIdentity::own()?;
+    Ok(store::agents::ProcessIdentity { pid, start_ticks, boot_id })
+}
+
+fn start_logging(settings: &Settings) -> Result<(), StartError> {
+    let format = match settings.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    telemetry::log::init(&LogOptions { filter: settings.log.clone(), format })
+        .map_err(StartError::Logging)
+}
+
+fn make_state_directory(path: &Path) -> Result<(), StartError> {
+    // 0711 and not 0700: agents and the private Postgres may run as another user, beneath it.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(path)
+        .map_err(|source| StartError::StateDirectory { path: path.to_owned(), source })
+}
+
+async fn database(
+    settings: &Settings,
+    launcher: &ProcessLauncher,
+) -> Result<(Secret, Option<EmbeddedPostgres>), StartError> {
+    if let Some(url) = &settings.database_url {
+        return Ok((url.clone(), None));
+    }
+    let search_path = environment().remove("PATH").unwrap_or_default();
+    let mut options =
+        EmbeddedOptions::new(settings.state_dir.clone(), search_path, launcher.clone());
+    options.bin_dir.clone_from(&settings.postgres_bin_dir);
+    let postgres = ensure_postgres(options).await.map_err(StartError::Embedded)?;
+    tracing::info!(postgres.port = postgres.port, postgres.data = %postgres.data_dir.display(), "no database is configured, using the private one");
+    Ok((postgres.url.clone(), Some(postgres)))
+}
+
+async fn open(url: &Secret, options: StartOptions) -> Result<(Store, Loaded), StartError> {
+    let pool = PoolOptions {
+        max_size: options.connections,
+        application_name: format!("opentiger {}", options.program),
+        acquire_timeout: ACQUIRE_TIMEOUT,
+    };
+    let store = Store::connect(url, pool).await.map_err(StartError::Connect)?;
+    let migrated = store.migrate().await.map_err(StartError::Migrate)?;
+    if migrated.applied > 0 {
+        tracing::info!(
+            schema.version = migrated.to,
+            migrations = migrated.applied,
+            "database migrated"
+        );
+    }
+    let rows = store.config_rows().await.map_err(StartError::Rows)?;
+    let settings =
+        load_lenient_database(variables(), Some(&snapshot(rows))).map_err(StartError::Settings)?;
+    report(&settings);
+    Ok((store, settings))
+}

@@ -1,0 +1,127 @@
+//! The command line. Holds no logic beyond choosing the function to call.
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{bench, checks, generated, test_run, tidy, up};
+
+/// Runs, tests and checks openTiger.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Installs what is missing, builds, and starts everything.
+    Up(UpArgs),
+    /// Installs what the tests need, starts a private Postgres for them, and runs them all.
+    Test(TestArgs),
+    /// Checks format, lints, documentation, house rules, generated files and dependencies.
+    Ci {
+        /// Runs this check alone.
+        #[arg(value_enum)]
+        step: Option<Step>,
+    },
+    /// Writes the generated files under docs/ anew.
+    Docs {
+        /// Writes nothing and fails where a file is out of step.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Checks the house rules that no lint covers.
+    Tidy,
+    /// Measures.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+/// What `up` is asked for.
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Runs one task in a scratch repository with the real agent and a scripted model; needs no key.
+    #[arg(long)]
+    pub demo: bool,
+    /// Stops everything when the demo's task is done, or as soon as everything is ready.
+    #[arg(long)]
+    pub exit: bool,
+    /// Installs missing packages without asking.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// What `test` is asked for.
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// Installs missing packages without asking.
+    #[arg(long)]
+    pub yes: bool,
+    /// Given to the test runner as they are; documentation tests are left out then.
+    #[arg(last = true)]
+    pub runner_args: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Measures the time from `POST /tasks` to the moment an idle agent accepts the task.
+    Handover(HandoverArgs),
+}
+
+/// What `bench handover` is asked for.
+#[derive(Debug, Args)]
+pub(crate) struct HandoverArgs {
+    /// How many tasks, one at a time.
+    #[arg(long, default_value_t = 300)]
+    pub tasks: u32,
+    /// Measures release builds.
+    #[arg(long)]
+    pub release: bool,
+    /// Installs missing packages without asking.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// One check of `ci`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Step {
+    /// Formatting.
+    Format,
+    /// Lints, with warnings refused.
+    Clippy,
+    /// Documentation builds, with warnings refused.
+    Docs,
+    /// House rules.
+    Tidy,
+    /// Generated files are in step.
+    Generated,
+    /// Licences, advisories and bans of dependencies.
+    Deny,
+}
+
+impl Cli {
+    /// Does what the command line asks for.
+    pub(crate) fn run(self) -> Result<()> {
+        match self.task {
+            Task::Up(args) => up::run(&args),
+            Task::Test(args) => test_run::run(&args),
+            Task::Ci { step } => checks::run(step),
+            Task::Docs { check } => generated::run(check),
+            Task::Tidy => tidy::run(),
+            Task::Bench(Bench::Handover(args)) => bench::run(&args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,40 @@
+//! The workspace's own commands: start everything, run the tests, check the code, measure.
+//!
+//! Owns no behaviour of the product: what the programs do lives in the crates, and what a command here needs from
+//! them it asks through their public interfaces.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+mod agent_tools;
+mod bench;
+mod binaries;
+mod checks;
+mod cli;
+mod client;
+mod commands;
+mod console;
+mod demo;
+mod follow;
+mod generated;
+mod install;
+mod interrupts;
+mod leftovers;
+mod services;
+mod stack;
+mod system;
+mod test_run;
+mod tidy;
+mod up;
+mod workspace;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::fault(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

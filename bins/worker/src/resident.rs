@@ -7,7 +7,7 @@ use agent::{
     run::Workshop,
 };
 use anyhow::Context as _;
-use checkout::{checkouts::Checkouts, git::GitCommand, roots::AllowedRoots};
+use checkout::{checkouts::Checkouts, git::GitCommand};
 use core_types::{ids::AgentId, task::Role};
 use executor::environment::DEFAULT_PATH;
 use store::agents::NewAgent;
@@ -38,9 +38,7 @@ pub(crate) async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let parent_env = bootstrap::environment::environment();
     let search_path = parent_env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
     let git = GitCommand::find(search_path).context("find git")?;
-    let roots = AllowedRoots::new(started.settings.settings.local_repo_roots.clone());
-    let checkouts =
-        Checkouts::new(started.state_dir.join("checkouts"), git).with_allowed_roots(roots);
+    let checkouts = Checkouts::new(started.state_dir.join("checkouts"), git);
     let (alarm, rings) = watch::channel(0);
     let _bell = JoinSet::from_iter([ring(started.store.clone(), alarm)]);
     let launcher = Arc::clone(&started.launcher);
@@ -53,5 +51,6 @@ pub(crate) async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     };
     let settings = started.watch_settings();
     let stop = started.stop_token().context("listen for signals")?;
-    Resident { shop, agent, settings }.serve(stop).await.context("serve as resident agent")
+    Resident { shop, agent, settings }.serve(stop).await;
+    Ok(started.outcome()?)
 }

@@ -4,7 +4,10 @@
 //! by the shim before the lease is over, even if the worker itself hangs.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,15 +17,18 @@ use store::pool::Store;
 use telemetry::chain::error_chain;
 use tokio::{
     sync::watch,
-    task::JoinHandle,
-    time::{Instant, sleep},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::policy::{LAUNCH_LEASE, LEASE, RENEW_EVERY};
 
 /// Wait before a failed renewal is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Least time between two renewals, however often the alarm rings.
+const CALM: Duration = Duration::from_millis(250);
+/// How long before the launch's lease ends the run is told, so that it and not the shim ends the agent.
+const MARGIN: Duration = Duration::from_secs(4);
 
 /// Whether the run may go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,81 +46,97 @@ pub enum Authority {
 /// The heartbeat of one run; ends when it is dropped.
 #[derive(Debug)]
 pub struct Heartbeat {
+    beat: Arc<Beat>,
     authority: watch::Receiver<Authority>,
-    launch: LaunchSlot,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
+    _beating: JoinSet<()>,
 }
 
-/// Where the launch lies that shall live as long as the run does.
-type LaunchSlot = Arc<Mutex<Option<Handle>>>;
+/// What a heartbeat works with.
+#[derive(Debug)]
+struct Beat {
+    store: Store,
+    key: RunKey,
+    tell: watch::Sender<Authority>,
+    /// The launch that shall live as long as the run does.
+    launch: Mutex<Option<Handle>>,
+    /// When the last renewal that worked was asked for.
+    renewed_at: Mutex<Instant>,
+    failing: AtomicBool,
+}
 
 impl Heartbeat {
-    /// Starts to renew the lease of a run.
+    /// Starts to renew the lease of a run that was started just now. Where `alarm` changes it renews at once, which
+    /// tells of a request to cancel.
     #[must_use]
     pub fn start(store: Store, key: RunKey, alarm: watch::Receiver<u64>) -> Self {
-        let launch = LaunchSlot::default();
-        let stop = CancellationToken::new();
         let (tell, authority) = watch::channel(Authority::Held);
-        let beat = Beat { store, key, launch: Arc::clone(&launch), tell };
-        let beat = beat.go_on(alarm, stop.clone());
-        #[expect(clippy::disallowed_methods, reason = "owned by the Heartbeat, ended by its drop")]
-        let task = tokio::spawn(beat);
-        Self { authority, launch, stop, task }
+        let beat = Arc::new(Beat {
+            store,
+            key,
+            tell,
+            launch: Mutex::default(),
+            renewed_at: Mutex::new(Instant::now()),
+            failing: AtomicBool::new(false),
+        });
+        let beating = JoinSet::from_iter([Arc::clone(&beat).go_on(alarm)]);
+        Self { beat, authority, _beating: beating }
     }
 
-    /// Whether the run may go on; changes at most once, away from [`Authority::Held`].
+    /// Whether the run may go on, as far as is known. Once it is not [`Authority::Held`] it never is again.
     #[must_use]
     pub fn authority(&self) -> watch::Receiver<Authority> {
         self.authority.clone()
     }
 
+    /// Renews now and tells whether the run may go on: asked before every step that cannot be taken back, since a
+    /// process that was paused does not know how long.
+    pub async fn confirm(&self) -> Authority {
+        let mut authority = self.authority();
+        loop {
+            let known = *authority.borrow_and_update();
+            if known != Authority::Held {
+                return known;
+            }
+            match self.beat.renew().await {
+                Some(true) => return *authority.borrow(),
+                Some(false) => sleep(RETRY).await,
+                None => return Authority::Fenced,
+            }
+        }
+    }
+
+    /// How long a launch that starts now may live without renewal.
+    #[must_use]
+    pub fn launch_lease(&self) -> Duration {
+        LAUNCH_LEASE.saturating_sub(self.beat.renewed_at().elapsed()).max(Duration::from_secs(1))
+    }
+
     /// Keeps a launch alive with the run, instead of the one before.
     pub fn hold(&self, launch: Option<Handle>) {
-        *self.launch.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = launch;
+        *self.beat.launch.lock().unwrap_or_else(PoisonError::into_inner) = launch;
     }
-}
-
-impl Drop for Heartbeat {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        self.task.abort();
-    }
-}
-
-/// What a heartbeat works with.
-struct Beat {
-    store: Store,
-    key: RunKey,
-    launch: LaunchSlot,
-    tell: watch::Sender<Authority>,
 }
 
 impl Beat {
-    async fn go_on(self, mut alarm: watch::Receiver<u64>, stop: CancellationToken) {
-        let mut renewed_at = Instant::now();
+    async fn go_on(self: Arc<Self>, mut alarm: watch::Receiver<u64>) {
         loop {
-            let renewed = self.renew(&mut renewed_at).await;
-            let wait = match renewed {
+            let asked = Instant::now();
+            let wait = match self.renew().await {
                 Some(true) => RENEW_EVERY,
                 Some(false) => RETRY,
                 None => return,
             };
-            // Each arm is cancel-safe: an alarm that is lost here is made up for by the next renewal.
+            // Both arms are cancel-safe: an alarm that is lost here is made up for by the next renewal.
             tokio::select! {
-                () = stop.cancelled() => return,
-                () = sleep(wait) => {}
-                changed = alarm.changed(), if wait == RENEW_EVERY => {
-                    if changed.is_err() {
-                        sleep(wait).await;
-                    }
-                }
+                () = sleep_until(asked + wait) => {}
+                Ok(()) = alarm.changed(), if wait == RENEW_EVERY => sleep_until(asked + CALM).await,
             }
         }
     }
 
     /// Renews once: true when it worked, false when the database did not answer, `None` when the run is not ours.
-    async fn renew(&self, renewed_at: &mut Instant) -> Option<bool> {
+    async fn renew(&self) -> Option<bool> {
+        let asked = Instant::now();
         match self.store.renew_leases(&[self.key], LEASE).await {
             Ok(answers) => {
                 let answer = answers.into_iter().find(|answer| answer.key == self.key);
@@ -122,16 +144,21 @@ impl Beat {
                     self.tell.send_replace(Authority::Fenced);
                     return None;
                 };
-                *renewed_at = Instant::now();
-                renew_launch(&self.launch).await;
+                *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+                if self.failing.swap(false, Ordering::Relaxed) {
+                    tracing::info!("lease renewed again");
+                }
+                self.renew_launch().await;
                 if answer.cancel_requested {
                     self.leave_held(Authority::CancelRequested);
                 }
                 Some(true)
             }
             Err(error) => {
-                tracing::warn!(run.id = %self.key.run, error = %error_chain(&error), "lease not renewed");
-                if renewed_at.elapsed() > LAUNCH_LEASE {
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(error = %error_chain(&error), "lease not renewed");
+                }
+                if self.renewed_at().elapsed() > LAUNCH_LEASE - MARGIN {
                     self.leave_held(Authority::Unreachable);
                 }
                 Some(false)
@@ -139,7 +166,11 @@ impl Beat {
         }
     }
 
-    /// The first reason to stop is the one that counts.
+    fn renewed_at(&self) -> Instant {
+        *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first reason to stop is the one that counts, but for a lost lease.
     fn leave_held(&self, reason: Authority) {
         self.tell.send_if_modified(|now| {
             let first = *now == Authority::Held;
@@ -149,13 +180,13 @@ impl Beat {
             first
         });
     }
-}
 
-async fn renew_launch(launch: &LaunchSlot) {
-    let handle = launch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-    if let Some(handle) = handle
-        && let Err(error) = handle.renew().await
-    {
-        tracing::debug!(error = %error_chain(&error), "launch not renewed");
+    async fn renew_launch(&self) {
+        let handle = self.launch.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(handle) = handle
+            && let Err(error) = handle.renew().await
+        {
+            tracing::debug!(error = %error_chain(&error), "launch not renewed");
+        }
     }
 }

@@ -4,7 +4,9 @@
 //! and its events. It does not decide which task runs where (`dispatch`), how a CLI is spoken to (`executor`), how
 //! processes start and end (`launcher`), or what a row means (`store`).
 
+pub mod around;
 pub mod heartbeat;
+mod life;
 pub mod policy;
 pub mod recorder;
 pub mod resident;

@@ -37,6 +37,8 @@ pub struct RunPolicy {
     pub process_limit: Option<u32>,
     /// Base branch where the task names none.
     pub base_branch: Option<String>,
+    /// Directories below which repositories lie; empty means anywhere.
+    pub repository_roots: Vec<PathBuf>,
 }
 
 impl RunPolicy {
@@ -66,6 +68,7 @@ impl RunPolicy {
             memory_limit: settings.agent_memory_limit,
             process_limit: settings.agent_process_limit,
             base_branch: settings.base_branch.clone(),
+            repository_roots: settings.local_repo_roots.clone(),
         }
     }
 }

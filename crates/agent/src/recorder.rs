@@ -113,22 +113,36 @@ async fn next_batch(
     Some(batch)
 }
 
-/// Writes a batch, however long the database is away; false when the run is no longer ours.
+/// Writes a batch, however long the database is away; false when no later batch can be written either.
 async fn write(
     store: &Store,
     key: RunKey,
     batch: &[NumberedEvent],
     hurry: &CancellationToken,
 ) -> bool {
+    let mut told = false;
     loop {
-        match store.append_events(key, batch).await {
-            Ok(()) => return true,
-            Err(FencedError::Store(error)) if error.is_transient() && !hurry.is_cancelled() => {
-                tracing::warn!(error = %error_chain(&error), "events not written yet");
+        match hurry.run_until_cancelled(store.append_events(key, batch)).await {
+            Some(Ok(())) => return true,
+            None => {
+                tracing::warn!(
+                    "events given up: the database does not answer and the worker stops"
+                );
+                return false;
+            }
+            Some(Err(FencedError::Store(error))) if error.is_transient() => {
+                if !told {
+                    tracing::warn!(error = %error_chain(&error), "events not written yet");
+                    told = true;
+                }
                 hurry.run_until_cancelled(sleep(RETRY)).await;
             }
-            Err(error) => {
-                tracing::warn!(error = %error_chain(&error), "events given up");
+            Some(Err(FencedError::Store(error))) => {
+                tracing::warn!(error = %error_chain(&error), "events refused and dropped");
+                return true;
+            }
+            Some(Err(error @ FencedError::Fenced { .. })) => {
+                tracing::info!(error = %error_chain(&error), "events dropped: the run is over");
                 return false;
             }
         }

@@ -7,10 +7,9 @@
 use std::time::Duration;
 
 use core_config::load::Loaded;
-use core_types::ids::AgentId;
 use store::{
     agents::{BeatReply, NewAgent},
-    error::{FencedError, StoreError},
+    error::FencedError,
     pool::Store,
     runs::Assignment,
     wake::Channel,
@@ -18,7 +17,8 @@ use store::{
 use telemetry::chain::error_chain;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until, timeout},
+    task::JoinSet,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -47,63 +47,68 @@ pub struct Resident {
 
 impl Resident {
     /// Serves until it is told to stop; a run that is alive then is ended and given back.
-    ///
-    /// # Errors
-    /// [`StoreError`] where the agent could not be registered for a reason that waiting does not mend.
-    pub async fn serve(self, stop: CancellationToken) -> Result<(), StoreError> {
-        let id = self.agent.id;
-        let beats = tokio::task::JoinSet::from_iter([keep_registered(
+    pub async fn serve(self, stop: CancellationToken) {
+        // The agent signs off before it gives its run back, lest the same run is handed to it again.
+        let signed_off = CancellationToken::new();
+        let mut presence = JoinSet::from_iter([be_present(
             self.shop.store.clone(),
             self.agent.clone(),
             stop.clone(),
+            signed_off.clone(),
         )]);
-        self.take_runs(id, &stop).await;
-        drop(beats);
-        match timeout(RETIRE_WITHIN, self.shop.store.retire_agent(id)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(error = %error_chain(&error), "agent not signed off"),
-            Err(_) => tracing::warn!("agent not signed off: the database does not answer"),
-        }
-        Ok(())
+        self.take_runs(&stop, &signed_off).await;
+        while presence.join_next().await.is_some() {}
     }
 
-    async fn take_runs(&self, id: AgentId, stop: &CancellationToken) {
+    /// Takes runs until `stop`; the run that is alive then ends with `end_run`.
+    async fn take_runs(&self, stop: &CancellationToken, end_run: &CancellationToken) {
         let mut alarm = self.shop.alarm.clone();
-        let mut next_look = Instant::now();
         while !stop.is_cancelled() {
-            match self.shop.store.assignment(id).await {
-                Ok(Some(assignment)) => {
-                    self.accept(id, assignment, stop).await;
+            let looked = stop.run_until_cancelled(self.shop.store.assignment(self.agent.id)).await;
+            match looked {
+                None => return,
+                Some(Ok(Some(assignment))) => {
+                    self.accept(assignment, stop, end_run).await;
                     continue;
                 }
-                Ok(None) => {}
-                Err(error) => tracing::warn!(error = %error_chain(&error), "no look for work"),
+                Some(Ok(None)) => {}
+                Some(Err(error)) => {
+                    tracing::debug!(error = %error_chain(&error), "no look for work")
+                }
             }
-            next_look = (next_look + LOOK_EVERY).max(Instant::now() + LOOK_EVERY / 2);
             // Each arm is cancel-safe: they only say that it is time to look.
             tokio::select! {
                 () = stop.cancelled() => {}
                 Ok(()) = alarm.changed() => {}
-                () = sleep_until(next_look) => {}
+                () = sleep(LOOK_EVERY) => {}
             }
         }
     }
 
-    async fn accept(&self, id: AgentId, assignment: Assignment, stop: &CancellationToken) {
+    /// Starts a run and works on it. Starting it twice is fine, so an answer that was lost is asked for again.
+    async fn accept(
+        &self,
+        assignment: Assignment,
+        stop: &CancellationToken,
+        end_run: &CancellationToken,
+    ) {
         let key = assignment.key;
-        match self.shop.store.start_run(key, id).await {
-            Ok(started) => {
-                let started = StartedRun { key, task: started.task, run: started.run };
-                let policy = RunPolicy::from_settings(&self.settings.borrow().settings);
-                work_on(&self.shop, started, &policy, stop).await;
-            }
-            Err(FencedError::Fenced { .. }) => {
-                tracing::info!(run.id = %key.run, "run left alone: it was taken back");
-                tokio::time::sleep(LOOK_EVERY / 10).await;
-            }
-            Err(FencedError::Store(error)) => {
-                tracing::warn!(run.id = %key.run, error = %error_chain(&error), "run not accepted yet");
-                tokio::time::sleep(LOOK_EVERY).await;
+        loop {
+            match self.shop.store.start_run(key, self.agent.id).await {
+                Ok(started) => {
+                    let started = StartedRun { key, task: started.task, run: started.run };
+                    let policy = RunPolicy::from_settings(&self.settings.borrow().settings);
+                    return work_on(&self.shop, started, &policy, end_run).await;
+                }
+                Err(FencedError::Store(error)) if error.is_transient() && !stop.is_cancelled() => {
+                    tracing::warn!(run.id = %key.run, error = %error_chain(&error), "run not accepted yet");
+                    stop.run_until_cancelled(sleep(LOOK_EVERY / 4)).await;
+                }
+                Err(error) => {
+                    tracing::info!(run.id = %key.run, error = %error_chain(&error), "run left alone");
+                    stop.run_until_cancelled(sleep(LOOK_EVERY / 10)).await;
+                    return;
+                }
             }
         }
     }
@@ -119,9 +124,15 @@ pub async fn ring(store: Store, alarm: watch::Sender<u64>) {
     }
 }
 
-/// Keeps the agent's row alive; registers it again where it is missing.
-async fn keep_registered(store: Store, agent: NewAgent, stop: CancellationToken) {
+/// Keeps the agent's row alive until `stop`, then signs it off and says so.
+async fn be_present(
+    store: Store,
+    agent: NewAgent,
+    stop: CancellationToken,
+    signed_off: CancellationToken,
+) {
     let mut registered = false;
+    let mut failing = false;
     while !stop.is_cancelled() {
         let beat = if registered {
             store.agent_beat(agent.id).await.map(|reply| registered = reply == BeatReply::Known)
@@ -131,14 +142,19 @@ async fn keep_registered(store: Store, agent: NewAgent, stop: CancellationToken)
                 tracing::info!(agent.id = %agent.id, agent.name = agent.name, "agent registered");
             })
         };
-        if let Err(error) = &beat {
+        if let Err(error) = &beat
+            && !failing
+        {
             tracing::warn!(error = %error_chain(error), "agent could not say that it is there");
         }
-        let wait = if registered && beat.is_ok() { BEAT_EVERY } else { BEAT_EVERY / 6 };
-        // Both arms are cancel-safe.
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(wait) => {}
-        }
+        failing = beat.is_err();
+        let wait = if registered && !failing { BEAT_EVERY } else { BEAT_EVERY / 6 };
+        stop.run_until_cancelled(sleep(wait)).await;
     }
+    match timeout(RETIRE_WITHIN, store.retire_agent(agent.id)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(error = %error_chain(&error), "agent not signed off"),
+        Err(_) => tracing::warn!("agent not signed off: the database does not answer"),
+    }
+    signed_off.cancel();
 }

@@ -1,6 +1,11 @@
 //! One launched agent: starts its CLI, reads its events as they come, ends it when it must end, and judges it.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    pin::pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use core_types::{event::RunEvent, ids::RunKey};
 use executor::{
@@ -14,23 +19,17 @@ use launcher::{
     error::LogError,
     handle::{Handle, StopRequest},
     id::LaunchId,
-    launcher::Launcher,
     outcome::{ExitReport, Outcome, StopCause},
     output::{LogChunk, LogContent, LogCursor, LogStream},
     spec::{Input, LaunchSpec, SecretValue},
 };
 use telemetry::chain::error_chain;
 use tokio::{
-    sync::watch,
+    sync::Notify,
     time::{Instant, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 
-use crate::{
-    heartbeat::{Authority, Heartbeat},
-    policy::LINGER,
-    recorder::Recorder,
-};
+use crate::{around::Around, heartbeat::Authority, policy::LINGER};
 
 /// How far an agent may go.
 #[derive(Debug, Clone, Copy)]
@@ -47,19 +46,6 @@ pub struct SessionLimits {
     pub cost_microusd: Option<u64>,
 }
 
-/// What surrounds a session.
-#[derive(Debug)]
-pub struct Surroundings<'a> {
-    /// Starts the CLI.
-    pub launcher: &'a dyn Launcher,
-    /// Says whether the run may go on, and keeps its launch alive.
-    pub heartbeat: &'a Heartbeat,
-    /// Takes the events.
-    pub recorder: &'a Recorder,
-    /// Ends the session when openTiger itself stops.
-    pub stop: &'a CancellationToken,
-}
-
 /// How a session ended.
 #[derive(Debug)]
 pub struct SessionEnd {
@@ -67,52 +53,71 @@ pub struct SessionEnd {
     pub verdict: Verdict,
     /// Why it was ended, if it was.
     pub stopped: Option<StopKind>,
+    /// A fault of this host that makes the verdict worthless.
+    pub fault: Option<String>,
 }
 
 /// Runs the agent's CLI to its end; when this returns, nothing that it started is alive.
 pub async fn run_agent(
-    around: &Surroundings<'_>,
+    around: &Around<'_>,
     key: RunKey,
     spec: LaunchSpec,
     invocation: &Invocation,
     limits: SessionLimits,
 ) -> SessionEnd {
-    let input = Input {
-        stdin: invocation.stdin.clone(),
-        secret_env: secret_environment(invocation),
-        assignment: Some(serde_json::json!({ "run": key.run, "lease": key.lease })),
-    };
     let mut reader = invocation.reader();
-    let launched = around.launcher.launch(&agent_launch_id(key), &spec, input).await;
-    let handle = match launched {
-        Ok(launched) => launched.into_handle(),
-        Err(error) => {
-            let text = error_chain(&error).to_string();
-            let how = EndedHow::NeverStarted { text, hint: Some(error.hint().to_owned()) };
-            let end = AgentEnd { how, stopped: None, out_of_memory: false, at: Timestamp::now() };
-            return SessionEnd { verdict: reader.finish(&end), stopped: None };
+    let handle = match start(around, key, &spec, invocation).await {
+        Ok(handle) => handle,
+        Err((how, stopped)) => {
+            let end = AgentEnd { how, stopped, out_of_memory: false, at: Timestamp::now() };
+            return SessionEnd { verdict: reader.finish(&end), stopped, fault: None };
         }
     };
     around.heartbeat.hold(Some(handle.clone()));
-    let asked = Session { around, handle: &handle, limits }.follow(&mut reader).await;
+    let session = Session { around, handle: &handle, limits, started: Instant::now() };
+    let (asked, unreadable) = session.follow(&mut reader).await;
     let report = handle.exited().await;
-    let stopped = asked.or_else(|| ended_by_shim(&report));
     around.heartbeat.hold(None);
-    around
-        .recorder
-        .record(RunEvent::AgentExited {
-            status: report.outcome.to_string(),
-            leftovers_killed: report.leftovers_killed,
-        })
-        .await;
+    let stopped = asked.or_else(|| ended_by_shim(&report));
+    let status = report.outcome.to_string();
+    let leftovers_killed = report.leftovers_killed;
     around.recorder.record_all(reader.end_of_output()).await;
+    around.recorder.record(RunEvent::AgentExited { status, leftovers_killed }).await;
     let end = AgentEnd {
         how: how_ended(&report),
         stopped,
         out_of_memory: report.out_of_memory,
         at: Timestamp::now(),
     };
-    SessionEnd { verdict: reader.finish(&end), stopped }
+    let fault = unreadable.or_else(|| worthless(&report));
+    SessionEnd { verdict: reader.finish(&end), stopped, fault }
+}
+
+/// Launches the CLI, unless the run must stop meanwhile.
+async fn start(
+    around: &Around<'_>,
+    key: RunKey,
+    spec: &LaunchSpec,
+    invocation: &Invocation,
+) -> Result<Handle, (EndedHow, Option<StopKind>)> {
+    let input = Input {
+        stdin: invocation.stdin.clone(),
+        secret_env: secret_environment(invocation),
+        assignment: Some(serde_json::json!({ "run": key.run, "lease": key.lease })),
+    };
+    let id = agent_launch_id(key);
+    // Dropping a launch that is under way is made up for: whatever came of it is found by its label and ended.
+    let launched = tokio::select! {
+        launched = around.launcher.launch(&id, spec, input) => launched,
+        authority = around.told_to_stop() => {
+            let text = "the run had to stop before its agent was started".to_owned();
+            return Err((EndedHow::NeverStarted { text, hint: None }, Some(stop_kind(authority))));
+        }
+    };
+    launched.map(launcher::launcher::Launched::into_handle).map_err(|error| {
+        let text = error_chain(&error).to_string();
+        (EndedHow::NeverStarted { text, hint: Some(error.hint().to_owned()) }, None)
+    })
 }
 
 /// The launch id of a run's agent; the fencing number keeps two claims of one run apart.
@@ -120,20 +125,39 @@ fn agent_launch_id(key: RunKey) -> LaunchId {
     format!("{}.{}.agent", key.run, key.lease).parse().expect("a run id is a valid launch id")
 }
 
-fn secret_environment(invocation: &Invocation) -> std::collections::BTreeMap<String, SecretValue> {
-    let expose = |(name, value): (&String, &core_types::secret::Secret)| {
-        (name.clone(), SecretValue::new(value.expose()))
-    };
-    invocation.secret_env.iter().map(expose).collect()
+fn secret_environment(invocation: &Invocation) -> BTreeMap<String, SecretValue> {
+    let secrets = invocation.secret_env.iter();
+    secrets.map(|(name, value)| (name.clone(), SecretValue::new(value.expose()))).collect()
+}
+
+const fn stop_kind(authority: Authority) -> StopKind {
+    match authority {
+        Authority::CancelRequested => StopKind::Cancelled,
+        Authority::Held | Authority::Unreachable | Authority::Fenced => StopKind::Interrupted,
+    }
 }
 
 /// Why the shim ended the launch where this worker did not ask: the worker hung, or lost its database.
-fn ended_by_shim(report: &ExitReport) -> Option<StopKind> {
-    match report.cause.as_ref()? {
-        StopCause::WallTime => Some(StopKind::Total),
-        StopCause::LeaseExpired | StopCause::EngineOrOperator { .. } => Some(StopKind::Interrupted),
+const fn ended_by_shim(report: &ExitReport) -> Option<StopKind> {
+    match &report.cause {
+        Some(StopCause::WallTime) => Some(StopKind::Total),
+        Some(StopCause::LeaseExpired | StopCause::EngineOrOperator { .. }) => {
+            Some(StopKind::Interrupted)
+        }
         // Our own request to a CLI that lingered after its result, which counts.
-        StopCause::Requested { .. } => None,
+        Some(StopCause::Requested { .. }) | None => None,
+    }
+}
+
+/// Why nothing may follow this end: something of the agent may still be alive.
+fn worthless(report: &ExitReport) -> Option<String> {
+    match &report.outcome {
+        Outcome::Lost(reason) => Some(format!("the end of the agent is not known: {reason}")),
+        Outcome::Exited(_) | Outcome::Signaled(_) | Outcome::NeverStarted(_) => {
+            let survivors = report.survivors;
+            (survivors > 0)
+                .then(|| format!("{survivors} processes of the agent could not be ended"))
+        }
     }
 }
 
@@ -150,101 +174,89 @@ fn how_ended(report: &ExitReport) -> EndedHow {
 
 /// A running session.
 struct Session<'a> {
-    around: &'a Surroundings<'a>,
+    around: &'a Around<'a>,
     handle: &'a Handle,
     limits: SessionLimits,
+    started: Instant,
 }
 
-/// What a session waits for.
-enum Wait {
-    Chunk(Option<LogChunk>),
-    Deadline,
-    Authority,
-    Stop,
+/// What the reading half of a session tells the watching half.
+struct Signs {
+    seen: Mutex<Seen>,
+    changed: Notify,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// The last sign of life; `None` while what was read waits for the database, which is not the agent's silence.
+    last_sign: Option<Instant>,
+    /// When the CLI gave its final word, if no further turn followed.
+    result: Option<Instant>,
+    overspent: bool,
+}
+
+impl Signs {
+    fn new(now: Instant) -> Self {
+        let seen = Seen { last_sign: Some(now), result: None, overspent: false };
+        Self { seen: Mutex::new(seen), changed: Notify::new() }
+    }
+
+    fn seen(&self) -> Seen {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Seen)) {
+        note(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_one();
+    }
 }
 
 impl Session<'_> {
-    /// Reads the agent's output to its end, and ends the agent when a limit is reached or the run must stop.
-    async fn follow(&self, reader: &mut StreamReader) -> Option<StopKind> {
-        let started = Instant::now();
-        let mut last_sign = started;
-        let mut result_seen: Option<Instant> = None;
-        let mut stopped: Option<StopKind> = None;
-        let mut stopping = tokio::task::JoinSet::new();
-        let mut authority = self.around.heartbeat.authority();
-        let mut logs = Box::pin(self.handle.logs(LogCursor::default()));
-        loop {
-            let deadline = self.deadline(started, last_sign, result_seen);
-            let live = stopping.is_empty();
-            // Every arm is cancel-safe: the log stream keeps its place, the others only tell that a state changed.
-            let wait = tokio::select! {
-                chunk = logs.next() => Wait::Chunk(self.readable(chunk)),
-                () = sleep_until(deadline), if live => Wait::Deadline,
-                () = left_held(&mut authority), if live => Wait::Authority,
-                () = self.around.stop.cancelled(), if live => Wait::Stop,
-            };
-            let reason = match wait {
-                Wait::Chunk(None) => break,
-                Wait::Chunk(Some(chunk)) => {
-                    last_sign = Instant::now();
-                    self.record_chunk(reader, chunk).await;
-                    if result_seen.is_none() && reader.final_seen() {
-                        result_seen = Some(last_sign);
-                    }
-                    if !live || !self.overspent(reader) {
-                        continue;
-                    }
-                    Some(StopKind::SpendLimit)
+    /// Reads the agent's output to its end, and ends the agent when a limit is reached or the run must stop. Tells why
+    /// it was ended, and what made its output unreadable.
+    async fn follow(&self, reader: &mut StreamReader) -> (Option<StopKind>, Option<String>) {
+        let signs = Signs::new(self.started);
+        let mut reading = pin!(self.read(reader, &signs));
+        // Neither half is lost: reading goes on below, and watching ends with its answer.
+        let (kind, read) = tokio::select! {
+            read = &mut reading => (None, Some(read)),
+            kind = self.watch(&signs) => (kind, None),
+        };
+        match read {
+            Some(Ok(())) => (None, None),
+            Some(Err(error)) => {
+                self.end("its output cannot be read").await;
+                (None, Some(format!("the agent's output cannot be read: {}", error_chain(&error))))
+            }
+            None => {
+                let ((), read) = tokio::join!(self.end(stop_reason(kind)), reading);
+                if let Err(error) = read {
+                    tracing::warn!(error = %error_chain(&error), "end of the agent's output not read");
                 }
-                // A CLI that gave its final word and lingers is ended; its word counts.
-                Wait::Deadline if result_seen.is_some() => None,
-                Wait::Deadline if started.elapsed() >= self.limits.total => Some(StopKind::Total),
-                Wait::Deadline => Some(StopKind::Idle),
-                Wait::Authority => Some(match *authority.borrow() {
-                    Authority::CancelRequested => StopKind::Cancelled,
-                    Authority::Held | Authority::Unreachable | Authority::Fenced => {
-                        StopKind::Interrupted
-                    }
-                }),
-                Wait::Stop => Some(StopKind::Interrupted),
-            };
-            stopped = reason;
-            let request = StopRequest::new(stop_reason(reason), self.limits.grace);
-            let handle = self.handle.clone();
-            stopping.spawn(async move { handle.stop(request).await });
-        }
-        while stopping.join_next().await.is_some() {}
-        stopped
-    }
-
-    fn deadline(&self, started: Instant, last_sign: Instant, result: Option<Instant>) -> Instant {
-        match result {
-            Some(seen) => seen + LINGER,
-            None => (last_sign + self.limits.idle).min(started + self.limits.total),
-        }
-    }
-
-    fn readable(&self, chunk: Option<Result<LogChunk, LogError>>) -> Option<LogChunk> {
-        match chunk? {
-            Ok(chunk) => Some(chunk),
-            Err(error) => {
-                tracing::error!(
-                    launch.id = %self.handle.id(),
-                    error = %error_chain(&error),
-                    "agent output unreadable"
-                );
-                None
+                (kind, None)
             }
         }
     }
 
-    async fn record_chunk(&self, reader: &mut StreamReader, chunk: LogChunk) {
-        let events = match chunk.content {
-            LogContent::Gap { dropped_bytes } => vec![RunEvent::OutputGap { dropped_bytes }],
-            LogContent::Output { stream: LogStream::Stdout, data } => reader.push(&data),
-            LogContent::Output { stream: LogStream::Stderr, data } => reader.push_stderr(&data),
-        };
-        self.around.recorder.record_all(events).await;
+    async fn end(&self, reason: &str) {
+        self.handle.stop(StopRequest::new(reason, self.limits.grace)).await;
+    }
+
+    /// Reads and records until the launch is over and all of it was read.
+    async fn read(&self, reader: &mut StreamReader, signs: &Signs) -> Result<(), LogError> {
+        let mut logs = pin!(self.handle.logs(LogCursor::START));
+        while let Some(chunk) = logs.next().await {
+            let events = events_of(reader, chunk?);
+            let (result, overspent) = (reader.final_seen(), self.overspent(reader));
+            signs.note(|seen| {
+                seen.last_sign = None;
+                seen.result = result.then(|| seen.result.unwrap_or_else(Instant::now));
+                seen.overspent = overspent;
+            });
+            self.around.recorder.record_all(events).await;
+            signs.note(|seen| seen.last_sign = Some(Instant::now()));
+        }
+        Ok(())
     }
 
     fn overspent(&self, reader: &StreamReader) -> bool {
@@ -252,6 +264,43 @@ impl Session<'_> {
         let over = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
         over(self.limits.tokens, usage.total_tokens())
             || over(self.limits.cost_microusd, usage.cost_microusd)
+    }
+
+    /// Returns when the agent must be ended; `None` where its result counts and it only lingers.
+    async fn watch(&self, signs: &Signs) -> Option<StopKind> {
+        loop {
+            let seen = signs.seen();
+            if seen.overspent {
+                return Some(StopKind::SpendLimit);
+            }
+            let (deadline, kind) = self.next_deadline(seen);
+            // Every arm is cancel-safe: each waits for a state or a time.
+            tokio::select! {
+                authority = self.around.told_to_stop() => return Some(stop_kind(authority)),
+                () = signs.changed.notified() => {}
+                () = sleep_until(deadline) => return kind,
+            }
+        }
+    }
+
+    /// When the agent must be ended if nothing new happens, and what for.
+    fn next_deadline(&self, seen: Seen) -> (Instant, Option<StopKind>) {
+        let total = self.started + self.limits.total;
+        if let Some(result) = seen.result {
+            return (result + LINGER, None);
+        }
+        match seen.last_sign.map(|sign| sign + self.limits.idle) {
+            Some(idle) if idle < total => (idle, Some(StopKind::Idle)),
+            Some(_) | None => (total, Some(StopKind::Total)),
+        }
+    }
+}
+
+fn events_of(reader: &mut StreamReader, chunk: LogChunk) -> Vec<RunEvent> {
+    match chunk.content {
+        LogContent::Gap { dropped_bytes } => vec![RunEvent::OutputGap { dropped_bytes }],
+        LogContent::Output { stream: LogStream::Stdout, data } => reader.push(&data),
+        LogContent::Output { stream: LogStream::Stderr, data } => reader.push_stderr(&data),
     }
 }
 
@@ -263,16 +312,5 @@ const fn stop_reason(kind: Option<StopKind>) -> &'static str {
         Some(StopKind::Cancelled) => "its task was cancelled",
         Some(StopKind::SpendLimit) => "it reached its limit of tokens or money",
         Some(StopKind::Interrupted) => "its worker stops or lost its lease",
-    }
-}
-
-/// Returns when the run must no longer go on.
-///
-/// # Cancel safety
-/// Cancel-safe: the value stays in the channel.
-async fn left_held(authority: &mut watch::Receiver<Authority>) {
-    if authority.wait_for(|now| *now != Authority::Held).await.is_err() {
-        // The heartbeat is gone only when the run is over.
-        std::future::pending::<()>().await;
     }
 }

@@ -1,8 +1,9 @@
 //! A task's verification commands: run after everything the agent started is dead, with a fresh home, a fresh
 //! temporary directory, a clean environment and no shell.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
+use checkout::{checkouts::Checkout, error::CheckoutError};
 use core_types::{
     event::{RunEvent, cut_text},
     ids::RunKey,
@@ -10,18 +11,13 @@ use core_types::{
 use futures_util::StreamExt as _;
 use launcher::{
     handle::{Handle, StopRequest},
-    launcher::Launcher,
     outcome::{ExitReport, StopCause},
     output::{LogContent, LogCursor},
     spec::{Input, LaunchSpec, Limits, OutputLimits, StopPolicy, StopSignal},
 };
 use telemetry::chain::error_chain;
 
-use crate::{
-    heartbeat::{Authority, Heartbeat},
-    policy::{LAUNCH_LEASE, LEASE_GRACE},
-    recorder::Recorder,
-};
+use crate::{around::Around, heartbeat::Authority, policy::LEASE_GRACE};
 
 /// Output of a command kept on disk, in bytes: the end says what failed.
 const KEPT_HEAD: u64 = 64 * 1024;
@@ -34,22 +30,16 @@ const SHOWN: usize = 16 * 1024;
 pub struct Verification<'a> {
     /// The run.
     pub key: RunKey,
-    /// Where the commands run.
-    pub work: &'a Path,
-    /// A directory of the run's own; fresh homes and temporary directories are made in it.
-    pub scratch: &'a Path,
+    /// What surrounds the run.
+    pub around: &'a Around<'a>,
+    /// The checkout in which the commands run.
+    pub checkout: &'a Checkout,
     /// `PATH` of the commands.
     pub path: &'a str,
     /// Longest time of one command.
     pub timeout: Duration,
     /// Time between asking a command to end and ending it.
     pub grace: Duration,
-    /// Starts the commands.
-    pub launcher: &'a dyn Launcher,
-    /// Keeps them alive with the run and says when to stop.
-    pub heartbeat: &'a Heartbeat,
-    /// Takes the events.
-    pub recorder: &'a Recorder,
 }
 
 /// What came of the verification.
@@ -62,7 +52,7 @@ pub enum Verified {
         /// One line for people.
         message: String,
     },
-    /// The run had to stop.
+    /// The run had to stop; [`Authority::Held`] means that the worker itself stops.
     Stopped(Authority),
 }
 
@@ -79,12 +69,17 @@ impl Verification<'_> {
     }
 
     async fn run_one(&self, index: usize, command: &[String]) -> Verified {
+        // A paused worker may have lost its run; and a launch gets no longer lease than the run's own.
+        let authority = self.around.heartbeat.confirm().await;
+        if authority != Authority::Held {
+            return Verified::Stopped(authority);
+        }
         let (passed, status, output) = match self.launch(index, command).await {
             Err(text) => (false, text, String::new()),
             Ok(handle) => {
-                self.heartbeat.hold(Some(handle.clone()));
+                self.around.heartbeat.hold(Some(handle.clone()));
                 let ended = self.wait(&handle).await;
-                self.heartbeat.hold(None);
+                self.around.heartbeat.hold(None);
                 match ended {
                     Err(authority) => return Verified::Stopped(authority),
                     Ok(ended) => (ended.passed, ended.status, last_output(&handle).await),
@@ -94,7 +89,7 @@ impl Verification<'_> {
         let message = format!("verification `{}` failed: {status}", command.join(" "));
         let output = cut_text(&output, SHOWN);
         let event = RunEvent::Verification { command: command.to_vec(), passed, status, output };
-        self.recorder.record(event).await;
+        self.around.recorder.record(event).await;
         if passed { Verified::Passed } else { Verified::Failed { message } }
     }
 
@@ -102,59 +97,50 @@ impl Verification<'_> {
         let [program, args @ ..] = command else {
             return Err("the command is empty".to_owned());
         };
-        let env = self
-            .fresh_environment(index)
-            .map_err(|error| format!("cannot make a home for it: {error}"))?;
+        let env = self.fresh_environment().map_err(|error| error_chain(&error).to_string())?;
         let spec = LaunchSpec {
             program: program.into(),
             args: args.to_vec(),
             env,
-            cwd: self.work.to_path_buf(),
+            cwd: self.checkout.work.clone(),
             user: None,
             limits: Limits { wall: Some(self.timeout), ..Limits::default() },
             output: OutputLimits { head_bytes: KEPT_HEAD, tail_bytes: KEPT_TAIL },
             stop: StopPolicy { grace: self.grace.min(LEASE_GRACE), signal: StopSignal::Terminate },
-            lease: Some(LAUNCH_LEASE),
+            lease: Some(self.around.heartbeat.launch_lease()),
             labels: crate::run::launch_labels(self.key),
         };
         let id = format!("{}.{}.verify{index}", self.key.run, self.key.lease)
             .parse()
             .map_err(|error| format!("{error}"))?;
-        match self.launcher.launch(&id, &spec, Input::default()).await {
+        match self.around.launcher.launch(&id, &spec, Input::default()).await {
             Ok(launched) => Ok(launched.into_handle()),
             Err(error) => Err(format!("{} ({})", error_chain(&error), error.hint())),
         }
     }
 
-    /// HOME and TMPDIR that nothing has touched before.
-    fn fresh_environment(&self, index: usize) -> std::io::Result<BTreeMap<String, String>> {
-        let base = self.scratch.join(format!("verify{index}"));
+    /// HOME and TMPDIR that nothing has touched before, not even in wait for us.
+    fn fresh_environment(&self) -> Result<BTreeMap<String, String>, CheckoutError> {
         let mut env = BTreeMap::from([
             ("PATH".to_owned(), self.path.to_owned()),
             ("LANG".to_owned(), "C.UTF-8".to_owned()),
             ("CI".to_owned(), "true".to_owned()),
         ]);
-        for (name, directory) in [("HOME", base.join("home")), ("TMPDIR", base.join("tmp"))] {
-            std::fs::create_dir_all(&directory)?;
+        for name in ["HOME", "TMPDIR"] {
+            let directory = self.checkout.fresh_directory("verify")?;
             env.insert(name.to_owned(), directory.to_string_lossy().into_owned());
         }
         Ok(env)
     }
 
     async fn wait(&self, handle: &Handle) -> Result<Ended, Authority> {
-        let mut authority = self.heartbeat.authority();
         // Both arms are cancel-safe: each only waits for a state.
-        let stopped = tokio::select! {
-            report = handle.exited() => return Ok(Ended::of(&report)),
-            state = authority.wait_for(|now| *now != Authority::Held) => state.map(|now| *now),
+        let authority = tokio::select! {
+            report = handle.exited() => return Ended::of(&report),
+            authority = self.around.told_to_stop() => authority,
         };
-        match stopped {
-            Err(_) => Ok(Ended::of(&handle.exited().await)),
-            Ok(authority) => {
-                handle.stop(StopRequest::new("its run must stop", self.grace)).await;
-                Err(authority)
-            }
-        }
+        handle.stop(StopRequest::new("its run must stop", self.grace)).await;
+        Err(authority)
     }
 }
 
@@ -164,15 +150,16 @@ struct Ended {
 }
 
 impl Ended {
-    fn of(report: &ExitReport) -> Self {
-        let timed_out = matches!(report.cause, Some(StopCause::WallTime));
-        let passed = report.is_success();
-        let status = if timed_out {
-            "it took longer than its limit".to_owned()
-        } else {
-            report.outcome.to_string()
+    /// How a command ended by itself or at its limit; where the shim ended it for want of a lease, its end says nothing.
+    fn of(report: &ExitReport) -> Result<Self, Authority> {
+        let status = match &report.cause {
+            Some(StopCause::LeaseExpired | StopCause::EngineOrOperator { .. }) => {
+                return Err(Authority::Unreachable);
+            }
+            Some(StopCause::WallTime) => "it took longer than its limit".to_owned(),
+            Some(StopCause::Requested { .. }) | None => report.outcome.to_string(),
         };
-        Self { passed, status }
+        Ok(Self { passed: report.is_success() && report.survivors == 0, status })
     }
 }
 

@@ -14,6 +14,6 @@ use crate::{environment::variables, error::StartError};
 pub fn check_config() -> Result<(), StartError> {
     let loaded = load(variables(), None).map_err(StartError::Settings)?;
     telemetry::log::check_filter(&loaded.settings.log).map_err(StartError::Logging)?;
-    println!("the settings of the environment can be used (hash {})", loaded.hash);
+    println!("the settings of the environment can be used");
     Ok(())
 }

@@ -10,3 +10,5 @@ pub mod host;
 pub mod settings;
 pub mod signals;
 pub mod start;
+
+mod secrecy;

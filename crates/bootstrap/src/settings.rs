@@ -16,12 +16,13 @@ use crate::environment::variables;
 /// How often the rows are read although nobody said that they changed.
 const POLL: Duration = Duration::from_secs(30);
 
-/// Reads the rows again whenever they changed, until the token says stop.
+/// Reads the rows again whenever they changed, until the token says stop. `seen` are the rows behind the settings.
 ///
 /// A state with a bad row is refused: the old values stay, marked with the faults (C6), and nothing may be claimed
 /// until the row is mended. While the database is away everything stays as it is.
 pub(crate) async fn follow(
     store: Store,
+    mut seen: DatabaseSnapshot,
     settings: watch::Sender<Arc<Loaded>>,
     stop: CancellationToken,
 ) {
@@ -30,12 +31,18 @@ pub(crate) async fn follow(
         // Both arms only wait: a wake-up that is lost by dropping one is made up for by reading all rows.
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = time::timeout(POLL, wakes.next()) => refresh(&store, &settings).await,
+            _ = time::timeout(POLL, wakes.next()) => {
+                refresh(&store, &mut seen, &settings).await;
+            }
         }
     }
 }
 
-async fn refresh(store: &Store, settings: &watch::Sender<Arc<Loaded>>) {
+async fn refresh(
+    store: &Store,
+    seen: &mut DatabaseSnapshot,
+    settings: &watch::Sender<Arc<Loaded>>,
+) {
     let rows = match store.config_rows().await {
         Ok(rows) => snapshot(rows),
         Err(error) => {
@@ -43,10 +50,12 @@ async fn refresh(store: &Store, settings: &watch::Sender<Arc<Loaded>>) {
             return;
         }
     };
-    let old = Arc::clone(&settings.borrow());
-    if old.revision == Some(rows.revision) {
+    // The rows themselves are compared: whoever writes them by SQL may leave the revision as it is.
+    if rows == *seen {
         return;
     }
+    seen.clone_from(&rows);
+    let old = Arc::clone(&settings.borrow());
     match load_lenient_database(variables(), Some(&rows)) {
         Ok(mut loaded) => match loaded.database_faults.take() {
             None => {
@@ -108,7 +117,7 @@ mod tests {
         let (sender, mut settings) = watch::channel(Arc::new(first));
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(follow(database.store.clone(), sender, stop.clone()));
+        tasks.spawn(follow(database.store.clone(), rows, sender, stop.clone()));
 
         set(&database.store, "CANCEL_GRACE_S", json!(7)).await;
         let loaded = changed(&mut settings).await;
@@ -127,5 +136,19 @@ mod tests {
 
         stop.cancel();
         time::timeout(Duration::from_secs(5), tasks.join_next()).await.expect("it stops in time");
+    }
+
+    #[tokio::test]
+    async fn rows_that_changed_under_the_same_revision_are_seen() {
+        let database = TestDatabase::new().await;
+        set(&database.store, "CANCEL_GRACE_S", json!(7)).await;
+        let now = snapshot(database.store.config_rows().await.unwrap());
+        let mut seen = DatabaseSnapshot { revision: now.revision, rows: BTreeMap::new() };
+        let first = load_lenient_database(variables(), Some(&seen)).unwrap();
+        let (sender, mut settings) = watch::channel(Arc::new(first));
+        refresh(&database.store, &mut seen, &sender).await;
+        assert_eq!(changed(&mut settings).await.settings.cancel_grace, Duration::from_secs(7));
+        refresh(&database.store, &mut seen, &sender).await;
+        assert!(!settings.has_changed().unwrap(), "nothing is sent for rows that are the same");
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use core_config::{
+    database::DatabaseSnapshot,
     load::{Loaded, load_lenient_database},
     settings::{LogFormat, Settings},
 };
@@ -38,12 +39,16 @@ use crate::{
     environment::{environment, variables},
     error::StartError,
     host::host_name,
+    secrecy::hide_memory,
     settings::{follow, report, snapshot},
     signals::StopSignals,
 };
 
 /// How long a call waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call may take, the first connection too; shorter than a request to the API may take, so that a database
+/// that is silent is said to be.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a binary works with. Its background tasks end when it is dropped.
 #[derive(Debug)]
@@ -51,6 +56,8 @@ pub struct Started {
     /// The settings in force, with those of the database. Bad rows do not stop a start: see
     /// [`Loaded::database_faults`].
     pub settings: Arc<Loaded>,
+    /// The rows of which the settings were made.
+    rows: DatabaseSnapshot,
     /// The database, migrated.
     pub store: Store,
     /// Starts processes in the state directory.
@@ -93,21 +100,27 @@ pub async fn start(program: &str) -> Result<Started, StartError> {
 /// # Errors
 /// [`StartError`]; its exit code is 2 where the settings are at fault and 1 otherwise.
 pub async fn start_with(options: StartOptions) -> Result<Started, StartError> {
+    let hidden = hide_memory();
     let first = load_lenient_database(variables(), None).map_err(StartError::Settings)?;
     start_logging(&first.settings)?;
+    if let Err(error) = hidden {
+        tracing::error!(error = %error, "secrets of this process can be read by others of its user");
+    }
     let state_dir = first.settings.state_dir.clone();
     make_state_directory(&state_dir)?;
     let launcher = ProcessLauncher::new(state_dir.clone()).map_err(StartError::Launcher)?;
     let (url, embedded) = database(&first.settings, &launcher).await?;
-    let (store, settings) = open(&url, options).await?;
+    let (store, rows, settings) = open(&url, options).await?;
+    let host = HostId::new(host_name(launcher.store_id()));
     let ended = CancellationToken::new();
     let started = Started {
         settings: Arc::new(settings),
+        rows,
         store,
         launcher: Arc::new(launcher),
         state_dir,
         embedded,
-        host: HostId::new(host_name()),
+        host,
         tasks: TaskTracker::new(),
         _end: ended.clone().drop_guard(),
         ended,
@@ -123,7 +136,12 @@ impl Started {
     #[must_use]
     pub fn watch_settings(&self) -> watch::Receiver<Arc<Loaded>> {
         let (sender, receiver) = watch::channel(Arc::clone(&self.settings));
-        self.tasks.spawn(follow(self.store.clone(), sender, self.ended.clone()));
+        self.tasks.spawn(follow(
+            self.store.clone(),
+            self.rows.clone(),
+            sender,
+            self.ended.clone(),
+        ));
         receiver
     }
 
@@ -221,11 +239,15 @@ async fn database(
     Ok((postgres.url.clone(), Some(postgres)))
 }
 
-async fn open(url: &Secret, options: StartOptions) -> Result<(Store, Loaded), StartError> {
+async fn open(
+    url: &Secret,
+    options: StartOptions,
+) -> Result<(Store, DatabaseSnapshot, Loaded), StartError> {
     let pool = PoolOptions {
         max_size: options.connections,
-        application_name: format!("opentiger {}", options.program),
         acquire_timeout: ACQUIRE_TIMEOUT,
+        operation_timeout: OPERATION_TIMEOUT,
+        ..PoolOptions::new(format!("opentiger {}", options.program))
     };
     let store = Store::connect(url, pool).await.map_err(StartError::Connect)?;
     let migrated = store.migrate().await.map_err(StartError::Migrate)?;
@@ -236,9 +258,9 @@ async fn open(url: &Secret, options: StartOptions) -> Result<(Store, Loaded), St
             "database migrated"
         );
     }
-    let rows = store.config_rows().await.map_err(StartError::Rows)?;
+    let rows = snapshot(store.config_rows().await.map_err(StartError::Rows)?);
     let settings =
-        load_lenient_database(variables(), Some(&snapshot(rows))).map_err(StartError::Settings)?;
+        load_lenient_database(variables(), Some(&rows)).map_err(StartError::Settings)?;
     report(&settings);
-    Ok((store, settings))
+    Ok((store, rows, settings))
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,6 +11,7 @@ use core_types::{
     ids::{RunId, TaskId},
     repository::Repository,
 };
+use uuid::Uuid;
 
 use crate::{
     branch::BranchName,
@@ -85,6 +87,20 @@ pub struct Checkout {
     pub(crate) directory: PathBuf,
     pub(crate) source: Arc<LocalRepository>,
     pub(crate) shallow: Option<Vec<u8>>,
+}
+
+impl Checkout {
+    /// Makes a directory of the run's own, 0700 and empty, under a name that nobody could foresee: what the agent left
+    /// lying in wait is not in it.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Io`] where it cannot be made.
+    pub fn fresh_directory(&self, purpose: &str) -> Result<PathBuf, CheckoutError> {
+        let path = self.directory.join(format!("{purpose}-{}", Uuid::new_v4().simple()));
+        // Not recursive: a path that exists is refused.
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(io_error("make", &path))?;
+        Ok(path)
+    }
 }
 
 impl Checkouts {

@@ -33,38 +33,70 @@ pub struct Collected {
     pub branch: BranchName,
 }
 
+/// A commit that lies in the user's repository with no branch on it yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Brought {
+    commit: CommitId,
+}
+
 impl Checkouts {
-    /// Brings a sealed commit into the user's repository. Idempotent: a branch that is there already with this commit
-    /// is fine.
+    /// Brings a sealed commit into the user's repository and makes its branch: [`Self::bring`], then [`Self::publish`].
+    /// Idempotent.
     ///
     /// # Errors
-    /// Faults of the result: [`CheckoutError::PackNotPlain`], [`CheckoutError::PackTooLarge`],
-    /// [`CheckoutError::PackRefused`], [`CheckoutError::Unrelated`]. Faults of the host:
-    /// [`CheckoutError::BranchTaken`], [`CheckoutError::BranchBlocked`], [`CheckoutError::NotWritable`], and others.
-    /// After an error no ref has changed.
+    /// Those of the two. After an error no ref has changed.
     pub async fn collect(
         &self,
         checkout: &Checkout,
         result: &SealedCommit,
     ) -> Result<Collected, CheckoutError> {
+        let brought = self.bring(checkout, result).await?;
+        self.publish(checkout, &brought).await
+    }
+
+    /// Brings a sealed commit into the user's repository; nothing there refers to it yet.
+    ///
+    /// # Errors
+    /// Faults of the result: [`CheckoutError::PackNotPlain`], [`CheckoutError::PackTooLarge`],
+    /// [`CheckoutError::PackRefused`], [`CheckoutError::Unrelated`]. Faults of the host:
+    /// [`CheckoutError::BranchTaken`], [`CheckoutError::NotWritable`], and others.
+    pub async fn bring(
+        &self,
+        checkout: &Checkout,
+        result: &SealedCommit,
+    ) -> Result<Brought, CheckoutError> {
         let collecting = Collecting { checkouts: self, checkout, commit: &result.commit };
-        let collected =
-            Collected { commit: result.commit.clone(), branch: checkout.branch.clone() };
-        if collecting.is_there().await? {
-            return Ok(collected);
+        if !collecting.is_there().await? {
+            collecting.open_quarantine(&result.pack).await?;
+            collecting.check().await?;
+            let pack = collecting.repack().await?;
+            collecting.hand_over(pack).await?;
+            let quarantine = checkout.quarantine_dir();
+            blocking(move || remove_tree(&quarantine)).await?;
         }
-        collecting.open_quarantine(&result.pack).await?;
-        collecting.check().await?;
-        let pack = collecting.repack().await?;
-        collecting.hand_over(pack).await?;
-        collecting.make_branch().await?;
-        let quarantine = checkout.quarantine_dir();
-        blocking(move || remove_tree(&quarantine)).await?;
-        Ok(collected)
+        Ok(Brought { commit: result.commit.clone() })
+    }
+
+    /// Makes the run's branch on a commit that was brought: one ref, from nothing to this commit. The branch being
+    /// there with this commit is fine.
+    ///
+    /// # Errors
+    /// [`CheckoutError::BranchTaken`], [`CheckoutError::BranchBlocked`], [`CheckoutError::NotWritable`], and others; no
+    /// ref has changed then.
+    pub async fn publish(
+        &self,
+        checkout: &Checkout,
+        brought: &Brought,
+    ) -> Result<Collected, CheckoutError> {
+        let collecting = Collecting { checkouts: self, checkout, commit: &brought.commit };
+        if !collecting.is_there().await? {
+            collecting.make_branch().await?;
+        }
+        Ok(Collected { commit: brought.commit.clone(), branch: checkout.branch.clone() })
     }
 }
 
-/// One call of `collect`.
+/// One call of `bring` or `publish`.
 struct Collecting<'a> {
     checkouts: &'a Checkouts,
     checkout: &'a Checkout,

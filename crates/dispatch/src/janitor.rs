@@ -1,6 +1,8 @@
-//! Sweeping up on this host: checkouts and launch directories whose run is over.
+//! Sweeping up: checkouts and launch directories of this host whose run is over, agents that are long gone, rows that
+//! are not where the claim looks for them.
 //!
-//! It removes only what carries a run id that the database knows as ended; what it cannot place it leaves alone.
+//! Of this host it removes what carries a run id that the database knows as ended, and launches that ended so long ago
+//! that no run can need them; what it cannot place it leaves alone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,20 +10,35 @@ use checkout::checkouts::Checkouts;
 use core_types::{ids::RunId, task::RunStatus};
 use launcher::{
     handle::{Destroy, LaunchState},
-    launcher::Launcher,
+    launcher::{Launcher, ReapPolicy},
 };
 use store::{error::StoreError, pool::Store};
 use telemetry::chain::error_chain;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
-use crate::recovery::LABEL_RUN;
+use crate::{
+    complaints::Complaints,
+    launches::{LABEL_RUN, aside},
+};
 
 /// How often the host is swept.
-pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often tasks are put where the claim looks for them.
+const MEND_EVERY: Duration = Duration::from_secs(30);
 /// A run that ended less than this ago is left to whoever ran it.
 const LEAVE_ALONE: Duration = Duration::from_secs(30);
+/// Launches that no run of the database accounts for. What runs is never removed, whatever its age. An ended one is
+/// evidence for a run that cannot be taken back, and a created one may still be started (the private Postgres uses one
+/// id again and again), so both are kept for longer than either takes.
+const REAP: ReapPolicy = ReapPolicy {
+    keep_ended: Duration::from_secs(7 * 24 * 3600),
+    keep_unassigned: Duration::from_secs(24 * 3600),
+    dry_run: false,
+};
 
-/// Sweeps one host.
-#[derive(Debug)]
+/// Sweeps one host, and mends the database.
+#[derive(Debug, Clone)]
 pub struct Janitor {
     /// The database.
     pub store: Store,
@@ -32,23 +49,42 @@ pub struct Janitor {
 }
 
 impl Janitor {
-    /// Removes what ended runs left; tells how many things.
-    ///
-    /// # Errors
-    /// [`StoreError`] where the database does not answer.
-    pub async fn sweep(&self) -> Result<usize, StoreError> {
-        Ok(self.sweep_launches().await? + self.sweep_checkouts().await?)
+    /// Sweeps each minute until it is told to stop.
+    pub async fn keep_clean(self, stop: CancellationToken) {
+        let mut complaints = Complaints::default();
+        while !stop.is_cancelled() {
+            self.sweep(&mut complaints).await;
+            stop.run_until_cancelled(sleep(SWEEP_EVERY)).await;
+        }
     }
 
-    async fn sweep_launches(&self) -> Result<usize, StoreError> {
-        let launches = match self.launcher.discover().await {
+    /// Puts tasks where the claim looks for them, each half minute until it is told to stop.
+    pub async fn keep_claimable(self, stop: CancellationToken) {
+        let mut complaints = Complaints::default();
+        while !stop.is_cancelled() {
+            complaints.note("tasks astray", self.store.reconcile_areas().await);
+            stop.run_until_cancelled(sleep(MEND_EVERY)).await;
+        }
+    }
+
+    /// Removes what ended runs left, and signs off agents that have been silent for long. Each part by itself: what
+    /// fails is logged and tried again the next time.
+    pub async fn sweep(&self, complaints: &mut Complaints) {
+        complaints.note("launches of ended runs", self.sweep_launches().await);
+        complaints.note("checkouts of ended runs", self.sweep_checkouts().await);
+        complaints.note("silent agents", self.store.retire_silent_agents().await);
+        self.reap().await;
+    }
+
+    async fn sweep_launches(&self) -> Result<(), StoreError> {
+        let launcher = Arc::clone(&self.launcher);
+        let launches = match aside(async move { launcher.discover().await }).await {
             Ok(launches) => launches,
             Err(error) => {
                 tracing::warn!(error = %error_chain(&error), "launches not listed");
-                return Ok(0);
+                return Ok(());
             }
         };
-        let mut removed = 0;
         for found in launches {
             let Some(Ok(run)) = found.labels.get(LABEL_RUN).map(|run| run.parse::<RunId>()) else {
                 continue;
@@ -56,35 +92,49 @@ impl Janitor {
             if !matches!(found.state, LaunchState::Ended(_)) || !self.is_over(run).await? {
                 continue;
             }
-            let destroyed = match self.launcher.attach(&found.record).await {
+            let removed = match self.launcher.attach(&found.record).await {
                 Ok(handle) => handle.destroy(Destroy::Everything).await.is_ok(),
                 Err(_) => false,
             };
-            removed += usize::from(destroyed);
+            if removed {
+                tracing::info!(launch.id = %found.id, "launch of an ended run removed");
+            }
         }
-        Ok(removed)
+        Ok(())
     }
 
-    async fn sweep_checkouts(&self) -> Result<usize, StoreError> {
+    async fn sweep_checkouts(&self) -> Result<(), StoreError> {
         let checkouts = match self.checkouts.list().await {
             Ok(checkouts) => checkouts,
             Err(error) => {
                 tracing::warn!(error = %error_chain(&error), "checkouts not listed");
-                return Ok(0);
+                return Ok(());
             }
         };
-        let mut removed = 0;
         for run in checkouts {
-            if self.is_over(run).await? {
-                match self.checkouts.remove(run).await {
-                    Ok(()) => removed += 1,
-                    Err(error) => {
-                        tracing::warn!(run.id = %run, error = %error_chain(&error), "checkout not removed");
-                    }
+            if !self.is_over(run).await? {
+                continue;
+            }
+            match self.checkouts.remove(run).await {
+                Ok(()) => tracing::info!(run.id = %run, "checkout of an ended run removed"),
+                Err(error) => {
+                    tracing::warn!(run.id = %run, error = %error_chain(&error), "checkout not removed");
                 }
             }
         }
-        Ok(removed)
+        Ok(())
+    }
+
+    async fn reap(&self) {
+        let launcher = Arc::clone(&self.launcher);
+        match aside(async move { launcher.reap(&REAP).await }).await {
+            Ok(report) => {
+                for id in report.removed {
+                    tracing::info!(launch.id = %id, "old launch removed");
+                }
+            }
+            Err(error) => tracing::warn!(error = %error_chain(&error), "launches not reaped"),
+        }
     }
 
     async fn is_over(&self, run: RunId) -> Result<bool, StoreError> {

@@ -5,7 +5,12 @@
 //! Any number of dispatchers may run; killing one at any point loses and doubles nothing.
 
 pub mod claim;
+pub mod complaints;
+pub mod found;
 pub mod janitor;
+pub mod launches;
+pub mod pulse;
 pub mod reconciler;
 pub mod recovery;
+pub mod take_back;
 pub mod view;

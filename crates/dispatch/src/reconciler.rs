@@ -1,37 +1,40 @@
-//! The dispatcher's loops: recovery and sweeping by time, claims by wake-up and by time.
+//! The dispatcher's loops: its pulse, recovery, mending and sweeping by time, claims by wake-up and by time.
 //!
-//! They are apart so that a run that is slow to die, or a directory that is slow to remove, holds up no claim.
+//! They are apart so that a run that is slow to die, or a directory that is slow to remove, holds up neither a claim
+//! nor the pulse.
 
 use std::{sync::Arc, time::Duration};
 
 use checkout::checkouts::Checkouts;
 use core_config::load::Loaded;
 use launcher::launcher::Launcher;
-use store::{
-    agents::HostId, dispatchers::DispatcherBeat, error::StoreError, pool::Store, wake::Channel,
-};
+use store::{agents::HostId, dispatchers::DispatcherBeat, pool::Store, wake::Channel};
 use telemetry::chain::error_chain;
 use tokio::{
     sync::{oneshot, watch},
     task::{JoinError, JoinSet},
-    time::sleep,
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     claim::{Claims, claim_all, claims_under},
-    janitor::{Janitor, SWEEP_EVERY},
+    complaints::Complaints,
+    found::LEASE,
+    janitor::Janitor,
+    launches::Launches,
+    pulse::Pulse,
     recovery::{ACCEPT_WITHIN, Recovery},
-    view::{View, look_now},
+    take_back::TakeBack,
 };
 
-/// How long a claimed run lives without renewal, by the database's clock.
-pub const LEASE: Duration = Duration::from_secs(30);
 /// How often the dispatcher looks even if nobody wakes it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How soon it looks again after a wake-up that came to nothing: a claim passes over rows that are locked, and an
 /// agent's heartbeat locks its own for a moment.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a dispatcher that stops waits for what it is taking back. What is not done then, the next one takes up.
+const LAST_WORK: Duration = Duration::from_secs(3);
 
 /// A dispatcher.
 #[derive(Debug, Clone)]
@@ -59,12 +62,16 @@ impl Dispatcher {
         let (store, id) = (self.store.clone(), self.beat.id);
         let stop_all = stop.child_token();
         let stop = stop_all.clone();
+        let pulse = Pulse::new(store.clone(), self.beat.clone(), self.settings.clone());
+        let pulse = Arc::new(pulse);
+        let (looked, first_look) = oneshot::channel();
         let mut loops = JoinSet::new();
-        let (recovered, first_look) = oneshot::channel();
-        loops.spawn(self.clone().recover(recovered, stop.clone()));
-        loops.spawn(self.clone().sweep(stop.clone()));
+        loops.spawn(beat(Arc::clone(&pulse), stop.clone()));
+        loops.spawn(self.clone().recover(pulse, looked, stop.clone()));
+        loops.spawn(self.janitor().keep_claimable(stop.clone()));
+        loops.spawn(self.janitor().keep_clean(stop.clone()));
         loops.spawn(async move {
-            // What died gives its capacity back before anything new is handed out.
+            // What died gives its capacity back before anything new is handed out, if it dies quickly.
             if first_look.await.is_ok() {
                 self.hand_out(stop).await;
             }
@@ -82,56 +89,45 @@ impl Dispatcher {
         result
     }
 
-    /// Says each second that it is there, and takes back what died.
-    async fn recover(mut self, recovered: oneshot::Sender<()>, stop: CancellationToken) {
-        let recovery = Recovery {
-            store: self.store.clone(),
-            launcher: Arc::clone(&self.launcher),
-            checkouts: Arc::clone(&self.checkouts),
-            host: self.host.clone(),
-            accept_within: ACCEPT_WITHIN,
+    /// Has what died taken back.
+    async fn recover(
+        self,
+        pulse: Arc<Pulse>,
+        looked: oneshot::Sender<()>,
+        stop: CancellationToken,
+    ) {
+        let hands = TakeBack {
+            store: self.store,
+            launches: Launches::new(self.launcher),
+            checkouts: self.checkouts,
+            host: self.host,
         };
-        let mut view = View::new(LEASE);
-        let mut recovered = Some(recovered);
-        while !stop.is_cancelled() {
-            match self.look(&recovery, &mut view).await {
-                Ok(()) => {
-                    if recovered.take().is_some_and(|recovered| recovered.send(()).is_err()) {
-                        // The loop that hands out is gone, so this one has no business either.
-                        return;
-                    }
+        let mut recovery = Recovery::new(hands, ACCEPT_WITHIN);
+        let mut looked = Some(looked);
+        // Deaths that are seen do not wait for a pulse for longer.
+        drop(timeout(LOOK_EVERY, pulse.first_beat()).await);
+        let looking = async {
+            loop {
+                let next_look = Instant::now() + LOOK_EVERY;
+                look(&mut recovery, &pulse).await;
+                if pulse.view().has_looked()
+                    && looked.take().is_some_and(|looked| looked.send(()).is_err())
+                {
+                    // The loop that hands out is gone, so this one has no business either.
+                    return;
                 }
-                Err(error) => tracing::warn!(error = %error_chain(&error), "look failed"),
+                while timeout_at(next_look, recovery.one_done()).await.is_ok() {}
             }
-            // Both arms are cancel-safe: they only say that it is time to look, or that settings changed.
-            tokio::select! {
-                _ = stop.run_until_cancelled(sleep(LOOK_EVERY)) => {}
-                Ok(()) = self.settings.changed() => {}
-            }
-        }
-    }
-
-    async fn look(&mut self, recovery: &Recovery, view: &mut View) -> Result<(), StoreError> {
-        let claims = claims_under(&self.settings.borrow_and_update());
-        let paused = match claims {
-            Claims::Open { .. } => None,
-            Claims::Paused { reason } => Some(reason),
         };
-        if paused != self.beat.paused {
-            log_pause(paused.as_deref());
-            self.beat.paused = paused;
-        }
-        self.store.dispatcher_beat(&self.beat).await?;
-        if view.looked(look_now()) {
-            tracing::info!("first look after a gap: silent runs are left alone for one lease");
-        }
-        recovery.look(view).await
+        stop.run_until_cancelled(looking).await;
+        drop(timeout(LAST_WORK, recovery.all_done()).await);
     }
 
     /// Hands out runs whenever there may be something to hand out.
     async fn hand_out(mut self, stop: CancellationToken) {
         // Registered before the first look, so that nothing queued in between is missed.
         let mut wakes = self.store.wakes(&[Channel::Tasks]);
+        let mut complaints = Complaints::default();
         let mut wait = Duration::ZERO;
         while !stop.is_cancelled() {
             // Every arm is cancel-safe: each only says that it is time to look.
@@ -146,35 +142,30 @@ impl Dispatcher {
                 Claims::Open { max_running } => claim_all(&self.store, LEASE, max_running).await,
                 Claims::Paused { .. } => Ok(0),
             };
-            wait = match handed_out {
-                Ok(0) if woken => LOOK_AGAIN,
-                Ok(_) => LOOK_EVERY,
-                Err(error) => {
-                    tracing::warn!(error = %error_chain(&error), "nothing handed out");
-                    LOOK_EVERY
-                }
+            wait = match complaints.note("claims", handed_out) {
+                Some(0) if woken => LOOK_AGAIN,
+                Some(_) | None => LOOK_EVERY,
             };
         }
     }
 
-    /// Removes each minute what ended runs left on this host.
-    async fn sweep(self, stop: CancellationToken) {
-        let janitor =
-            Janitor { store: self.store, launcher: self.launcher, checkouts: self.checkouts };
-        while !stop.is_cancelled() {
-            match janitor.sweep().await {
-                Ok(0) => {}
-                Ok(removed) => tracing::info!(removed, "leftovers of ended runs removed"),
-                Err(error) => tracing::warn!(error = %error_chain(&error), "sweep failed"),
-            }
-            stop.run_until_cancelled(sleep(SWEEP_EVERY)).await;
+    fn janitor(&self) -> Janitor {
+        Janitor {
+            store: self.store.clone(),
+            launcher: Arc::clone(&self.launcher),
+            checkouts: Arc::clone(&self.checkouts),
         }
     }
 }
 
-fn log_pause(reason: Option<&str>) {
-    match reason {
-        Some(reason) => tracing::error!(reason, "claims paused"),
-        None => tracing::info!("claims open"),
-    }
+async fn beat(pulse: Arc<Pulse>, stop: CancellationToken) {
+    pulse.run(stop).await;
+}
+
+/// One look: reads what may be nobody's, and starts to take it back.
+async fn look(recovery: &mut Recovery, pulse: &Pulse) {
+    let found = recovery.find().await;
+    // Silence counts only where a beat *after* it was read shows no gap.
+    let view = if found.rests_on_silence() { pulse.view_now().await } else { pulse.view() };
+    recovery.take_up(found, &view);
 }

@@ -1,196 +1,212 @@
-//! Taking back what died: first kill what is left of a run on this host, then finish it.
+//! Recovery: looks for runs that are nobody's any more and has them taken back, side by side.
 //!
-//! A fence stops a zombie's writes, not its hands; so nothing of a run is requeued while its processes may live on a
-//! host that answers.
+//! A look only reads lists and starts work. Each part of it, and each run, fares by itself: one that cannot be dealt
+//! with is tried again by the next look and holds up no other.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    error::Error,
+    sync::Arc,
+    time::Duration,
+};
 
-use checkout::checkouts::Checkouts;
-use core_types::{
-    ids::RunKey,
-    outcome::{RunOutcome, RunReport},
-};
-use futures_util::future::join_all;
-use launcher::{
-    handle::{Destroy, StopRequest},
-    identity,
-    launcher::Launcher,
-    output::{LogContent, LogCursor},
-};
+use core_types::ids::RunKey;
+use launcher::identity;
 use store::{
     agents::{HostId, ProcessIdentity},
-    error::{FencedError, StoreError},
+    error::StoreError,
     pool::Store,
-    recovery::Orphan,
 };
 use telemetry::chain::error_chain;
+use tokio::{
+    task::{Id, JoinError, JoinSet},
+    time::Instant,
+};
 
-use crate::view::View;
+use crate::{
+    complaints::Complaints,
+    found::{Case, Found, Rules},
+    take_back::{Kept, TakeBack, Taken},
+    view::View,
+};
 
 /// How long an agent may take to accept a run before it is taken back.
 pub const ACCEPT_WITHIN: Duration = Duration::from_secs(10);
-/// Time between asking leftovers to end and ending them.
-const GRACE: Duration = Duration::from_secs(2);
-/// Most runs taken back in one look.
-const BATCH: i64 = 100;
-/// Bytes of the last output kept as the reason of a lost run.
-const LAST_WORDS: usize = 400;
-/// Label of every launch of a run; the same as crate `agent` writes.
-pub const LABEL_RUN: &str = "opentiger.run";
+/// Most runs that one list of a look names.
+const BATCH: i64 = 500;
+/// Most runs taken back at once.
+const AT_ONCE: usize = 8;
+/// A run that takes longer than this does not count for [`AT_ONCE`], so that some that will not die hold up no other.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// Takes back runs of this host and, after their lease, of others.
 #[derive(Debug)]
 pub struct Recovery {
-    /// The database.
-    pub store: Store,
-    /// Finds and ends what is left of a run on this host.
-    pub launcher: Arc<dyn Launcher>,
-    /// The checkouts of this host.
-    pub checkouts: Arc<Checkouts>,
-    /// This host.
-    pub host: HostId,
-    /// How long an agent may take to accept a run; [`ACCEPT_WITHIN`] unless a test says otherwise.
-    pub accept_within: Duration,
+    hands: Arc<TakeBack>,
+    accept_within: Duration,
+    complaints: Complaints,
+    waiting: VecDeque<Case>,
+    work: JoinSet<Result<Taken, Kept>>,
+    under_way: HashMap<Id, (RunKey, Instant)>,
+    kept: HashMap<RunKey, Trouble>,
+}
+
+/// A run that could not be taken back.
+#[derive(Debug)]
+struct Trouble {
+    /// What was said about it.
+    said: String,
+    tried_at: Instant,
 }
 
 impl Recovery {
-    /// One look: deaths seen on this host, runs nobody accepted, runs fallen silent, tasks whose wait is over.
-    ///
-    /// # Errors
-    /// [`StoreError`] where the database does not answer; the next look goes on.
-    pub async fn look(&self, view: &View) -> Result<(), StoreError> {
-        let dead = self.dead().await?;
-        let message = "its worker process ended";
-        self.take_all_back(&dead, RunOutcome::WorkerLost, message).await?;
-        let late = self.store.unaccepted(self.accept_within).await?;
-        let message = "its agent did not accept it in time";
-        self.take_all_back(&late, RunOutcome::LaunchFailed, message).await?;
-        if view.trusts_silence(tokio::time::Instant::now()) {
-            let silent = self.store.expired_leases(BATCH).await?;
-            let message = "its worker fell silent and its lease ran out";
-            self.take_all_back(&silent, RunOutcome::WorkerLost, message).await?;
-        }
-        self.store.release_cooled(BATCH).await?;
-        Ok(())
-    }
-
-    /// The runs of this host whose worker process is gone; signs off agents that are gone.
-    async fn dead(&self) -> Result<Vec<Orphan>, StoreError> {
-        let mut runs = self.store.live_runs_on(&self.host).await?;
-        runs.retain(|orphan| orphan.process.as_ref().is_some_and(is_gone));
-        for agent in self.store.agents().await? {
-            let gone = agent.host == self.host && is_gone(&agent.process);
-            if gone && agent.retired_at.is_none() {
-                tracing::warn!(agent.id = %agent.id, agent.name = agent.name, "agent process is gone");
-                self.store.retire_agent(agent.id).await?;
-            }
-        }
-        Ok(runs)
-    }
-
-    /// Takes runs back side by side, so that one that is slow to die holds up no other.
-    async fn take_all_back(
-        &self,
-        orphans: &[Orphan],
-        outcome: RunOutcome,
-        message: &str,
-    ) -> Result<(), StoreError> {
-        let each = orphans.iter().map(|orphan| self.take_back(orphan, outcome, message));
-        join_all(each).await.into_iter().collect()
-    }
-
-    async fn take_back(
-        &self,
-        orphan: &Orphan,
-        outcome: RunOutcome,
-        message: &str,
-    ) -> Result<(), StoreError> {
-        let here = orphan.host.as_ref() == Some(&self.host);
-        let last_words = if here { self.end_launches(orphan.key).await } else { None };
-        let message = last_words
-            .map_or_else(|| message.to_owned(), |words| format!("{message}; last output: {words}"));
-        let report = RunReport::new(outcome).with_message(message.clone());
-        let finished = self.store.finish_run(orphan.key, &report).await;
-        if here && !matches!(finished, Err(FencedError::Store(_))) {
-            self.remove_checkout(orphan.key).await;
-        }
-        match finished {
-            Ok(finished) => {
-                tracing::warn!(
-                    run.id = %orphan.key.run,
-                    task.id = %orphan.task,
-                    outcome = %outcome,
-                    task.status = %finished.task_state.status(),
-                    message,
-                    "run taken back"
-                );
-                Ok(())
-            }
-            Err(FencedError::Fenced { .. }) => Ok(()),
-            Err(FencedError::Store(error)) => Err(error),
+    /// Recovery with these hands. An agent has `accept_within` to accept a run, in general [`ACCEPT_WITHIN`].
+    #[must_use]
+    pub fn new(hands: TakeBack, accept_within: Duration) -> Self {
+        Self {
+            hands: Arc::new(hands),
+            accept_within,
+            complaints: Complaints::default(),
+            waiting: VecDeque::new(),
+            work: JoinSet::new(),
+            under_way: HashMap::new(),
+            kept: HashMap::new(),
         }
     }
 
-    async fn remove_checkout(&self, key: RunKey) {
-        if let Err(error) = self.checkouts.remove(key.run).await {
-            tracing::warn!(run.id = %key.run, error = %error_chain(&error), "checkout not removed");
+    /// Reads which runs may be nobody's; signs off agents that are gone, and lets cooled tasks go on.
+    pub async fn find(&mut self) -> Found {
+        let hands = Arc::clone(&self.hands);
+        let (store, host) = (&hands.store, &hands.host);
+        let note = &mut self.complaints;
+        let mut dead = note.note("runs of this host", store.live_runs_on(host).await);
+        if let Some(runs) = &mut dead {
+            // What was revoked is found by the list for that.
+            runs.retain(|run| !run.revoked && run.process.as_ref().is_some_and(is_gone));
         }
-    }
-
-    /// Ends every launch of a run on this host and tells the end of what it printed.
-    async fn end_launches(&self, key: RunKey) -> Option<String> {
-        let launches = match self.launcher.discover().await {
-            Ok(launches) => launches,
-            Err(error) => {
-                tracing::error!(error = %error_chain(&error), "launches not listed");
-                return None;
-            }
+        note.note("agents that are gone", sign_off_the_dead(store, host).await);
+        let late = note.note("runs not accepted", store.unaccepted(self.accept_within).await);
+        let silent = note.note("leases that are over", store.expired_leases(BATCH).await);
+        let revoked = note.note("runs left behind", store.revoked_runs(BATCH).await);
+        note.note("tasks that have cooled down", store.release_cooled(BATCH).await);
+        let mut found = Found {
+            dead: dead.unwrap_or_default(),
+            late: late.unwrap_or_default(),
+            silent: silent.unwrap_or_default(),
+            revoked: revoked.unwrap_or_default(),
+            tended: BTreeSet::new(),
+            read_at: Instant::now(),
         };
-        let mut last_words = None;
-        for found in launches {
-            if !belongs_to(&found.labels, key) {
-                continue;
-            }
-            match self.launcher.attach(&found.record).await {
-                Ok(handle) => {
-                    handle.stop(StopRequest::new("its worker died", GRACE)).await;
-                    last_words = last_output(&handle).await.or(last_words);
-                    if let Err(error) = handle.destroy(Destroy::Everything).await {
-                        tracing::warn!(launch.id = %found.id, error = %error_chain(&error), "launch not removed");
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(launch.id = %found.id, error = %error_chain(&error), "launch not attached");
-                }
-            }
+        if found.has_foreign(host) {
+            let dispatchers = note.note("dispatchers", store.dispatchers().await);
+            found.tended = dispatchers.into_iter().flatten().map(|d| d.beat.host).collect();
         }
-        last_words
+        found
     }
+
+    /// Starts to take back what was found, as far as there is room; the rest waits for its turn.
+    pub fn take_up(&mut self, found: Found, view: &View) {
+        let rules = Rules { host: &self.hands.host, accept_within: self.accept_within };
+        let mut cases = found.cases(view, rules);
+        self.kept.retain(|key, _| cases.iter().any(|case| case.orphan.key == *key));
+        cases.retain(|case| !self.is_under_way(case.orphan.key));
+        // Those that failed before come last, the one that was tried most recently at the very end.
+        cases.sort_by_key(|case| self.kept.get(&case.orphan.key).map(|trouble| trouble.tried_at));
+        self.waiting = cases.into();
+        self.fill();
+    }
+
+    /// Waits until a run that is under way is done with, and starts the next. Waits for ever where there is none.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: whatever is under way goes on.
+    pub async fn one_done(&mut self) {
+        match self.work.join_next_with_id().await {
+            Some(done) => self.settle(done),
+            None => std::future::pending().await,
+        }
+        self.fill();
+    }
+
+    /// Waits until nothing is under way and nothing waits.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn all_done(&mut self) {
+        while !self.work.is_empty() {
+            self.one_done().await;
+        }
+    }
+
+    /// How many runs are being taken back.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.work.len()
+    }
+
+    /// What was said about a run that could not be taken back, while that is so.
+    #[must_use]
+    pub fn trouble_with(&self, key: RunKey) -> Option<&str> {
+        self.kept.get(&key).map(|trouble| trouble.said.as_str())
+    }
+
+    fn is_under_way(&self, key: RunKey) -> bool {
+        self.under_way.values().any(|(run, _)| *run == key)
+    }
+
+    fn fill(&mut self) {
+        let quick = self.under_way.values().filter(|(_, since)| since.elapsed() < SLOW).count();
+        for _ in quick..AT_ONCE {
+            let Some(case) = self.waiting.pop_front() else {
+                return;
+            };
+            let (hands, key) = (Arc::clone(&self.hands), case.orphan.key);
+            let started = self.work.spawn(async move { hands.run(&case).await });
+            self.under_way.insert(started.id(), (key, Instant::now()));
+        }
+    }
+
+    fn settle(&mut self, done: Result<(Id, Result<Taken, Kept>), JoinError>) {
+        let (id, kept) = match done {
+            Ok((id, result)) => (id, result.err().map(|kept| (kept.is_transient(), text(&kept)))),
+            Err(error) => (error.id(), Some((false, text(&error)))),
+        };
+        let Some((key, _)) = self.under_way.remove(&id) else {
+            return;
+        };
+        let Some((is_transient, said)) = kept else {
+            self.kept.remove(&key);
+            return;
+        };
+        let trouble = Trouble { said: said.clone(), tried_at: Instant::now() };
+        let before = self.kept.insert(key, trouble);
+        if before.is_some_and(|before| before.said == said) {
+            return;
+        }
+        if is_transient {
+            tracing::warn!(run.id = %key.run, error = said, "run not taken back yet");
+        } else {
+            tracing::error!(run.id = %key.run, error = said, "run cannot be taken back");
+        }
+    }
+}
+
+fn text(error: &dyn Error) -> String {
+    error_chain(error).to_string()
+}
+
+/// Signs off the agents of a host whose process is gone.
+async fn sign_off_the_dead(store: &Store, host: &HostId) -> Result<(), StoreError> {
+    for agent in store.live_agents_on(host).await? {
+        if is_gone(&agent.process) && store.retire_agent(agent.id).await? {
+            tracing::warn!(agent.id = %agent.id, agent.name = agent.name, "agent process is gone");
+        }
+    }
+    Ok(())
 }
 
 /// Whether a process of this host has ended.
 fn is_gone(process: &ProcessIdentity) -> bool {
     let ProcessIdentity { pid, start_ticks, boot_id } = process.clone();
     !identity::ProcessIdentity { pid, start_ticks, boot_id }.is_alive()
-}
-
-fn belongs_to(labels: &BTreeMap<String, String>, key: RunKey) -> bool {
-    labels.get(LABEL_RUN).is_some_and(|run| *run == key.run.to_string())
-}
-
-/// The last non-empty line of a launch's output.
-async fn last_output(handle: &launcher::handle::Handle) -> Option<String> {
-    use futures_util::StreamExt as _;
-    let mut tail: Vec<u8> = Vec::new();
-    let mut logs = Box::pin(handle.logs(LogCursor::default()));
-    while let Some(Ok(chunk)) = logs.next().await {
-        if let LogContent::Output { data, .. } = chunk.content {
-            tail.extend_from_slice(&data);
-            let excess = tail.len().saturating_sub(8 * LAST_WORDS);
-            tail.drain(..excess);
-        }
-    }
-    let text = String::from_utf8_lossy(&tail);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
-    Some(core_types::event::cut_text(line.trim(), LAST_WORDS))
 }

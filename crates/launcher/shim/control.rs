@@ -39,6 +39,8 @@ impl Control {
             sys::SIGHUP,
             sys::SIGUSR1,
             sys::SIGUSR2,
+            // A limit of file size is inherited; beyond it a write must fail, not kill.
+            sys::SIGXFSZ,
         ];
         let signals = sys::signal_descriptor(&signals)?;
         match sys::mkfifo(c"ctl") {

@@ -20,8 +20,11 @@ use std::{
     env, fs,
     fs::OpenOptions,
     io,
-    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
-    path::Path,
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
     process,
 };
 
@@ -68,6 +71,8 @@ enum Refusal {
 
 /// A shim that holds its launch and waits for its input.
 struct Ready {
+    /// Where the launch directory was when this process entered it.
+    directory: PathBuf,
     control: Control,
     exit: ExitFile,
 }
@@ -84,6 +89,7 @@ fn prepare(directory: &Path) -> Result<Ready, Refusal> {
     let fail = |what| move |error| Refusal::Failed(what, error);
     // Fails only where it leads one already.
     sys::setsid().ok();
+    let directory = &std::path::absolute(directory).map_err(fail("enter"))?;
     env::set_current_dir(directory).map_err(fail("enter"))?;
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -91,6 +97,7 @@ fn prepare(directory: &Path) -> Result<Ready, Refusal> {
     if !sys::lock(lock.as_raw_fd()) {
         return Err(Refusal::Said("busy"));
     }
+    tree::remember_own_lock(&lock).map_err(fail("lock"))?;
     // Held until this process is gone; closing any descriptor of the file would release it.
     std::mem::forget(lock);
     if fs::symlink_metadata("exit.json").is_ok() || fs::symlink_metadata("verdict.json").is_ok() {
@@ -105,7 +112,7 @@ fn prepare(directory: &Path) -> Result<Ready, Refusal> {
     record::write("shim.json", identity(process::id() as i32).end().as_bytes(), false)
         .map_err(fail("identity"))?;
     reply("ready");
-    Ok(Ready { control, exit })
+    Ok(Ready { directory: directory.clone(), control, exit })
 }
 
 impl Ready {
@@ -115,7 +122,9 @@ impl Ready {
                 reply(&format!("started {} {started_us}", child.pid));
                 sys::detach_standard();
                 start.env.iter_mut().for_each(|entry| child::wipe_bytes(entry));
-                let ended = supervise::supervise(&start, child, &mut self.control, &mut spool);
+                let input = std::mem::take(&mut start.stdin);
+                let ended =
+                    supervise::supervise(&start, input, child, &mut self.control, &mut spool);
                 let record = ended.describe(Object::versioned());
                 self.close(record, spool.end(), Some(started_us));
                 cgroup::remove(&start.cgroups);
@@ -179,12 +188,24 @@ impl Ready {
         let accepted = Object::versioned().with("at_us", now_us()).end();
         record::write("accepted", accepted.as_bytes(), false)
             .map_err(io("write the acceptance"))?;
+        // Whoever gives the launch up writes the verdict first and looks for us then, so one of the
+        // two sees the other.
+        if self.is_given_up() {
+            return Err(Failure("\"stopped\"".to_owned()));
+        }
         let child = child::start(start)?;
         let started_us = now_us();
         let started = identity(child.pid).with("at_us", started_us).end();
         // Only for people and statistics; the command runs without it.
         record::write("started.json", started.as_bytes(), false).ok();
         Ok((child, spool, started_us))
+    }
+
+    /// Whether somebody concluded that nothing was started, or removed the launch directory.
+    fn is_given_up(&self) -> bool {
+        let place = |path| fs::metadata(path).map(|data| (data.dev(), data.ino())).ok();
+        fs::symlink_metadata("verdict.json").is_ok()
+            || place(Path::new(".")) != place(&self.directory)
     }
 
     /// Reads the payload of one whole frame. Its end before that starts nothing.

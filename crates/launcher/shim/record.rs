@@ -45,13 +45,16 @@ impl ExitFile {
         Ok(Self(file))
     }
 
-    /// Writes the record durably under its name.
+    /// Writes the record durably under its name, and with it the intent that tells whose it is.
+    ///
+    /// Where syncing fails the record is still there for everybody until the power fails.
     pub(crate) fn commit(&self, json: &str) -> io::Result<()> {
         self.0.write_all_at(json.as_bytes(), 0)?;
         self.0.set_len(json.len() as u64)?;
-        self.0.sync_all()?;
+        let intent = File::open("intent.json").and_then(|intent| intent.sync_all());
+        let synced = self.0.sync_all().and(intent);
         fs::rename(Self::TMP, "exit.json")?;
-        sync_directory()
+        synced.and_then(|()| sync_directory())
     }
 }
 

@@ -110,8 +110,10 @@ impl Spool {
         if segment <= (SEGMENT_HEADER + FRAME_HEADER) as u64 {
             return false;
         }
-        while self.closed.iter().map(|closed| closed.size).sum::<u64>() + segment > self.tail_bytes
-        {
+        let kept = |closed: &VecDeque<Segment>| {
+            closed.iter().map(|closed| closed.size).fold(segment, u64::saturating_add)
+        };
+        while kept(&self.closed) > self.tail_bytes {
             let Some(oldest) = self.closed.pop_front() else {
                 break;
             };
@@ -151,7 +153,7 @@ impl Segment {
                 // The disk is full: take the torn frame back. If even that fails, the segment is
                 // given up, for a reader could not get past it.
                 if self.file.set_len(self.size).is_err() {
-                    self.size = u64::MAX - total as u64;
+                    self.size = u64::MAX;
                 }
                 false
             }

@@ -4,15 +4,15 @@
 
 use std::{
     collections::BTreeSet,
-    fs::File,
-    io::{Read as _, Write as _},
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
     os::fd::AsRawFd as _,
     time::{Duration, Instant},
 };
 
 use crate::{
     cgroup,
-    child::Child,
+    child::{self, Child},
     control::{Control, Request},
     format::{STDERR, STDOUT, Start},
     record::Object,
@@ -27,6 +27,8 @@ const LEFTOVER_GRACE: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_millis(10);
 /// After that long, what cannot be killed is reported instead.
 const GIVE_UP: Duration = Duration::from_secs(30);
+/// Between two looks at whether the launch directory is still there.
+const DIRECTORY_LOOK: Duration = Duration::from_secs(20);
 /// Reads from one pipe before the others get their turn.
 const READS_A_TURN: usize = 16;
 
@@ -59,6 +61,8 @@ struct Supervision<'a> {
     /// The leader's raw status once it was reaped.
     status: Option<i32>,
     stdin: Option<File>,
+    /// What is to be written there.
+    input: Vec<u8>,
     /// How much of the input was written.
     fed: usize,
     outputs: [(u8, Option<File>); 2],
@@ -66,6 +70,8 @@ struct Supervision<'a> {
     cause: Option<String>,
     wall: Option<Instant>,
     lease: Option<Instant>,
+    /// When to look at the launch directory again.
+    directory: Instant,
     /// Who was alive when the leader was gone.
     leftovers: BTreeSet<Identity>,
     empty_looks: u32,
@@ -83,6 +89,7 @@ enum Turn {
 /// Sees a started command to its end; returns when nothing of it is left.
 pub(crate) fn supervise(
     start: &Start,
+    input: Vec<u8>,
     child: Child,
     control: &mut Control,
     spool: &mut Spool,
@@ -98,12 +105,14 @@ pub(crate) fn supervise(
         leader: pid,
         status: None,
         stdin: Some(File::from(stdin)),
+        input,
         fed: 0,
         outputs: [(STDOUT, Some(File::from(stdout))), (STDERR, Some(File::from(stderr)))],
         phase: Phase::Running,
         cause: None,
         wall: deadline(start.wall_ms),
         lease: deadline(start.lease_ms),
+        directory: Instant::now() + DIRECTORY_LOOK,
         leftovers: BTreeSet::new(),
         empty_looks: 0,
         buffer: vec![0; crate::format::MAX_FRAME_DATA],
@@ -126,7 +135,8 @@ impl Supervision<'_> {
         };
         self.drain_rest();
         Ended {
-            status: self.status.unwrap_or(0),
+            // One that cannot be reaped was killed; it ends when the kernel lets it.
+            status: self.status.unwrap_or(sys::SIGKILL),
             cause: self.cause.take().unwrap_or_else(|| "null".to_owned()),
             leftovers: self.leftovers.len(),
             survivors,
@@ -153,14 +163,15 @@ impl Supervision<'_> {
         if self.status.is_some() {
             return self.clear_leftovers(now);
         }
+        self.look_at_directory(now);
         match self.phase {
-            Phase::Running => Turn::Wait(until([wall, lease], now)),
+            Phase::Running => Turn::Wait(until([wall, lease, Some(self.directory)], now)),
             Phase::Asked { deadline } if deadline <= now => {
                 self.phase = Phase::Killing { since: now };
                 self.kill();
                 Turn::Wait(Some(TICK))
             }
-            Phase::Asked { deadline } => Turn::Wait(until([Some(deadline), None], now)),
+            Phase::Asked { deadline } => Turn::Wait(until([Some(deadline)], now)),
             Phase::Killing { since } if since + GIVE_UP <= now => {
                 Turn::Done { survivors: Tree::look(&self.start.kill_cgroup).ours.len() }
             }
@@ -168,6 +179,19 @@ impl Supervision<'_> {
                 self.kill();
                 Turn::Wait(Some(TICK))
             }
+        }
+    }
+
+    /// Ends a launch whose directory somebody removed: nobody could find or stop it any more.
+    fn look_at_directory(&mut self, now: Instant) {
+        if self.directory > now || !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        self.directory = now + DIRECTORY_LOOK;
+        let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        if fs::symlink_metadata("lock").is_err_and(|error| gone(&error)) {
+            let cause = "{\"requested\":{\"reason\":\"the launch directory was removed\"}}";
+            self.ask(cause.to_owned(), None);
         }
     }
 
@@ -286,12 +310,15 @@ impl Supervision<'_> {
     /// Writes as much of the input as the pipe takes, then closes it.
     fn feed(&mut self) {
         while let Some(stdin) = &mut self.stdin {
-            let rest = self.start.stdin.get(self.fed..).unwrap_or_default();
+            let rest = self.input.get(self.fed..).unwrap_or_default();
             match stdin.write(rest) {
                 Ok(count) if count > 0 => self.fed += count,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // All is written, or nobody reads any more.
-                Ok(_) | Err(_) => self.stdin = None,
+                Ok(_) | Err(_) => {
+                    self.stdin = None;
+                    child::wipe_bytes(&mut std::mem::take(&mut self.input));
+                }
             }
         }
     }
@@ -307,7 +334,7 @@ impl Supervision<'_> {
                         found = true;
                         self.spool.append(*stream, self.buffer.get(..count).unwrap_or_default());
                     }
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Ok(_) | Err(_) => *output = None,
                 }
             }
@@ -364,6 +391,6 @@ fn deadline(millis: u64) -> Option<Instant> {
 }
 
 /// The time until the earliest deadline.
-fn until(deadlines: [Option<Instant>; 2], now: Instant) -> Option<Duration> {
+fn until<const N: usize>(deadlines: [Option<Instant>; N], now: Instant) -> Option<Duration> {
     deadlines.into_iter().flatten().min().map(|deadline| deadline.saturating_duration_since(now))
 }

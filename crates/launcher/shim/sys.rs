@@ -20,6 +20,7 @@ pub(crate) const SIGUSR2: i32 = 12;
 pub(crate) const SIGTERM: i32 = 15;
 pub(crate) const SIGCHLD: i32 = 17;
 pub(crate) const SIGCONT: i32 = 18;
+pub(crate) const SIGXFSZ: i32 = 25;
 
 pub(crate) const ENOENT: i32 = 2;
 pub(crate) const EPERM: i32 = 1;
@@ -34,6 +35,7 @@ pub(crate) const ENOSPC: i32 = 28;
 pub(crate) const EDQUOT: i32 = 122;
 
 pub(crate) const O_NONBLOCK: i32 = 0o4000;
+pub(crate) const O_PATH: i32 = 0o10_000_000;
 
 pub(crate) const POLLIN: i16 = 1;
 pub(crate) const POLLOUT: i16 = 4;

@@ -5,12 +5,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
-    os::{fd::AsRawFd as _, unix::ffi::OsStrExt as _, unix::fs::MetadataExt as _},
+    fs::{self, File, OpenOptions},
+    io,
+    os::{
+        fd::AsRawFd as _,
+        unix::ffi::OsStrExt as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
     path::Path,
+    sync::OnceLock,
 };
 
 use crate::sys::{self, Pid, PidFd};
+
+/// Device and inode of the lock that this process holds.
+static OWN_LOCK: OnceLock<(u64, u64)> = OnceLock::new();
 
 /// A process that cannot be mistaken: its number and when it was started.
 pub(crate) type Identity = (Pid, u64);
@@ -29,6 +38,13 @@ pub(crate) struct Tree {
     pub(crate) ours: BTreeMap<Pid, (u64, Pid)>,
     /// Whether nested launches live among them; these and what belongs to them are left alone.
     pub(crate) has_nested: bool,
+}
+
+/// Remembers which lock is ours, so that looking for other launches never opens it.
+pub(crate) fn remember_own_lock(lock: &File) -> io::Result<()> {
+    let data = lock.metadata()?;
+    OWN_LOCK.get_or_init(|| (data.dev(), data.ino()));
+    Ok(())
 }
 
 /// The clock tick at which a process was started.
@@ -158,8 +174,17 @@ fn is_nested_shim(pid: Pid) -> bool {
     if !name.starts_with(b"shim-") || !directory.is_absolute() {
         return false;
     }
-    let lock = directory.join("lock");
-    let is_plain = fs::symlink_metadata(&lock)
-        .is_ok_and(|data| data.is_file() && data.uid() == sys::effective_user());
-    is_plain && File::open(&lock).is_ok_and(|lock| sys::lock_holder(lock.as_raw_fd()) == Some(pid))
+    open_foreign_lock(&directory.join("lock"))
+        .is_some_and(|lock| sys::lock_holder(lock.as_raw_fd()) == Some(pid))
+}
+
+/// Opens the lock file of another launch of our user. The name is the other process's word, so it
+/// may lead to a fifo, where opening waits, or to our own lock, where closing would release it:
+/// the file is looked at through a descriptor that does neither before it is opened.
+fn open_foreign_lock(path: &Path) -> Option<File> {
+    let place = OpenOptions::new().read(true).custom_flags(sys::O_PATH).open(path).ok()?;
+    let data = place.metadata().ok()?;
+    let is_own = OWN_LOCK.get() == Some(&(data.dev(), data.ino()));
+    let is_fit = data.is_file() && data.uid() == sys::effective_user() && !is_own;
+    is_fit.then(|| File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).ok()).flatten()
 }

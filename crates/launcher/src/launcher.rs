@@ -63,7 +63,8 @@ pub trait Launcher: Send + Sync + fmt::Debug + 'static {
     /// When there is none, or it is not this launcher's.
     async fn attach(&self, record: &HandleRecord) -> Result<Handle, AttachError>;
 
-    /// Lists every launch of this store without touching any.
+    /// Lists every launch of this store. What runs is not touched; what a launch that died without
+    /// a record has left is ended.
     ///
     /// # Errors
     /// When the store cannot be read.

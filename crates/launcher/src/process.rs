@@ -87,6 +87,12 @@ impl ProcessLauncher {
         self.store.state_dir()
     }
 
+    /// The id of the store of launches below it: what [`HandleRecord::store`] names.
+    #[must_use]
+    pub fn store_id(&self) -> &str {
+        &self.store.id
+    }
+
     /// Where the launch directory of an id is or would be.
     #[must_use]
     pub fn launch_dir(&self, id: &LaunchId) -> PathBuf {
@@ -112,13 +118,17 @@ impl ProcessLauncher {
     /// Directory, intent and cgroup: everything that must be there before the process is.
     fn prepare(&self, id: &LaunchId, spec: &LaunchSpec) -> Result<Prepared, LaunchError> {
         self.store.hierarchies().check(&spec.limits)?;
+        let shim = self
+            .store
+            .shim()
+            .map_err(|(path, source)| LaunchError::ShimUnusable { path, source })?;
         let (directory, intent) = match self.store.place(id, spec)? {
             Place::Made(directory, intent) => (directory, intent),
             Place::Found(directory, intent) => {
                 let found = evidence::look(&directory, &intent);
                 let found = found.map_err(|source| self.io_error(id, "look at", source))?;
                 if !matches!(found, Finding::Created { shim: None }) {
-                    return Ok(Prepared { directory, intent, cgroups: None });
+                    return Ok(Prepared { directory, intent, shim, cgroups: None });
                 }
                 // A crash left it between intent and shim: go on where it stopped.
                 (directory, intent)
@@ -131,7 +141,7 @@ impl ProcessLauncher {
         directory
             .replace("cgroup.json", &json)
             .map_err(|source| self.io_error(id, "describe the cgroups of", source))?;
-        Ok(Prepared { directory, intent, cgroups: Some(cgroups) })
+        Ok(Prepared { directory, intent, shim, cgroups: Some(cgroups) })
     }
 
     async fn start_shim(
@@ -139,13 +149,12 @@ impl ProcessLauncher {
         prepared: Prepared,
         spec: &LaunchSpec,
     ) -> Result<Waiting, LaunchError> {
-        let Prepared { directory, intent, cgroups } = prepared;
+        let Prepared { directory, intent, shim: path, cgroups } = prepared;
         let waiting = |shim| Waiting { directory, intent, spec: spec.clone(), shim };
         let Some(cgroups) = cgroups else {
             return Ok(waiting(None));
         };
-        let (path, place) = (self.store.shim(), waiting(None));
-        let path = path.map_err(|(path, source)| LaunchError::ShimUnusable { path, source })?;
+        let place = waiting(None);
         match start::start(&path, place.directory.path()).await {
             Ok(Hello::Ready(shim)) => Ok(Waiting { shim: Some((shim, cgroups)), ..place }),
             Ok(Hello::Taken) => Ok(place),
@@ -163,7 +172,8 @@ impl ProcessLauncher {
         let deadline = Instant::now() + ASSIGNMENT_PATIENCE;
         let mut pause = Duration::from_millis(2);
         loop {
-            let found = evidence::look(directory, intent)
+            let found = look(directory, intent)
+                .await
                 .map_err(|source| self.io_error(id, "look at", source))?;
             match &found {
                 // Accepted, but it may still turn out that the program cannot be executed.
@@ -198,13 +208,32 @@ impl ProcessLauncher {
 struct Prepared {
     directory: Directory,
     intent: Intent,
+    shim: PathBuf,
     cgroups: Option<Cgroups>,
+}
+
+/// Looks at a launch away from the caller's thread, which may be the only one.
+async fn look(directory: &Directory, intent: &Intent) -> io::Result<Finding> {
+    let (directory, intent) = (directory.clone(), intent.clone());
+    aside(move || evidence::look(&directory, &intent)).await
+}
+
+/// Does what may wait for a disk away from the caller's thread.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten()
 }
 
 #[async_trait]
 impl Launcher for ProcessLauncher {
     async fn probe(&self) -> Result<Capabilities, ProbeError> {
-        self.store.shim().map_err(|(path, source)| ProbeError::ShimUnusable { path, source })?;
+        let store = Arc::clone(&self.store);
+        let unusable = |path, source| ProbeError::ShimUnusable { path, source };
+        tokio::task::spawn_blocking(move || store.shim().map(drop))
+            .await
+            .map_err(|error| unusable(self.store.state_dir().to_owned(), io::Error::other(error)))?
+            .map_err(|(path, source)| unusable(path, source))?;
         let hierarchies = self.store.hierarchies();
         let (limit_memory, limit_cpu, limit_processes) = hierarchies.limits();
         Ok(Capabilities {
@@ -250,7 +279,8 @@ impl Launcher for ProcessLauncher {
             return match shim.begin(start::frame(&spec, input, &cgroups)).await {
                 Answer::Started(child) => {
                     self.reap_when_done(*child);
-                    let found = evidence::look(&directory, &intent)
+                    let found = look(&directory, &intent)
+                        .await
                         .map_err(|source| self.io_error(&id, "look at", source))?;
                     Ok(Launched::Started(self.handle(directory, intent, &found)))
                 }
@@ -278,7 +308,9 @@ impl Launcher for ProcessLauncher {
         }
         let path = self.store.path(&id);
         let fail = |source| AttachError::Io { path: path.clone(), source };
-        let Some((directory, intent)) = self.store.find(&id).map_err(fail)? else {
+        let (store, wanted) = (Arc::clone(&self.store), id.clone());
+        let found = aside(move || store.find(&wanted)).await.map_err(fail)?;
+        let Some((directory, intent)) = found else {
             return Err(AttachError::Gone { id });
         };
         if intent.version != VERSION {
@@ -289,14 +321,12 @@ impl Launcher for ProcessLauncher {
             // The one that was meant is gone; another has its id now.
             return Err(AttachError::Gone { id });
         }
-        let look = (directory.clone(), intent.clone());
-        let found = tokio::task::spawn_blocking(move || evidence::look(&look.0, &look.1)).await;
-        let found = found.map_err(io::Error::other).flatten().map_err(fail)?;
+        let found = look(&directory, &intent).await.map_err(fail)?;
         Ok(self.handle(directory, intent, &found))
     }
 
     async fn discover(&self) -> Result<Vec<Discovered>, LauncherError> {
-        self.list()
+        self.aside(Self::list).await
     }
 
     async fn reap(&self, policy: &ReapPolicy) -> Result<ReapReport, LauncherError> {

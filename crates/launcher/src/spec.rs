@@ -13,6 +13,9 @@ use crate::error::LaunchError;
 /// The most that a launch spec may take as JSON; it travels in one frame and lies in one file.
 const MAX_SPEC_BYTES: usize = 4 << 20;
 
+/// The most that a command gets on its standard input; it travels in the same frame.
+const MAX_STDIN_BYTES: usize = 128 << 20;
+
 /// A command to launch. All of it is stored and hashed, so no secret belongs here: see [`Input`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,7 +96,7 @@ pub enum StopSignal {
 /// What the command gets once and nobody can read later: not in a file, an argument, or a hash.
 ///
 /// Only the assignment is written down, because it says what the launch is for.
-#[derive(Debug, Default, Clone)]
+#[derive(Default, Clone)]
 pub struct Input {
     /// Written to the command's standard input, which is then closed.
     pub stdin: Vec<u8>,
@@ -184,11 +187,29 @@ impl Input {
     /// # Errors
     /// [`LaunchError::InvalidSpec`] names the field, never a value.
     pub fn validate(&self) -> Result<(), LaunchError> {
+        if self.stdin.len() > MAX_STDIN_BYTES {
+            let why = format!(
+                "it has {} bytes, at most {MAX_STDIN_BYTES} are allowed; give a file's path",
+                self.stdin.len()
+            );
+            return Err(invalid("stdin", why));
+        }
         check_names("secret_env", self.secret_env.keys())?;
         if self.secret_env.values().any(|value| value.expose().contains('\0')) {
             return Err(invalid("secret_env", "a value contains a NUL byte".to_owned()));
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stdin, secret_env, assignment } = self;
+        f.debug_struct("Input")
+            .field("stdin", &format_args!("{} bytes", stdin.len()))
+            .field("secret_env", secret_env)
+            .field("assignment", assignment)
+            .finish()
     }
 }
 
@@ -320,7 +341,10 @@ mod tests {
     #[test]
     fn debug_of_input_shows_no_secret() {
         let secret_env = [("KEY".to_owned(), SecretValue::new("hunter2"))].into();
-        let text = format!("{:?}", Input { secret_env, ..Input::default() });
+        let input = Input { secret_env, stdin: b"hunter3".to_vec(), ..Input::default() };
+        let text = format!("{input:?}");
         assert!(!text.contains("hunter2"), "{text}");
+        // Neither as text nor as the numbers of its bytes.
+        assert!(text.contains("7 bytes") && !text.contains("104, 117"), "{text}");
     }
 }

@@ -110,6 +110,7 @@ CREATE TABLE agents (
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0);
 CREATE INDEX agents_idle ON agents (role, idle_since, id) WHERE run IS NULL AND retired_at IS NULL;
 CREATE INDEX agents_present ON agents (name, id) WHERE retired_at IS NULL;
+CREATE INDEX agents_present_by_host ON agents (host, id) WHERE retired_at IS NULL;
 
 -- One row for each life of a dispatcher; `paused` says why it claims nothing.
 CREATE TABLE dispatchers (
@@ -169,10 +170,13 @@ CREATE TABLE leases (
     number     bigint NOT NULL,
     agent      uuid,
     host       text,
-    expires_at timestamptz NOT NULL
+    expires_at timestamptz NOT NULL,
+    -- Set when the run was taken from its worker; only whoever recovers it may end it then.
+    revoked_at timestamptz
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0);
 CREATE INDEX leases_by_expiry ON leases (expires_at);
 CREATE INDEX leases_by_host ON leases (host);
+CREATE INDEX leases_revoked ON leases (revoked_at) WHERE revoked_at IS NOT NULL;
 
 -- `json`, not `jsonb`: an agent may print the character NUL, which `jsonb` refuses.
 CREATE TABLE run_events (

@@ -10,12 +10,13 @@ use core_types::{
     task::Role,
 };
 use jiff::Timestamp;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use crate::{
+    connections::Statements as _,
     error::StoreError,
-    pool::Store,
+    pool::{SIGN_OF_LIFE, Store},
     row::{bigint, clean, get, number, word},
     runs::Assignment,
     tasks,
@@ -109,7 +110,7 @@ pub struct Agent {
 pub enum BeatReply {
     /// It did.
     Known,
-    /// The agent never registered, or was signed off: it must register (again).
+    /// The agent never registered: it must.
     Unknown,
 }
 
@@ -126,8 +127,8 @@ pub(crate) fn process_from_row(row: &Row) -> Result<ProcessIdentity, StoreError>
 }
 
 impl Store {
-    /// Makes an agent known and idle. Again for one that is known is a beat, and signs on one that was signed off by
-    /// mistake; its run is not touched.
+    /// Makes an agent known and idle. Again for one that is known is a beat: its run is not touched, and one that was
+    /// signed off stays so, for a later life of it has another id.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
@@ -139,7 +140,7 @@ impl Store {
                 "INSERT INTO agents (id, name, role, host, pid, start_ticks, boot_id, version, idle_since,
                      registered_at, last_beat)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp(), clock_timestamp(), clock_timestamp())
-                 ON CONFLICT (id) DO UPDATE SET last_beat = clock_timestamp(), retired_at = NULL",
+                 ON CONFLICT (id) DO UPDATE SET last_beat = clock_timestamp()",
                 &[
                     &id.as_uuid(),
                     &clean(name),
@@ -157,22 +158,20 @@ impl Store {
         Ok(())
     }
 
-    /// Notes a sign of life. Served by the primary key; changes no index.
+    /// Notes a sign of life, whether the agent is signed on or off. Served by the primary key; changes no index.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn agent_beat(&self, id: AgentId) -> Result<BeatReply, StoreError> {
-        let connection = self.connection().await?;
+        let connection = self.connection_within(SIGN_OF_LIFE).await?;
         let statement = connection
-            .prepare_cached(
-                "UPDATE agents SET last_beat = clock_timestamp() WHERE id = $1 AND retired_at IS NULL",
-            )
+            .prepare_cached("UPDATE agents SET last_beat = clock_timestamp() WHERE id = $1")
             .await?;
         let known = connection.execute(&statement, &[&id.as_uuid()]).await? > 0;
         Ok(if known { BeatReply::Known } else { BeatReply::Unknown })
     }
 
-    /// Signs an agent off, so that it gets no more work; tells whether it was signed on. Its run is not touched.
+    /// Signs an agent off for good, so that it gets no more work; tells whether it was signed on. Its run is not touched.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
@@ -204,19 +203,35 @@ impl Store {
         Ok(retired)
     }
 
-    /// The agents that have not signed off, by name. Served by `agents_present`.
+    /// The agents that have not signed off, live ones first, then by name; at most 1000. Served by `agents_present`.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
+        let rest = "WHERE retired_at IS NULL ORDER BY live DESC, name, id LIMIT $2";
+        self.select_agents(rest, &[&LIVE_FOR_MS, &LIST_LIMIT]).await
+    }
+
+    /// Every agent of this host that has not signed off, silent ones too. Served by `agents_present_by_host`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn live_agents_on(&self, host: &HostId) -> Result<Vec<Agent>, StoreError> {
+        let rest = "WHERE host = $2 AND retired_at IS NULL ORDER BY id";
+        self.select_agents(rest, &[&LIVE_FOR_MS, &host.as_str()]).await
+    }
+
+    async fn select_agents(
+        &self,
+        rest: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Agent>, StoreError> {
+        let sql = format!(
+            "SELECT *, last_beat > clock_timestamp() - $1::bigint * interval '1 millisecond' AS live
+             FROM agents {rest}"
+        );
         let connection = self.connection().await?;
-        let statement = connection
-            .prepare_cached(
-                "SELECT *, last_beat > clock_timestamp() - $1::bigint * interval '1 millisecond' AS live
-                 FROM agents WHERE retired_at IS NULL ORDER BY name, id LIMIT $2",
-            )
-            .await?;
-        let rows = connection.query(&statement, &[&LIVE_FOR_MS, &LIST_LIMIT]).await?;
+        let rows = connection.query_cached(&sql, params).await?;
         rows.iter().map(agent_from_row).collect()
     }
 
@@ -231,7 +246,7 @@ impl Store {
                 "SELECT r.id AS run, l.number, {}
                  FROM agents a
                  JOIN runs r ON r.id = a.run AND r.agent = a.id AND r.status = 'launching'
-                 JOIN leases l ON l.run = r.id
+                 JOIN leases l ON l.run = r.id AND l.revoked_at IS NULL
                  JOIN tasks t ON t.id = r.task
                  WHERE a.id = $1",
                 tasks::COLUMNS

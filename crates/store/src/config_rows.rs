@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::{GenericClient, Transaction};
+use deadpool_postgres::{GenericClient as _, Transaction};
 use serde_json::Value;
 
 use crate::{
+    connections::{Connection, Statements},
     error::{MayBeStoreError, StoreError},
     pool::Store,
     row::{clean, get},
@@ -91,18 +92,20 @@ impl Store {
         expected_revision: Option<i64>,
     ) -> Result<ConfigRows, SetConfigError> {
         let who = clean(who);
-        let rows = self.retrying(|| self.try_set(updates, &who, expected_revision)).await?;
+        let rows = self
+            .retrying(|connection| self.try_set(connection, updates, &who, expected_revision))
+            .await?;
         self.wake(Channel::Config);
         Ok(rows)
     }
 
     async fn try_set(
         &self,
+        mut connection: Connection,
         updates: &BTreeMap<String, ConfigUpdate>,
         who: &str,
         expected_revision: Option<i64>,
     ) -> Result<ConfigRows, SetConfigError> {
-        let mut connection = self.connection().await?;
         let tx = connection.transaction().await?;
         // The row of the revision is locked first: changes happen one after the other.
         let row = tx.query_one("SELECT revision FROM config_revision FOR UPDATE", &[]).await?;
@@ -120,9 +123,9 @@ impl Store {
     }
 }
 
-async fn read(client: &impl GenericClient) -> Result<ConfigRows, StoreError> {
+async fn read(client: &impl Statements) -> Result<ConfigRows, StoreError> {
     let rows = client
-        .query(
+        .query_cached(
             "SELECT revision, key, value FROM config_revision LEFT JOIN system_config ON true ORDER BY key",
             &[],
         )

@@ -3,11 +3,12 @@
 //! Each step is one statement or one transaction, and everything after the claim is fenced: the row of `leases` with
 //! run and number is locked or held against deletion while a write happens, so a finish and a late write cannot
 //! cross. A lease that has run out but that nobody took back is still a lease: its holder may renew it.
+//! One that was revoked is the recoverer's alone, see [`crate::recovery`].
 
 use core_types::ids::{LeaseNumber, RunKey};
-use deadpool_postgres::Object;
 
 use crate::{
+    connections::Connection,
     error::{FencedError, StoreError},
     row::get,
 };
@@ -21,17 +22,18 @@ mod ending;
 
 /// The refusal of a write, with the lease under which the task is held now. Served by the primary key of `runs` and
 /// the unique key of `leases`.
-async fn fenced(connection: &Object, key: RunKey) -> FencedError {
+async fn fenced(connection: &Connection, key: RunKey) -> FencedError {
     match held_by(connection, key).await {
         Ok(held_by) => FencedError::Fenced { held_by },
         Err(error) => FencedError::Store(error),
     }
 }
 
-async fn held_by(connection: &Object, key: RunKey) -> Result<Option<LeaseNumber>, StoreError> {
+async fn held_by(connection: &Connection, key: RunKey) -> Result<Option<LeaseNumber>, StoreError> {
     let statement = connection
         .prepare_cached(
-            "SELECT number FROM leases WHERE task = (SELECT task FROM runs WHERE id = $1)",
+            "SELECT number FROM leases
+             WHERE task = (SELECT task FROM runs WHERE id = $1) AND revoked_at IS NULL",
         )
         .await?;
     let row = connection.query_opt(&statement, &[&key.run.as_uuid()]).await?;

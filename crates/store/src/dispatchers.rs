@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::{
     agents::{HostId, ProcessIdentity, process_from_row},
     error::StoreError,
-    pool::Store,
+    pool::{SIGN_OF_LIFE, Store},
     row::{bigint, clean_opt, get},
 };
 
@@ -40,29 +40,30 @@ pub struct Dispatcher {
 }
 
 impl Store {
-    /// Notes a sign of life. Served by the primary key.
+    /// Notes a sign of life and tells the time by the database's clock. Served by the primary key.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
-    pub async fn dispatcher_beat(&self, beat: &DispatcherBeat) -> Result<(), StoreError> {
+    pub async fn dispatcher_beat(&self, beat: &DispatcherBeat) -> Result<Timestamp, StoreError> {
         let DispatcherBeat { id, host, process, version, paused } = beat;
-        let connection = self.connection().await?;
+        let connection = self.connection_within(SIGN_OF_LIFE).await?;
         let statement = connection
             .prepare_cached(
                 "INSERT INTO dispatchers (id, host, pid, start_ticks, boot_id, version, paused, started_at, last_beat)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp(), clock_timestamp())
-                 ON CONFLICT (id) DO UPDATE SET paused = excluded.paused, last_beat = excluded.last_beat",
+                 ON CONFLICT (id) DO UPDATE SET paused = excluded.paused, last_beat = excluded.last_beat
+                 RETURNING clock_timestamp() AS now",
             )
             .await?;
         let (pid, start_ticks) = (process.pid, bigint(process.start_ticks));
         let paused = clean_opt(paused.as_deref());
-        connection
-            .execute(
+        let row = connection
+            .query_one(
                 &statement,
                 &[id, &host.as_str(), &pid, &start_ticks, &process.boot_id, version, &paused],
             )
             .await?;
-        Ok(())
+        get(&row, "now")
     }
 
     /// Removes a dispatcher that stops, and those that have been silent for a day.

@@ -2,7 +2,8 @@
 //!
 //! Every function is one statement or one transaction and is named by what it means. The database's clock is the
 //! only clock. Every write of a run is fenced: it carries the run and the lease number of its claim, and one with
-//! an old number changes nothing and says so.
+//! an old number, or of a lease that was revoked, changes nothing and says so. Every call but a migration ends within a
+//! deadline, whatever the server does; it then fails as unavailable, and what it began may or may not be done.
 //!
 //! It decides nothing that `core-types` decides (which step is allowed, what follows from an outcome), starts no
 //! process, reads no settings and never waits for work: a wake-up only says "look now".
@@ -31,5 +32,6 @@ pub mod runs;
 pub mod tasks;
 pub mod wake;
 
+mod connections;
 mod ready;
 mod row;

@@ -12,6 +12,11 @@ use crate::{error::StoreError, pool::Store};
 const LOCK: i64 = 0x6f70_656e_5469_6765;
 /// How long one migrator waits for another.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// So that the server lets go of the lock of a migrator whose host vanished.
+const SESSION: &str =
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -47,6 +52,12 @@ pub enum MigrateError {
         /// How long this call waited.
         waited: Duration,
     },
+    /// The database took the connection and said nothing.
+    #[error("the database says nothing for {} s", .waited.as_secs())]
+    Silent {
+        /// How long this call waited.
+        waited: Duration,
+    },
     /// A migration failed; it was rolled back, those before it stay.
     #[error("a migration failed")]
     Failed {
@@ -65,17 +76,24 @@ impl Store {
     /// # Errors
     /// [`MigrateError`]; nothing is changed where the database is newer than this binary.
     pub async fn migrate(&self) -> Result<Migrated, MigrateError> {
+        // Nearly every start finds nothing to do; it must not wait for a lock that a stuck process holds.
+        if let Some(version) = self.current_version().await? {
+            return Ok(Migrated { from: Some(version), to: version, applied: 0 });
+        }
         // A connection of its own: waiting for the lock and a long migration must not meet the pool's timeouts, and
         // closing it frees the lock however this ends.
-        let (mut client, connection) =
-            self.config().connect(NoTls).await.map_err(StoreError::from)?;
+        let connecting = timeout(CONNECT_TIMEOUT, self.config().connect(NoTls)).await;
+        let connected = connecting.map_err(|_| MigrateError::Silent { waited: CONNECT_TIMEOUT })?;
+        let (mut client, connection) = connected.map_err(StoreError::from)?;
         let mut driver = tokio::task::JoinSet::new();
         driver.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(error = %error, "migration connection ended");
             }
         });
+        client.batch_execute(SESSION).await.map_err(StoreError::from)?;
         lock(&client).await?;
+        client.batch_execute("SET lock_timeout = '60s'").await.map_err(StoreError::from)?;
         let from = version(&client).await?;
         let runner = embedded::migrations::runner();
         refuse_newer(from, newest(&runner))?;
@@ -85,6 +103,22 @@ impl Store {
             .map_err(|source| MigrateError::Failed { source })?;
         let to = version(&client).await?.unwrap_or_default();
         Ok(Migrated { from, to, applied: report.applied_migrations().len() })
+    }
+
+    /// The version of a schema that has exactly the migrations of this binary; absent for any other.
+    async fn current_version(&self) -> Result<Option<u32>, StoreError> {
+        if self.schema_version().await?.is_none() {
+            return Ok(None);
+        }
+        let connection = self.connection().await?;
+        let rows = connection
+            .query("SELECT checksum FROM refinery_schema_history ORDER BY version", &[])
+            .await?;
+        let applied: Result<Vec<String>, StoreError> =
+            rows.iter().map(|row| crate::row::get(row, "checksum")).collect();
+        let runner = embedded::migrations::runner();
+        let ours = runner.get_migrations().iter().map(|migration| migration.checksum().to_string());
+        Ok((applied? == ours.collect::<Vec<_>>()).then(|| newest(&runner)))
     }
 
     /// The version of the schema; absent for an empty database.
@@ -112,6 +146,7 @@ impl Store {
 }
 
 async fn lock(client: &Client) -> Result<(), MigrateError> {
+    tracing::debug!("waiting for the migration lock");
     let locked = client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]);
     match timeout(LOCK_TIMEOUT, locked).await {
         Ok(result) => result.map(drop).map_err(|error| StoreError::from(error).into()),

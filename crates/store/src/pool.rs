@@ -5,11 +5,11 @@
 use std::{sync::Arc, time::Duration};
 
 use core_types::secret::Secret;
-use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
-};
 use rand::Rng as _;
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tokio_postgres::{
     Config, NoTls,
     config::{SslMode, TargetSessionAttrs},
@@ -17,32 +17,15 @@ use tokio_postgres::{
 };
 
 use crate::{
+    connections::{CONNECT_TIMEOUT, Connection, Connections},
     error::{MayBeStoreError, StoreError},
     wake::{Channel, Signal, send_wakes},
 };
 
-/// How long one attempt to connect may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a transaction that was in the way of another is tried in all.
 const ATTEMPTS: u32 = 8;
-
-/// Set on every pooled connection.
-///
-/// The timeouts end what a stopped or partitioned client left open (it may hold a lane or the claim gate). Every
-/// statement here is served by an index; the planner may not choose otherwise, because a plan that was made and
-/// cached while the tables were empty would outlive that. So it need not plan again for each call either: that took
-/// longer than the statements themselves.
-const SESSION: &str = "
-    SET statement_timeout = '30s';
-    SET lock_timeout = '15s';
-    SET idle_in_transaction_session_timeout = '10s';
-    SET jit = off;
-    SET plan_cache_mode = force_generic_plan;
-    SET enable_seqscan = off;
-    SET enable_bitmapscan = off;
-    SET enable_hashjoin = off;
-    SET enable_mergejoin = off;
-";
+/// The deadline of signs of life: whoever gives them acts on their failure long before [`PoolOptions::operation_timeout`].
+pub(crate) const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 /// A handle on the database; clones share one pool.
 #[derive(Debug, Clone)]
@@ -52,8 +35,10 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Inner {
-    pool: Pool,
+    connections: Connections,
     config: Config,
+    operation_timeout: Duration,
+    listener_silence: Duration,
     signal: Arc<Signal>,
     /// Owns the task that sends wake-ups; dropping it ends the task.
     _sender: JoinSet<()>,
@@ -68,16 +53,24 @@ pub struct PoolOptions {
     pub application_name: String,
     /// How long a call waits for a free connection before it fails as unavailable.
     pub acquire_timeout: Duration,
+    /// How long a call may take in all before it fails as unavailable and its connection is dropped. Signs of life
+    /// have 5 s at most.
+    pub operation_timeout: Duration,
+    /// How long a connection that listens may be silent before it is asked whether it is there, and how long it then
+    /// has to answer.
+    pub listener_silence: Duration,
 }
 
 impl PoolOptions {
-    /// Ten connections, five seconds.
+    /// Ten connections; five seconds for a free one, thirty for a call, ten of silence.
     #[must_use]
     pub fn new(application_name: impl Into<String>) -> Self {
         Self {
             max_size: 10,
             application_name: application_name.into(),
             acquire_timeout: Duration::from_secs(5),
+            operation_timeout: Duration::from_secs(30),
+            listener_silence: Duration::from_secs(10),
         }
     }
 }
@@ -99,6 +92,14 @@ pub enum ConnectError {
         /// What the driver said.
         #[source]
         source: tokio_postgres::Error,
+    },
+    /// Something takes the connection there and then says nothing.
+    #[error("the database at {at} takes connections but did not answer within {} s", .waited.as_secs())]
+    Silent {
+        /// Host and port, or socket directory.
+        at: String,
+        /// How long the attempt waited.
+        waited: Duration,
     },
     /// The server is there and will take no connection right now.
     #[error("the database at {at} takes no connections now")]
@@ -153,6 +154,9 @@ impl ConnectError {
             Self::Unreachable { .. } => {
                 "start the server or correct host and port of DATABASE_URL; without DATABASE_URL openTiger starts a private one"
             }
+            Self::Silent { .. } => {
+                "see whether the server is stopped or overloaded, and whether a proxy in front of it works"
+            }
             Self::NotReady { .. } => {
                 "wait for the server to finish starting, or raise its max_connections"
             }
@@ -170,7 +174,7 @@ impl ConnectError {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::NotReady { .. } => true,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::NotReady { .. } => true,
             Self::InvalidUrl { .. }
             | Self::Authentication { .. }
             | Self::DatabaseMissing { .. }
@@ -186,14 +190,29 @@ impl Store {
     /// [`ConnectError`], by what has to be mended.
     pub async fn connect(url: &Secret, options: PoolOptions) -> Result<Self, ConnectError> {
         let config = parse(url, &options)?;
-        let (client, connection) =
-            config.connect(NoTls).await.map_err(|source| explain(&config, source))?;
+        let (client, connection) = timeout(options.operation_timeout, config.connect(NoTls))
+            .await
+            .map_err(|_| ConnectError::Silent {
+                at: place(&config),
+                waited: options.operation_timeout,
+            })?
+            .map_err(|source| explain(&config, source))?;
         drop((client, connection));
-        let pool = build_pool(&config, &options);
+        let PoolOptions { max_size, acquire_timeout, operation_timeout, listener_silence, .. } =
+            options;
+        let connections = Connections::new(config.clone(), max_size, acquire_timeout);
         let signal = Arc::new(Signal::default());
         let mut sender = JoinSet::new();
-        sender.spawn(send_wakes(pool.clone(), Arc::clone(&signal)));
-        Ok(Self { inner: Arc::new(Inner { pool, config, signal, _sender: sender }) })
+        sender.spawn(send_wakes(connections.clone(), Arc::clone(&signal)));
+        let inner = Inner {
+            connections,
+            config,
+            operation_timeout,
+            listener_silence,
+            signal,
+            _sender: sender,
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Asks the database for nothing, to see whether it answers.
@@ -201,7 +220,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when it does not.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.connection().await?.simple_query("").await?;
+        self.connection_within(SIGN_OF_LIFE).await?.simple_query("").await?;
         Ok(())
     }
 
@@ -214,48 +233,77 @@ impl Store {
 
     /// Sends the wake-ups that still wait; for a process that is about to end.
     pub async fn flush_wakes(&self) {
-        self.inner.signal.flush(&self.inner.pool).await;
+        self.inner.signal.flush(&self.inner.connections).await;
     }
 
     pub(crate) fn config(&self) -> &Config {
         &self.inner.config
     }
 
-    pub(crate) async fn connection(&self) -> Result<Object, StoreError> {
-        Ok(self.inner.pool.get().await?)
+    pub(crate) fn listener_silence(&self) -> Duration {
+        self.inner.listener_silence
+    }
+
+    /// A connection for one operation.
+    pub(crate) async fn connection(&self) -> Result<Connection, StoreError> {
+        self.connection_within(self.inner.operation_timeout).await
+    }
+
+    /// A connection for an operation that may take only so long.
+    pub(crate) async fn connection_within(
+        &self,
+        limit: Duration,
+    ) -> Result<Connection, StoreError> {
+        self.inner.connections.lend(self.deadline(limit)).await
+    }
+
+    fn deadline(&self, limit: Duration) -> Instant {
+        Instant::now() + limit.min(self.inner.operation_timeout)
     }
 
     /// Runs a transaction, and again while others are in its way.
-    pub(crate) async fn retrying<T, E, F>(&self, mut transaction: impl FnMut() -> F) -> Result<T, E>
+    pub(crate) async fn retrying<T, E, F>(
+        &self,
+        transaction: impl FnMut(Connection) -> F,
+    ) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,
-        E: MayBeStoreError,
+        E: MayBeStoreError + From<StoreError>,
     {
+        self.retrying_within(self.inner.operation_timeout, transaction).await
+    }
+
+    /// Like [`Store::retrying`], where all attempts together may take only so long.
+    pub(crate) async fn retrying_within<T, E, F>(
+        &self,
+        limit: Duration,
+        mut transaction: impl FnMut(Connection) -> F,
+    ) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+        E: MayBeStoreError + From<StoreError>,
+    {
+        let until = self.deadline(limit);
         let mut attempt = 1;
         loop {
-            let result = transaction().await;
+            let result = transaction(self.inner.connections.lend(until).await?).await;
             match result.as_ref().err().and_then(MayBeStoreError::store_error) {
-                Some(StoreError::Contended { .. }) if attempt < ATTEMPTS => {
+                Some(StoreError::Contended { .. })
+                    if attempt < ATTEMPTS && Instant::now() < until =>
+                {
                     tracing::debug!(attempt, "transaction gave way to another");
                     tokio::time::sleep(pause_after(attempt)).await;
                     attempt += 1;
                 }
+                // After a fail-over the pool holds connections to a server that takes no writes; new ones ask for
+                // one that does.
                 Some(StoreError::ReadOnly { .. }) => {
-                    self.discard_idle_connections();
+                    self.inner.connections.discard_idle();
                     return result;
                 }
                 _ => return result,
             }
         }
-    }
-
-    /// After a fail-over the pool holds connections to a server that takes no writes; new ones ask for one that does.
-    fn discard_idle_connections(&self) {
-        let discarded = self.inner.pool.retain(|_, _| false).removed.len();
-        tracing::debug!(
-            connections.discarded = discarded,
-            "connections to a read-only server discarded"
-        );
     }
 }
 
@@ -298,22 +346,6 @@ fn parse(url: &Secret, options: &PoolOptions) -> Result<Config, ConnectError> {
 
 fn describe(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), ToString::to_string)
-}
-
-fn build_pool(config: &Config, options: &PoolOptions) -> Pool {
-    let recycle = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let prepare = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
-        Box::pin(async move { client.batch_execute(SESSION).await.map_err(HookError::Backend) })
-    });
-    Pool::builder(Manager::from_config(config.clone(), NoTls, recycle))
-        .max_size(options.max_size.max(1))
-        .runtime(Runtime::Tokio1)
-        .wait_timeout(Some(options.acquire_timeout))
-        .create_timeout(Some(CONNECT_TIMEOUT.saturating_mul(2)))
-        .recycle_timeout(Some(CONNECT_TIMEOUT))
-        .post_create(prepare)
-        .build()
-        .expect("a pool with timeouts builds when its runtime is set")
 }
 
 fn explain(config: &Config, source: tokio_postgres::Error) -> ConnectError {

@@ -1,4 +1,10 @@
-//! Finding what nobody takes care of any more. Nothing here decides that a run is dead: whoever asks does.
+//! Finding what nobody takes care of any more, and taking it from its worker. Nothing here decides that a run is dead:
+//! whoever asks does.
+//!
+//! A look is old as soon as it is read: a lease in it may have been renewed since, a run accepted. So first
+//! [`Store::revoke`], which sees what holds at that moment; then end the run's processes; then
+//! [`Store::finish_revoked`]. A worker writes nothing after the first step, and what dies between the steps is found
+//! by [`Store::revoked_runs`].
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,6 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     agents::{HostId, ProcessIdentity, process_from_row},
+    connections::Connection,
     error::StoreError,
     pool::Store,
     ready,
@@ -41,24 +48,59 @@ pub struct Orphan {
     pub lease_expired_for: Duration,
     /// Whether somebody asked for its task to be cancelled.
     pub cancel_requested: bool,
+    /// Whether it was taken from its worker already.
+    pub revoked: bool,
+}
+
+/// Why a run is taken from its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revocation {
+    /// Its lease has run out; asked again by the database's clock.
+    LeaseExpired,
+    /// No agent has accepted it in time; asked again.
+    NotAccepted {
+        /// How long it may have been handed out.
+        within: Duration,
+    },
+    /// Whoever asks has seen that its worker's process is gone.
+    WorkerDead,
+}
+
+impl Revocation {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::LeaseExpired => "lease_expired",
+            Self::NotAccepted { .. } => "not_accepted",
+            Self::WorkerDead => "worker_dead",
+        }
+    }
+
+    const fn within(self) -> Duration {
+        match self {
+            Self::NotAccepted { within } => within,
+            Self::LeaseExpired | Self::WorkerDead => Duration::ZERO,
+        }
+    }
 }
 
 const SELECT: &str = "
     SELECT l.run, l.number, l.task, l.agent, l.host, r.status, a.pid, a.start_ticks, a.boot_id,
         greatest((extract(epoch FROM clock_timestamp() - l.expires_at) * 1000)::bigint, 0) AS expired_ms,
-        t.cancel_requested_at IS NOT NULL AS cancel_requested
+        t.cancel_requested_at IS NOT NULL AS cancel_requested, l.revoked_at IS NOT NULL AS revoked
     FROM leases l
     JOIN runs r ON r.id = l.run
     JOIN tasks t ON t.id = l.task
     LEFT JOIN agents a ON a.id = l.agent";
 
 impl Store {
-    /// Runs whose lease has run out by the database's clock, the longest first. Served by `leases_by_expiry`.
+    /// Runs whose lease has run out by the database's clock, the longest first; without those that were revoked.
+    /// Served by `leases_by_expiry`.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn expired_leases(&self, limit: i64) -> Result<Vec<Orphan>, StoreError> {
-        let rest = "WHERE l.expires_at < clock_timestamp() ORDER BY l.expires_at LIMIT $1";
+        let rest = "WHERE l.expires_at < clock_timestamp() AND l.revoked_at IS NULL
+            ORDER BY l.expires_at LIMIT $1";
         self.orphans(rest, &[&limit]).await
     }
 
@@ -70,16 +112,40 @@ impl Store {
         self.orphans("WHERE l.host = $1 ORDER BY l.run", &[&host.as_str()]).await
     }
 
-    /// Runs that were handed out longer than `older_than` ago and that no agent has accepted. Served by
-    /// `runs_launching`.
+    /// Runs that were handed out longer than `older_than` ago and that no agent has accepted; without those that
+    /// were revoked. Served by `runs_launching`.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn unaccepted(&self, older_than: Duration) -> Result<Vec<Orphan>, StoreError> {
-        let rest = "WHERE r.status = 'launching'
+        let rest = "WHERE r.status = 'launching' AND l.revoked_at IS NULL
                 AND r.created_at < clock_timestamp() - $1::bigint * interval '1 millisecond'
             ORDER BY r.created_at LIMIT $2";
         self.orphans(rest, &[&millis(older_than), &LOOK_LIMIT]).await
+    }
+
+    /// Runs that were revoked and not ended yet, the longest first. Served by `leases_revoked`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn revoked_runs(&self, limit: i64) -> Result<Vec<Orphan>, StoreError> {
+        let rest = "WHERE l.revoked_at IS NOT NULL ORDER BY l.revoked_at LIMIT $1";
+        self.orphans(rest, &[&limit]).await
+    }
+
+    /// Takes a run from its worker, if the reason holds now or it was taken before; tells whether it is taken.
+    ///
+    /// Then its worker can neither renew, write nor end it, and only [`Store::finish_revoked`] ends it. Served by the
+    /// primary keys.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails; then it may be taken or not.
+    pub async fn revoke(&self, key: RunKey, why: Revocation) -> Result<bool, StoreError> {
+        let revoked = self.retrying(|connection| try_revoke(connection, key, why)).await?;
+        if revoked {
+            self.wake(Channel::Agents);
+        }
+        Ok(revoked)
     }
 
     async fn orphans(
@@ -99,15 +165,18 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn release_cooled(&self, limit: i64) -> Result<usize, StoreError> {
-        let released = self.retrying(|| self.try_release(limit)).await?;
+        let released = self.retrying(|connection| self.try_release(connection, limit)).await?;
         if released > 0 {
             self.wake(Channel::Tasks);
         }
         Ok(released)
     }
 
-    async fn try_release(&self, limit: i64) -> Result<usize, StoreError> {
-        let mut connection = self.connection().await?;
+    async fn try_release(
+        &self,
+        mut connection: Connection,
+        limit: i64,
+    ) -> Result<usize, StoreError> {
         let tx = connection.transaction().await?;
         let statement = tx.prepare_cached(RELEASE).await?;
         let rows = tx.query(&statement, &[&limit]).await?;
@@ -124,7 +193,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn reconcile_areas(&self) -> Result<usize, StoreError> {
-        let mended = self.retrying(|| self.try_reconcile()).await?;
+        let mended = self.retrying(|connection| self.try_reconcile(connection)).await?;
         if mended > 0 {
             tracing::error!(rows.mended = mended, "tasks were not where the claim looks for them");
             self.wake(Channel::Tasks);
@@ -132,8 +201,7 @@ impl Store {
         Ok(mended)
     }
 
-    async fn try_reconcile(&self) -> Result<usize, StoreError> {
-        let mut connection = self.connection().await?;
+    async fn try_reconcile(&self, mut connection: Connection) -> Result<usize, StoreError> {
         let tx = connection.transaction().await?;
         // The one statement that reads whole tables.
         tx.batch_execute("SET LOCAL enable_hashjoin = on; SET LOCAL enable_seqscan = on").await?;
@@ -146,6 +214,34 @@ impl Store {
         tx.commit().await?;
         Ok(rows.len())
     }
+}
+
+/// The lease is locked against writes of the run that are under way, and after them the run: both are looked at again
+/// as those writes have left them.
+const REVOKE: &str = "
+    WITH held AS MATERIALIZED (
+        SELECT l.run FROM leases l JOIN runs r ON r.id = l.run
+        WHERE l.run = $1 AND l.number = $2 AND (l.revoked_at IS NOT NULL OR CASE $3::text
+            WHEN 'lease_expired' THEN l.expires_at < clock_timestamp()
+            WHEN 'not_accepted' THEN r.status = 'launching'
+                AND r.created_at < clock_timestamp() - $4::bigint * interval '1 millisecond'
+            WHEN 'worker_dead' THEN true
+        END)
+        FOR UPDATE OF l FOR NO KEY UPDATE OF r
+    )
+    UPDATE leases l SET revoked_at = coalesce(l.revoked_at, clock_timestamp())
+    FROM held WHERE l.run = held.run";
+
+async fn try_revoke(
+    connection: Connection,
+    key: RunKey,
+    why: Revocation,
+) -> Result<bool, StoreError> {
+    let statement = connection.prepare_cached(REVOKE).await?;
+    let (run, within) = (key.run.as_uuid(), millis(why.within()));
+    let revoked =
+        connection.execute(&statement, &[&run, &key.lease.0, &why.word(), &within]).await?;
+    Ok(revoked > 0)
 }
 
 /// Locked ones are left for the next look, so that this never waits while it holds something.
@@ -208,5 +304,6 @@ fn orphan_from_row(row: &Row) -> Result<Orphan, StoreError> {
         host: get::<Option<String>>(row, "host")?.map(HostId::new),
         lease_expired_for: Duration::from_millis(number::<i64, u64>(row, "expired_ms")?),
         cancel_requested: get(row, "cancel_requested")?,
+        revoked: get(row, "revoked")?,
     })
 }

@@ -7,17 +7,17 @@ use core_types::{
     task::RunStatus,
     usage::Usage,
 };
-use deadpool_postgres::GenericClient;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::{
     agents::HostId,
+    connections::Statements,
     error::StoreError,
     page::{Cursor, Page, clamp},
     pool::Store,
-    row::{get, json, number, word, word_opt},
+    row::{get, number, word, word_opt},
     tasks::Task,
 };
 
@@ -76,6 +76,17 @@ pub struct Assignment {
     pub task: Task,
     /// The number of the run among those of its task.
     pub number: u32,
+}
+
+/// An event as it is stored. Its kind may be one that only a newer version knows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredEvent {
+    /// The place in the run.
+    pub seq: i64,
+    /// When it happened, by the clock of the machine it happened on.
+    pub at: Timestamp,
+    /// What happened; the field `kind` tells which other fields there are.
+    pub event: serde_json::Value,
 }
 
 /// Which runs a list shows.
@@ -186,44 +197,55 @@ impl Store {
         Ok(Page::from_one_more(runs?, limit))
     }
 
-    /// The events of a run with numbers above `after_seq`, in order; at most `limit` and [`EVENTS_LIMIT`]. Served by
-    /// the primary key.
+    /// The events of a run with numbers above `after_seq`, in order; at most `limit` and [`EVENTS_LIMIT`].
     ///
     /// # Errors
-    /// [`StoreError`] when the database fails.
+    /// [`StoreError`] when the database fails, or where one is of a kind that this version does not know.
     pub async fn events(
         &self,
         run: RunId,
         after_seq: i64,
         limit: i64,
     ) -> Result<Vec<NumberedEvent>, StoreError> {
-        let limit = limit.clamp(1, EVENTS_LIMIT);
-        let connection = self.connection().await?;
-        let statement = connection
-            .prepare_cached(
-                "SELECT seq, at, event FROM run_events WHERE run = $1 AND seq > $2 ORDER BY seq LIMIT $3",
-            )
-            .await?;
-        let rows = connection.query(&statement, &[&run.as_uuid(), &after_seq, &limit]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(NumberedEvent {
-                    seq: get(row, "seq")?,
-                    at: get(row, "at")?,
-                    event: json(row, "event")?,
-                })
+        let stored = self.stored_events(run, after_seq, limit).await?.into_iter();
+        stored
+            .map(|StoredEvent { seq, at, event }| {
+                let event = serde_json::from_value(event);
+                let event = event.map_err(|error| StoreError::corrupt("event", error))?;
+                Ok(NumberedEvent { seq, at, event })
             })
             .collect()
+    }
+
+    /// Like [`Store::events`], as they are stored: one that is not understood hides no other. Served by the primary
+    /// key.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn stored_events(
+        &self,
+        run: RunId,
+        after_seq: i64,
+        limit: i64,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let limit = limit.clamp(1, EVENTS_LIMIT);
+        let connection = self.connection().await?;
+        let rows = connection
+            .query_cached(
+                "SELECT seq, at, event FROM run_events WHERE run = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+                &[&run.as_uuid(), &after_seq, &limit],
+            )
+            .await?;
+        let stored = rows.iter().map(|row| {
+            Ok(StoredEvent { seq: get(row, "seq")?, at: get(row, "at")?, event: get(row, "event")? })
+        });
+        stored.collect()
     }
 }
 
 /// Reads one run, inside a transaction or not. Served by the primary key.
-pub(crate) async fn find(
-    client: &impl GenericClient,
-    id: RunId,
-) -> Result<Option<Run>, StoreError> {
-    let statement =
-        client.prepare_cached(&format!("SELECT {COLUMNS} FROM runs r WHERE r.id = $1")).await?;
-    let row = client.query_opt(&statement, &[&id.as_uuid()]).await?;
-    row.as_ref().map(from_row).transpose()
+pub(crate) async fn find(client: &impl Statements, id: RunId) -> Result<Option<Run>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM runs r WHERE r.id = $1");
+    let rows = client.query_cached(&sql, &[&id.as_uuid()]).await?;
+    rows.first().map(from_row).transpose()
 }

@@ -7,13 +7,13 @@ use core_types::{
     repository::Repository,
     task::{BlockReason, ExecutorKind, RiskLevel, Role, TaskState, TaskStatus},
 };
-use deadpool_postgres::GenericClient;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::{
+    connections::Statements,
     error::StoreError,
     page::{Cursor, Page, clamp},
     pool::Store,
@@ -252,12 +252,8 @@ impl Store {
 }
 
 /// Reads one task, inside a transaction or not.
-pub(crate) async fn find(
-    client: &impl GenericClient,
-    id: TaskId,
-) -> Result<Option<Task>, StoreError> {
-    let statement =
-        client.prepare_cached(&format!("SELECT {COLUMNS} FROM tasks t WHERE t.id = $1")).await?;
-    let row = client.query_opt(&statement, &[&id.as_uuid()]).await?;
-    row.as_ref().map(from_row).transpose()
+pub(crate) async fn find(client: &impl Statements, id: TaskId) -> Result<Option<Task>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM tasks t WHERE t.id = $1");
+    let rows = client.query_cached(&sql, &[&id.as_uuid()]).await?;
+    rows.first().map(from_row).transpose()
 }

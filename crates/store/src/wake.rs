@@ -7,22 +7,26 @@
 use std::{
     collections::BTreeSet,
     future::poll_fn,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
-use deadpool_postgres::Pool;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket, tls::NoTlsStream};
 
-use crate::pool::Store;
+use crate::{
+    connections::Connections,
+    error::StoreError,
+    pool::{SIGN_OF_LIFE, Store},
+};
 
 /// The least time between two notifications of one process.
 const SPACING: Duration = Duration::from_millis(10);
@@ -87,6 +91,8 @@ pub struct WakeStream {
     state: Listening,
     pending: BTreeSet<Channel>,
     backoff: Duration,
+    /// See [`crate::pool::PoolOptions::listener_silence`].
+    silence: Duration,
 }
 
 #[derive(Debug)]
@@ -98,8 +104,18 @@ enum Listening {
 
 struct Listener {
     /// Dropping the client would end the connection.
-    _client: Client,
+    client: Arc<Client>,
     connection: Connection<Socket, NoTlsStream>,
+    /// When it last gave a sign.
+    heard: Instant,
+    question: Option<Question>,
+}
+
+/// Asks a silent server whether it is there; `false` when the connection ended.
+struct Question {
+    answer: Pin<Box<dyn Future<Output = bool> + Send>>,
+    /// It should have answered by then.
+    due: Instant,
 }
 
 impl std::fmt::Debug for Listener {
@@ -120,12 +136,14 @@ impl Store {
             state: Listening::Off(Instant::now()),
             pending: BTreeSet::new(),
             backoff: BACKOFF_MIN,
+            silence: self.listener_silence(),
         }
     }
 }
 
 impl WakeStream {
-    /// Waits for the next reason to look. Never ends: a lost connection is made again.
+    /// Waits for the next reason to look. Never ends: a lost connection is made again, and one that has been silent
+    /// for a while is asked, for one to a server that hangs looks like one on which nothing happens.
     ///
     /// # Cancel safety
     /// Cancel safe: nothing that was received is lost when the future is dropped.
@@ -142,7 +160,7 @@ impl WakeStream {
                     if let Some(channel) = self.pending.pop_first() {
                         return Wake::Notified(channel);
                     }
-                    if !receive(listener, &mut self.pending).await {
+                    if !listener.receive(&mut self.pending, self.silence).await {
                         self.state = Listening::Off(Instant::now());
                     }
                 }
@@ -191,25 +209,87 @@ async fn listen(config: &Config, channels: &[Channel]) -> Result<Listener, tokio
         })
         .await?;
     }
-    Ok(Listener { _client: client, connection })
+    Ok(Listener { client: Arc::new(client), connection, heard: Instant::now(), question: None })
 }
 
-/// Waits for messages and takes all that are there; `false` when the connection ended.
-async fn receive(listener: &mut Listener, pending: &mut BTreeSet<Channel>) -> bool {
-    poll_fn(|cx| {
+impl Listener {
+    /// Waits for messages and takes all that are there; `false` when the connection ended or gives no sign of life.
+    ///
+    /// Cancel safe: what is under way stays in `self`.
+    async fn receive(&mut self, pending: &mut BTreeSet<Channel>, silence: Duration) -> bool {
         loop {
-            match listener.connection.poll_message(cx) {
-                Poll::Ready(Some(Ok(AsyncMessage::Notification(note)))) => {
-                    pending.extend(Channel::ALL.iter().filter(|c| c.name() == note.channel()));
+            let moment = match &self.question {
+                Some(question) => question.due,
+                None => self.heard + silence,
+            };
+            // What has come is taken before the time is looked at: this may not have been polled for a while.
+            match timeout_at(moment, poll_fn(|cx| self.poll(cx, pending))).await {
+                Ok(Heard::Messages) => return true,
+                Ok(Heard::Answer) => {}
+                Ok(Heard::End) => return false,
+                Err(_) if self.question.is_none() => self.ask(silence),
+                Err(_) => {
+                    tracing::debug!("listener was silent for too long");
+                    return false;
                 }
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(false),
-                Poll::Pending if pending.is_empty() => return Poll::Pending,
-                Poll::Pending => return Poll::Ready(true),
             }
         }
-    })
-    .await
+    }
+
+    fn ask(&mut self, silence: Duration) {
+        let client = Arc::clone(&self.client);
+        let answer = Box::pin(async move { client.simple_query("").await.is_ok() });
+        self.question = Some(Question { answer, due: Instant::now() + silence });
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, pending: &mut BTreeSet<Channel>) -> Poll<Heard> {
+        // The question is sent by polling it, the connection sends it on and brings the answer.
+        let mut answer = self.poll_answer(cx);
+        loop {
+            match self.connection.poll_message(cx) {
+                Poll::Ready(Some(Ok(message))) => {
+                    self.heard = Instant::now();
+                    if let AsyncMessage::Notification(note) = message {
+                        pending.extend(Channel::ALL.iter().filter(|c| c.name() == note.channel()));
+                    }
+                }
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Heard::End),
+                Poll::Pending => break,
+            }
+        }
+        if answer.is_pending() {
+            answer = self.poll_answer(cx);
+        }
+        match answer {
+            Poll::Ready(Heard::End) => Poll::Ready(Heard::End),
+            _ if !pending.is_empty() => Poll::Ready(Heard::Messages),
+            answer => answer,
+        }
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
+        let Some(question) = &mut self.question else {
+            return Poll::Pending;
+        };
+        match question.answer.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(false) => Poll::Ready(Heard::End),
+            Poll::Ready(true) => {
+                self.question = None;
+                self.heard = Instant::now();
+                Poll::Ready(Heard::Answer)
+            }
+        }
+    }
+}
+
+enum Heard {
+    /// Notifications wait to be taken.
+    Messages,
+    /// The server is there.
+    Answer,
+    /// The connection has ended.
+    End,
 }
 
 /// The channels that wait to be woken.
@@ -226,7 +306,7 @@ impl Signal {
     }
 
     /// Sends what is raised. What fails is dropped: listeners that lost their connection look when they have it back.
-    pub(crate) async fn flush(&self, pool: &Pool) {
+    pub(crate) async fn flush(&self, connections: &Connections) {
         let raised = self.raised.swap(0, Ordering::AcqRel);
         let channels = Channel::ALL.iter().filter(|channel| raised & channel.bit() != 0);
         let statement: String = channels.map(|c| format!("NOTIFY {};", c.name())).collect();
@@ -234,20 +314,21 @@ impl Signal {
             return;
         }
         let sent = async {
-            let client = pool.get().await.map_err(|error| error.to_string())?;
-            client.batch_execute(&statement).await.map_err(|error| error.to_string())
+            let connection = connections.lend(Instant::now() + SIGN_OF_LIFE).await?;
+            connection.batch_execute(&statement).await?;
+            Ok::<_, StoreError>(())
         };
         if let Err(error) = sent.await {
-            tracing::debug!(error, "wake-up was not sent");
+            tracing::debug!(error = %error, "wake-up was not sent");
         }
     }
 }
 
 /// Sends raised channels for as long as the store lives.
-pub(crate) async fn send_wakes(pool: Pool, signal: Arc<Signal>) {
+pub(crate) async fn send_wakes(connections: Connections, signal: Arc<Signal>) {
     loop {
         signal.changed.notified().await;
-        signal.flush(&pool).await;
+        signal.flush(&connections).await;
         tokio::time::sleep(SPACING).await;
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use dispatch::recovery::LABEL_RUN;
+use dispatch::launches::LABEL_RUN;
 use launcher::{
     handle::{LaunchState, StopRequest},
     launcher::Launcher as _,
@@ -66,30 +66,28 @@ impl System {
 
     /// Starts every part with these variables on top of the usual ones and a test database.
     pub(crate) async fn start(extra: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self::start_on(Some(TestDatabase::new().await), extra)
+        Self::start_on(Some(TestDatabase::new().await), extra).await
     }
 
     /// Starts every part with the scripted agent and a private Postgres of the system's own.
     pub(crate) async fn with_private_postgres() -> Self {
         let command = testing::programs::fake_agent_path();
         let command = command.to_string_lossy().into_owned();
-        let system = Self::start_on(None, [("CLAUDE_CODE_COMMAND".to_owned(), command)]);
+        let system = Self::start_on(None, [("CLAUDE_CODE_COMMAND".to_owned(), command)]).await;
         system.wait_ready(200).await;
         system
     }
 
-    fn start_on(
+    async fn start_on(
         database: Option<TestDatabase>,
         extra: impl IntoIterator<Item = (String, String)>,
     ) -> Self {
         let state = TempDir::new().expect("a temporary directory can be made");
-        let port = free_port();
-        let listen = format!("127.0.0.1:{port}");
         let mut system = Self {
             repository: ScratchRepository::with_one_commit(),
             database,
-            http: Http::new(format!("http://{listen}")),
-            listen,
+            http: Http::new(String::new()),
+            listen: "127.0.0.1:0".to_owned(),
             extra: extra.into_iter().collect(),
             children: BTreeMap::new(),
             state,
@@ -97,7 +95,21 @@ impl System {
         for part in Part::ALL {
             system.spawn(part);
         }
+        system.learn_address().await;
         system
+    }
+
+    /// Reads where api-server listens; a restarted one listens there again.
+    async fn learn_address(&mut self) {
+        let log = self.state.path().join("api-server.log");
+        let address = wait_for("api-server to listen", DEADLINE, async || {
+            let text = std::fs::read_to_string(&log).map_err(|error| error.to_string())?;
+            let line = text.lines().find_map(|line| line.split_once("listens on http://"));
+            line.map(|(_, address)| address.trim().to_owned()).ok_or(text)
+        })
+        .await;
+        self.http = Http::new(format!("http://{address}"));
+        self.listen = address;
     }
 
     /// Starts a part (again).
@@ -132,6 +144,14 @@ impl System {
         let mut child = self.children.remove(&part).expect("the part runs");
         child.kill().expect("our own child can be killed");
         child.wait().expect("our own child can be waited for");
+    }
+
+    /// Asks a part to end, waits for it, and tells its exit code.
+    pub(crate) fn terminate(&mut self, part: Part) -> Option<i32> {
+        let mut child = self.children.remove(&part).expect("the part runs");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is ours");
+        child.wait().expect("our own child can be waited for").code()
     }
 
     /// Sends SIGKILL to the private Postgres; its own children follow it.
@@ -298,11 +318,6 @@ fn end_launches(state: &Path) {
 #[track_caller]
 pub(crate) fn text_at(value: &Value, pointer: &str) -> String {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
-    listener.local_addr().expect("a listener has an address").port()
 }
 
 /// A program of this workspace, built beside this test.

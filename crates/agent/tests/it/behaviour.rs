@@ -11,6 +11,15 @@ use store::tasks::cancel::CancelResult;
 
 use crate::bench::Bench;
 
+/// A shell script in the place of the CLI; gone with the directory.
+fn script(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+    let directory = tempfile::TempDir::new().expect("a temporary directory can be made");
+    let script = directory.path().join("claude");
+    std::fs::write(&script, format!("#!/bin/sh\n{text}")).expect("the directory is ours");
+    testing::repository::set_mode(&script, 0o755);
+    (directory, script)
+}
+
 #[tokio::test]
 async fn good_agent_ends_in_a_commit_on_the_runs_branch() {
     let bench = Bench::with_fake_agent().await;
@@ -63,12 +72,7 @@ async fn agent_that_ignores_term_is_gone_a_grace_after_the_cancel() {
     let started = bench.start(bench.task("[fake: ignore-term]")).await;
     let (key, task) = (started.key, started.task.new.id);
     let cancel = async {
-        testing::wait::wait_for("the agent to say hello", Duration::from_secs(20), async || {
-            let events = bench.told(key.run).await.events;
-            let hello = events.iter().any(|e| matches!(e, RunEvent::AgentStarted { .. }));
-            if hello { Ok(()) } else { Err(format!("{events:?}")) }
-        })
-        .await;
+        bench.wait_hello(key.run).await;
         let asked = Instant::now();
         let result = bench.shop.store.cancel_task(task, "a test").await.unwrap();
         assert!(matches!(result, CancelResult::Requested), "{result:?}");
@@ -150,20 +154,72 @@ async fn failed_verification_moves_no_branch_and_keeps_the_output() {
 
 #[tokio::test]
 async fn verification_sees_a_fresh_home_and_no_variable_of_the_worker() {
-    let bench = Bench::with_fake_agent().await;
+    // The agent leaves something where a home of a foreseeable name would be.
+    let fake = testing::programs::fake_agent_path();
+    let plant = "mkdir -p \"$TMPDIR/verify0/home\" && touch \"$TMPDIR/verify0/home/planted\"";
+    let (_directory, script) = script(&format!("{plant}\nexec '{}' \"$@\"\n", fake.display()));
+    let bench = Bench::new(&script, &[]).await;
     let mut task = bench.task("[fake: ok] [file: made.txt]");
-    task.verification =
-        vec![vec!["sh".into(), "-c".into(), "env; test -z \"$(ls -A \"$HOME\")\"; exit 1".into()]];
+    let look = "env; ls -A \"$HOME\" \"$TMPDIR\"; exit 1";
+    task.verification = vec![vec!["sh".into(), "-c".into(), look.into()]];
     let told = bench.work(task).await;
     let output = told.events.iter().find_map(|event| match event {
         RunEvent::Verification { output, .. } => Some(output.clone()),
         _ => None,
     });
     let output = output.expect("verification ran");
-    assert!(output.contains("HOME="), "{output}");
-    for canary in ["canary-of-the-worker", "GITHUB_TOKEN", "ANTHROPIC"] {
+    assert!(output.contains("HOME=") && output.contains("TMPDIR="), "{output}");
+    for canary in ["planted", "canary-of-the-worker", "GITHUB_TOKEN", "ANTHROPIC"] {
         assert!(!output.contains(canary), "{output}");
     }
+}
+
+#[tokio::test]
+async fn crash_is_a_failure() {
+    let bench = Bench::with_fake_agent().await;
+    let told = bench.work(bench.task("[fake: crash]")).await;
+    told.assert_outcome(RunOutcome::AgentFailed);
+    bench.assert_clean().await;
+}
+
+#[tokio::test]
+async fn garbage_in_the_output_hides_no_result() {
+    let bench = Bench::with_fake_agent().await;
+    let told = bench.work(bench.task("[fake: garbage] [file: made.txt]")).await;
+    told.assert_outcome(RunOutcome::Succeeded);
+    let noise = told.events.iter().filter(|event| matches!(event, RunEvent::Output { .. })).count();
+    assert!(noise > 0, "what is no event is kept: {:?}", told.events);
+}
+
+#[tokio::test]
+async fn agent_that_ends_itself_by_a_signal_costs_an_attempt() {
+    let (_directory, script) = script("kill -TERM $$\nsleep 60\n");
+    let bench = Bench::new(&script, &[]).await;
+    let told = bench.work(bench.task("anything")).await;
+    told.assert_outcome(RunOutcome::AgentFailed);
+    assert_eq!((told.task.state.status(), told.task.attempts), (TaskStatus::Failed, 1));
+}
+
+#[tokio::test]
+async fn agent_that_eats_memory_is_ended_at_its_limit_or_never_started() {
+    let limit = [("AGENT_MEMORY_LIMIT_BYTES", "134217728")];
+    let bench = Bench::new(&testing::programs::fake_agent_path(), &limit).await;
+    let honoured = bench.shop.launcher.probe().await.unwrap().limit_memory;
+    let told = bench.work(bench.task("[fake: oom]")).await;
+    // A limit is honoured or refused, never ignored.
+    let expected = if honoured { RunOutcome::OutOfMemory } else { RunOutcome::LaunchFailed };
+    told.assert_outcome(expected);
+    bench.assert_clean().await;
+}
+
+#[tokio::test]
+async fn agent_is_stopped_at_its_limit_of_tokens() {
+    let bench = Bench::with_fake_agent().await;
+    let mut task = bench.task("[fake: slow] [seconds: 60] [file: made.txt]");
+    task.token_limit = Some(50);
+    let told = bench.work(task).await;
+    told.assert_outcome(RunOutcome::LimitReached);
+    bench.assert_clean().await;
 }
 
 #[tokio::test]
@@ -172,12 +228,7 @@ async fn stopping_worker_gives_its_run_back_without_costing_an_attempt() {
     let started = bench.start(bench.task("[fake: hang]")).await;
     let key = started.key;
     let stop = async {
-        testing::wait::wait_for("the agent to say hello", Duration::from_secs(20), async || {
-            let events = bench.told(key.run).await.events;
-            let hello = events.iter().any(|e| matches!(e, RunEvent::AgentStarted { .. }));
-            if hello { Ok(()) } else { Err(format!("{events:?}")) }
-        })
-        .await;
+        bench.wait_hello(key.run).await;
         bench.stop.cancel();
     };
     tokio::join!(stop, agent::run::work_on(&bench.shop, started, &bench.policy, &bench.stop));

@@ -9,7 +9,7 @@ use agent::{
 use checkout::checkouts::Checkouts;
 use core_types::{
     event::RunEvent,
-    ids::{AgentId, TaskId},
+    ids::{AgentId, RunId, TaskId},
     repository::Repository,
     task::{ExecutorKind, RiskLevel, Role},
 };
@@ -17,18 +17,19 @@ use launcher::process::ProcessLauncher;
 use store::{
     agents::{HostId, NewAgent, ProcessIdentity},
     dispatch::claim::ClaimRequest,
+    pool::{PoolOptions, Store},
     runs::Run,
     tasks::{NewTask, Task},
 };
 use tempfile::TempDir;
-use testing::{database::TestDatabase, repository::ScratchRepository};
+use testing::{database::TestDatabase, proxy::FaultProxy, repository::ScratchRepository};
 use tokio_util::sync::CancellationToken;
 
 /// Everything one test needs.
 pub(crate) struct Bench {
     _state: TempDir,
     pub(crate) repository: ScratchRepository,
-    _database: TestDatabase,
+    pub(crate) database: TestDatabase,
     pub(crate) shop: Workshop,
     _ring: tokio::task::JoinSet<()>,
     pub(crate) policy: RunPolicy,
@@ -60,6 +61,16 @@ impl Bench {
     /// A bench whose agent is the scripted program.
     pub(crate) async fn with_fake_agent() -> Self {
         Self::new(&testing::programs::fake_agent_path(), &[]).await
+    }
+
+    /// A bench whose agent is the scripted program and whose database can be taken away.
+    pub(crate) async fn with_fault_proxy() -> (Self, FaultProxy) {
+        let mut bench = Self::with_fake_agent().await;
+        let proxy = FaultProxy::start(bench.database.server_address()).await;
+        let url = bench.database.url_through(proxy.address());
+        let store = Store::connect(&url, PoolOptions::new("through the proxy")).await;
+        bench.shop.store = store.expect("the proxy lets through");
+        (bench, proxy)
     }
 
     /// A bench whose agent is this command, under these settings.
@@ -97,7 +108,7 @@ impl Bench {
             repository: ScratchRepository::with_one_commit(),
             stop: CancellationToken::new(),
             _state: state,
-            _database: database,
+            database,
             shop,
             _ring: ring,
         }
@@ -168,14 +179,37 @@ impl Bench {
         let lease = Duration::from_secs(30);
         let request = ClaimRequest { limit: 1, lease, max_running: 10 };
         let claimed = store.claim_host_runs(request).await.expect("the database answers");
-        let key = claimed.first().expect("the task is ready and the agent idle").key;
-        let started = store.start_run(key, agent).await.expect("the run is ours");
+        let claim = claimed.first().expect("the task is ready and an agent idle");
+        let key = claim.key;
+        let started = store.start_run(key, claim.agent).await.expect("the run is ours");
         StartedRun { key, task: started.task, run: started.run }
     }
 
+    /// Waits until a started run is in this phase.
+    pub(crate) async fn wait_phase(&self, run: RunId, phase: &str) {
+        let what = format!("phase {phase}");
+        testing::wait::wait_for(&what, Duration::from_secs(30), async || {
+            let events = self.told(run).await.events;
+            let there = |e: &RunEvent| matches!(e, RunEvent::Phase { name } if name == phase);
+            if events.iter().any(there) { Ok(()) } else { Err(format!("{events:?}")) }
+        })
+        .await;
+    }
+
+    /// Waits until the agent of a started run said hello.
+    pub(crate) async fn wait_hello(&self, run: RunId) {
+        testing::wait::wait_for("the agent to say hello", Duration::from_secs(30), async || {
+            let events = self.told(run).await.events;
+            let there = |e: &RunEvent| matches!(e, RunEvent::AgentStarted { .. });
+            if events.iter().any(there) { Ok(()) } else { Err(format!("{events:?}")) }
+        })
+        .await;
+    }
+
     /// What the database says of a run now.
-    pub(crate) async fn told(&self, run: core_types::ids::RunId) -> Told {
-        let store = &self.shop.store;
+    pub(crate) async fn told(&self, run: RunId) -> Told {
+        // Not the store of the workshop, which may be cut off.
+        let store = &self.database.store;
         let run = store.run(run).await.expect("the database answers").expect("the run is there");
         let task =
             store.task(run.task).await.expect("the database answers").expect("the task is there");

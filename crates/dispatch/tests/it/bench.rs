@@ -8,9 +8,15 @@ use core_types::{
     repository::Repository,
     task::{ExecutorKind, RiskLevel, Role},
 };
-use dispatch::recovery::{ACCEPT_WITHIN, LABEL_RUN, Recovery};
+use dispatch::{
+    launches::{LABEL_RUN, Launches},
+    recovery::{ACCEPT_WITHIN, Recovery},
+    take_back::TakeBack,
+    view::{Look, View},
+};
+use jiff::Timestamp;
 use launcher::{
-    handle::Handle,
+    handle::{Handle, LaunchState, StopRequest},
     identity,
     launcher::Launcher,
     process::ProcessLauncher,
@@ -25,6 +31,12 @@ use store::{
 use tempfile::TempDir;
 use testing::database::TestDatabase;
 
+use crate::doubles::FaultyLauncher;
+
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+/// A lease that is over as soon as it is written.
+pub(crate) const SPENT: Duration = Duration::from_millis(1);
+
 /// How a worker's process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Worker {
@@ -36,8 +48,50 @@ pub(crate) enum Worker {
 pub(crate) struct Bench {
     pub(crate) database: TestDatabase,
     pub(crate) launcher: Arc<ProcessLauncher>,
-    pub(crate) recovery: Recovery,
+    /// The launcher of [`Bench::recovery`]; fails on demand.
+    pub(crate) faulty: Arc<FaultyLauncher>,
+    pub(crate) checkouts: Arc<Checkouts>,
     state: TempDir,
+}
+
+/// One look with this view, and everything that it starts.
+pub(crate) async fn look(recovery: &mut Recovery, view: View) {
+    let found = recovery.find().await;
+    recovery.take_up(found, &looks_again(view));
+    recovery.all_done().await;
+}
+
+pub(crate) fn is_running(handle: &Handle) -> bool {
+    matches!(&*handle.state().borrow(), LaunchState::Running { .. })
+}
+
+/// Ends a launch that a test does not need any more.
+pub(crate) async fn end(handle: &Handle) {
+    handle.stop(StopRequest::new("the test is over", Duration::ZERO)).await;
+}
+
+/// A view that trusts no silence: its first look is a gap.
+pub(crate) fn fresh() -> View {
+    View::default()
+}
+
+/// A view that trusts silence, as after more than a lease of looks without a gap.
+pub(crate) fn steady() -> View {
+    let (mut view, now) = (View::default(), tokio::time::Instant::now());
+    for second in 0..40 {
+        let passed = Duration::from_secs(second);
+        let at = now - Duration::from_secs(40) + passed;
+        view.looked(Look { at, since_boot: passed, database: Timestamp::UNIX_EPOCH + passed });
+    }
+    view
+}
+
+/// A view after one more look, now.
+pub(crate) fn looks_again(mut view: View) -> View {
+    let passed = Duration::from_secs(40);
+    let (at, database) = (tokio::time::Instant::now(), Timestamp::UNIX_EPOCH + passed);
+    view.looked(Look { at, since_boot: passed, database });
+    view
 }
 
 impl Bench {
@@ -48,15 +102,24 @@ impl Bench {
         let launcher = Arc::new(launcher);
         let git = GitCommand::find(&testing::programs::search_path()).expect("git is installed");
         let checkouts = Arc::new(Checkouts::new(state.path().join("checkouts"), git));
-        let of_recovery = Arc::clone(&launcher);
-        let recovery = Recovery {
-            store: database.store.clone(),
-            launcher: of_recovery,
-            checkouts,
-            host: HostId::new("here"),
-            accept_within: ACCEPT_WITHIN,
+        let faulty = Arc::new(FaultyLauncher::new(Arc::clone(&launcher)));
+        Self { database, launcher, faulty, checkouts, state }
+    }
+
+    /// A dispatcher's recovery on this host.
+    pub(crate) fn recovery(&self) -> Recovery {
+        self.recovery_of("here", ACCEPT_WITHIN)
+    }
+
+    pub(crate) fn recovery_of(&self, host: &str, accept_within: Duration) -> Recovery {
+        let launcher: Arc<dyn Launcher> = Arc::<FaultyLauncher>::clone(&self.faulty);
+        let hands = TakeBack {
+            store: self.database.store.clone(),
+            launches: Launches::new(launcher),
+            checkouts: Arc::clone(&self.checkouts),
+            host: HostId::new(host),
         };
-        Self { database, launcher, recovery, state }
+        Recovery::new(hands, accept_within)
     }
 
     /// A run that an agent of this host was handed but has not accepted.
@@ -87,14 +150,19 @@ impl Bench {
         key
     }
 
-    /// A process that was launched for a run and never ends by itself.
-    pub(crate) async fn launched(&self, run: &str) -> Handle {
-        let mut spec = LaunchSpec::new("/bin/sleep", self.state.path());
-        spec.args = vec!["600".to_owned()];
+    /// A process that was launched for a run, printed `prints`, and never ends by itself.
+    pub(crate) async fn launched_printing(&self, run: &str, prints: &str) -> Handle {
+        let mut spec = LaunchSpec::new("/bin/sh", self.state.path());
+        spec.args = vec!["-c".to_owned(), format!("echo {prints}; exec sleep 600")];
+        spec.env = BTreeMap::from([("PATH".to_owned(), testing::programs::search_path())]);
         spec.labels = BTreeMap::from([(LABEL_RUN.to_owned(), run.to_owned())]);
         let id = format!("{run}.agent").parse().expect("a run id is a launch id");
         let launched = self.launcher.launch(&id, &spec, Input::default()).await;
-        launched.expect("sleep can be launched").into_handle()
+        launched.expect("a shell can be launched").into_handle()
+    }
+
+    pub(crate) async fn launched(&self, run: &str) -> Handle {
+        self.launched_printing(run, "working").await
     }
 
     pub(crate) async fn run(&self, key: RunKey) -> Run {

@@ -4,29 +4,20 @@ use std::time::Duration;
 
 use core_types::{
     event::{NumberedEvent, RunEvent},
+    ids::RunId,
     outcome::RunOutcome,
     task::{RunStatus, TaskStatus},
 };
-use dispatch::view::{View, look_now};
+use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use launcher::{
-    handle::{LaunchState, StopRequest},
+    handle::{Handle, LaunchState},
     launcher::Launcher as _,
+    output::{LogContent, LogCursor},
 };
 use store::error::FencedError;
 
-use crate::bench::{Bench, Worker};
-
-const LEASE: Duration = Duration::from_secs(30);
-/// A lease that is over as soon as it is written.
-const SPENT: Duration = Duration::from_millis(1);
-
-/// A view that trusts silence, as after a lease period of looks without a gap.
-fn trusting() -> View {
-    let mut view = View::new(Duration::ZERO);
-    view.looked(look_now());
-    view
-}
+use crate::bench::{Bench, LEASE, SPENT, Worker, end, fresh, is_running, look, steady};
 
 #[tokio::test]
 async fn dead_workers_agent_is_ended_before_its_task_is_queued_again() {
@@ -34,7 +25,7 @@ async fn dead_workers_agent_is_ended_before_its_task_is_queued_again() {
     let key = bench.started(Worker::Dead, LEASE).await;
     let agent = bench.launched(&key.run.to_string()).await;
     // A death that is seen does not wait for trust in silence.
-    bench.recovery.look(&View::new(LEASE)).await.unwrap();
+    look(&mut bench.recovery(), fresh()).await;
     assert!(matches!(&*agent.state().borrow(), LaunchState::Ended(_)), "the agent still lives");
     let run = bench.run(key).await;
     assert_eq!(run.outcome(), Some(RunOutcome::WorkerLost));
@@ -46,37 +37,65 @@ async fn dead_workers_agent_is_ended_before_its_task_is_queued_again() {
 }
 
 #[tokio::test]
+async fn what_a_lost_agent_printed_is_in_no_message() {
+    let canary = "sk-canary-7f3a";
+    let bench = Bench::new().await;
+    let key = bench.started(Worker::Dead, LEASE).await;
+    let agent = bench.launched_printing(&key.run.to_string(), canary).await;
+    assert!(first_output(&agent).await.contains(canary));
+    look(&mut bench.recovery(), fresh()).await;
+    let run = bench.run(key).await;
+    let task = bench.task(run.task).await;
+    let events = bench.database.store.events(key.run, 0, 100).await.unwrap();
+    let all = format!("{run:?} {task:?} {events:?}");
+    assert!(!all.contains(canary), "{all}");
+    // How its agent ended is told, from the exit report.
+    assert!(all.contains("its worker process ended; its agent ended by signal 15"), "{all}");
+}
+
+#[tokio::test]
 async fn living_worker_keeps_its_run_and_its_agent() {
     let bench = Bench::new().await;
     let key = bench.started(Worker::Alive, LEASE).await;
     let agent = bench.launched(&key.run.to_string()).await;
-    bench.recovery.look(&trusting()).await.unwrap();
+    look(&mut bench.recovery(), steady()).await;
     assert_eq!(bench.run(key).await.status, RunStatus::Running);
-    assert!(matches!(&*agent.state().borrow(), LaunchState::Running { .. }));
-    agent.stop(StopRequest::new("the test is over", Duration::ZERO)).await;
+    assert!(is_running(&agent));
+    end(&agent).await;
 }
 
 #[tokio::test]
 async fn launches_of_other_runs_are_left_alone() {
     let bench = Bench::new().await;
     let key = bench.started(Worker::Dead, LEASE).await;
-    let other = bench.launched(&core_types::ids::RunId::generate().to_string()).await;
-    bench.recovery.look(&View::new(LEASE)).await.unwrap();
+    let other = bench.launched(&RunId::generate().to_string()).await;
+    look(&mut bench.recovery(), fresh()).await;
     assert_eq!(bench.run(key).await.status, RunStatus::Ended);
-    assert!(matches!(&*other.state().borrow(), LaunchState::Running { .. }));
-    other.stop(StopRequest::new("the test is over", Duration::ZERO)).await;
+    assert!(is_running(&other));
+    end(&other).await;
+}
+
+#[tokio::test]
+async fn run_of_another_launch_store_is_not_touched() {
+    let bench = Bench::new().await;
+    let key = bench.started(Worker::Dead, LEASE).await;
+    let agent = bench.launched(&key.run.to_string()).await;
+    // The same machine, another state directory: a pid that is gone and launches that are not there prove nothing.
+    look(&mut bench.recovery_of("here-with-another-store", LEASE), steady()).await;
+    assert_eq!(bench.run(key).await.status, RunStatus::Running);
+    assert!(is_running(&agent));
+    end(&agent).await;
 }
 
 #[tokio::test]
 async fn silent_run_is_left_alone_after_a_gap_and_fenced_when_taken_back() {
     let bench = Bench::new().await;
     let key = bench.started(Worker::Alive, SPENT).await;
-    let mut fresh = View::new(LEASE);
-    assert!(fresh.looked(look_now()), "the first look comes after a gap");
-    bench.recovery.look(&fresh).await.unwrap();
+    let mut recovery = bench.recovery();
+    look(&mut recovery, fresh()).await;
     assert_eq!(bench.run(key).await.status, RunStatus::Running);
 
-    bench.recovery.look(&trusting()).await.unwrap();
+    look(&mut recovery, steady()).await;
     assert_eq!(bench.run(key).await.outcome(), Some(RunOutcome::WorkerLost));
     // The worker comes back from its pause: nothing of it is written any more.
     let event = RunEvent::Notice { text: "late".to_owned() };
@@ -87,15 +106,27 @@ async fn silent_run_is_left_alone_after_a_gap_and_fenced_when_taken_back() {
 
 #[tokio::test]
 async fn run_that_its_agent_never_accepted_is_taken_back_and_counted() {
-    let mut bench = Bench::new().await;
+    let bench = Bench::new().await;
     let (key, _) = bench.handed_out(Worker::Alive, LEASE).await;
-    bench.recovery.look(&View::new(LEASE)).await.unwrap();
+    look(&mut bench.recovery(), steady()).await;
     assert_eq!(bench.run(key).await.status, RunStatus::Launching, "it has ten seconds");
-    bench.recovery.accept_within = Duration::ZERO;
-    bench.recovery.look(&View::new(LEASE)).await.unwrap();
+    look(&mut bench.recovery_of("here", Duration::ZERO), fresh()).await;
+    assert_eq!(bench.run(key).await.status, RunStatus::Launching, "there was a gap");
+    look(&mut bench.recovery_of("here", Duration::ZERO), steady()).await;
     let run = bench.run(key).await;
     assert_eq!(run.outcome(), Some(RunOutcome::LaunchFailed));
     let task = bench.task(run.task).await;
     assert_eq!((task.state.status(), task.attempts), (TaskStatus::Queued, 1));
     assert!(task.not_before.is_some(), "it cools down before the next attempt");
+}
+
+/// The first piece of output of a launch.
+async fn first_output(handle: &Handle) -> String {
+    let mut logs = handle.logs(LogCursor::default());
+    while let Some(chunk) = logs.next().await {
+        if let LogContent::Output { data, .. } = chunk.expect("the output can be read").content {
+            return String::from_utf8_lossy(&data).into_owned();
+        }
+    }
+    String::new()
 }

@@ -61,7 +61,10 @@ impl Judgement {
 pub(super) fn judge(facts: &Facts, end: &AgentEnd) -> Judgement {
     match facts.result() {
         Some(word) if aborted(word) => stopped_or(end, || {
-            Judgement::bad(RunOutcome::Interrupted, "agent was interrupted from outside")
+            Judgement::bad(
+                RunOutcome::AgentFailed,
+                "agent was interrupted by a signal that openTiger did not send",
+            )
         }),
         Some(word) if failed(word) || facts.error.is_some() => failure(facts, word, end.at),
         Some(_) => success(facts, end),
@@ -283,10 +286,12 @@ fn ended_by_itself(facts: &Facts, end: &AgentEnd) -> Judgement {
             let message = format!("nobody can tell how the agent ended: {}", one_line(text));
             Judgement::bad(RunOutcome::WorkerLost, message)
         }
-        // 1, 2, 15: hang-up, interrupt, terminate. The CLI turns them into 128 + signal.
-        EndedHow::Signaled(1 | 2 | 15) | EndedHow::Exited(129 | 130 | 143) => {
-            Judgement::bad(RunOutcome::Interrupted, "agent was ended from outside")
-        }
+        // 1, 2, 15: hang-up, interrupt, terminate. The CLI turns them into 128 + signal. Nobody of ours sent it, so it
+        // may well be the agent's own work: a failure that costs an attempt, or it would go on for ever.
+        EndedHow::Signaled(1 | 2 | 15) | EndedHow::Exited(129 | 130 | 143) => Judgement::bad(
+            RunOutcome::AgentFailed,
+            "agent was ended by a signal that openTiger did not send",
+        ),
         EndedHow::Signaled(signal) => {
             Judgement::bad(RunOutcome::AgentFailed, format!("agent was ended by signal {signal}"))
         }

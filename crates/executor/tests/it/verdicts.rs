@@ -127,7 +127,7 @@ fn result_stands_when_its_process_lingers_and_is_stopped() {
 }
 
 #[test]
-fn stop_that_nobody_asked_for_is_an_interruption() {
+fn signal_that_nobody_here_sent_is_a_failure_of_the_agent() {
     let running = [init(KEY), call("1", "Bash")];
     for how in [
         EndedHow::Exited(143),
@@ -135,12 +135,12 @@ fn stop_that_nobody_asked_for_is_an_interruption() {
         EndedHow::Signaled(1),
         EndedHow::Exited(130),
     ] {
-        assert_eq!(verdict(&running, &ended(how)).outcome, Err(RunOutcome::Interrupted));
+        assert_eq!(verdict(&running, &ended(how)).outcome, Err(RunOutcome::AgentFailed));
     }
     // SIGINT: exit code 0, and a result that says so.
     let aborted = result_error("error_during_execution", "aborted_tools", "Request was aborted");
     let got = verdict(&[init(KEY), call("1", "Bash"), aborted], &exited(0));
-    assert_eq!(got.outcome, Err(RunOutcome::Interrupted));
+    assert_eq!(got.outcome, Err(RunOutcome::AgentFailed));
 }
 
 #[test]

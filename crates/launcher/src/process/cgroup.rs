@@ -129,6 +129,17 @@ impl Hierarchies {
     }
 }
 
+impl Hierarchies {
+    /// Removes the empty groups of a launch wherever this process would make some: a crash may come
+    /// between making them and writing them down.
+    pub(crate) fn remove(&self, name: &str) {
+        let bases = [&self.kill, &self.memory, &self.cpu, &self.processes];
+        for base in bases.into_iter().flatten() {
+            fs::remove_dir(base.directory.join(name)).ok();
+        }
+    }
+}
+
 /// The name of a launch's groups: the store is part of it, so that two stores do not meet.
 pub(crate) fn name(launches: &Path, id: &LaunchId) -> String {
     format!("{PREFIX}{:016x}-{id}", fnv64(launches.as_os_str().as_encoded_bytes()))

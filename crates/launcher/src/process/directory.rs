@@ -130,7 +130,8 @@ impl Directory {
         Ok(fs::renameat(&*self.fd, &tmp, &*self.fd, name)?)
     }
 
-    /// Who holds the launch lock: the proof that a shim is alive, and which process it is.
+    /// Who holds the launch lock: the proof that a shim is alive, and which process it is. A
+    /// holder that has no number here, such as one outside of our container, is 1.
     pub(crate) fn lock_holder(&self) -> io::Result<Option<Pid>> {
         let file = match self.open_file("lock") {
             Ok(file) => file,
@@ -139,6 +140,13 @@ impl Directory {
         };
         let asked = Flock::from(FlockType::ReadLock);
         Ok(fcntl_getlk(&file, &asked)?.map(|found| found.pid.unwrap_or(Pid::INIT)))
+    }
+
+    /// Whether a process holds the launch lock, and the lock is one of our user.
+    pub(crate) fn is_locked_by_our(&self, pid: i32) -> bool {
+        let owner = fs::statat(&*self.fd, "lock", fs::AtFlags::SYMLINK_NOFOLLOW).map(|s| s.st_uid);
+        owner == Ok(rustix::process::geteuid().as_raw())
+            && matches!(self.lock_holder(), Ok(Some(holder)) if holder.as_raw_pid() == pid)
     }
 
     /// Hands a line to the shim. [`io::ErrorKind::NotFound`]: there is no shim any more.

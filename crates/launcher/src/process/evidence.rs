@@ -56,6 +56,10 @@ pub(crate) fn look(directory: &Directory, intent: &Intent) -> io::Result<Finding
     if let Some(verdict) = directory.read_if_there::<Verdict>("verdict.json")? {
         return Ok(Finding::Ended(verdict.report));
     }
+    if !directory.has("intent.json")? {
+        // Somebody is removing it, the intent first: what is missing proves nothing any more.
+        return Ok(Finding::Created { shim: None });
+    }
     if intent.boot_id != procfs::boot_id() {
         lost(LostReason::HostRebooted)
     } else if directory.has("accepted")? {
@@ -65,27 +69,63 @@ pub(crate) fn look(directory: &Directory, intent: &Intent) -> io::Result<Finding
     }
 }
 
-/// Ends a launch that has no shim and was never started.
-pub(crate) fn abandon(directory: &Directory, intent: &Intent) -> io::Result<ExitReport> {
-    conclude(directory, intent, Outcome::NeverStarted(StartFailure::Stopped))
+/// Ends a launch that has no shim and was never started. `None`: a shim has it after all.
+pub(crate) fn abandon(directory: &Directory, intent: &Intent) -> io::Result<Option<ExitReport>> {
+    if !directory.has("intent.json")? {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let report = conclude(directory, intent, Outcome::NeverStarted(StartFailure::Stopped))?;
+    // A shim that has accepted looks for the verdict, so one of the two sees the other.
+    if directory.lock_holder()?.is_none() {
+        return Ok(Some(report));
+    }
+    match directory.remove_file("verdict.json") {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(None),
+    }
 }
 
-/// Kills everything of a launch whose shim does not answer, the shim last.
+/// Signals the shim of a launch. `false`: it is gone, or it is not proven to be that shim.
+pub(crate) fn signal_shim(directory: &Directory, shim: Pid, signal: Signal) -> bool {
+    let start = proven(directory, shim);
+    start.is_some_and(|start| procfs::signal(shim.as_raw_pid(), start, signal))
+}
+
+/// Wakes a shim that stands still: it would miss deadlines and requests. `true`: it did.
+pub(crate) fn wake(directory: &Directory, shim: Pid) -> bool {
+    let stands = procfs::entry(shim.as_raw_pid()).is_some_and(|e| matches!(e.state, 'T' | 't'));
+    stands && signal_shim(directory, shim, Signal::CONT)
+}
+
+/// The start tick of a process that holds the lock and looks like a shim. The holder of the lock may
+/// have no number here, or be somebody who took it after the shim: such is never signalled.
+fn proven(directory: &Directory, shim: Pid) -> Option<u64> {
+    // Read before the proof, so that the two are of one process.
+    let start = procfs::entry(shim.as_raw_pid())?.start_ticks;
+    let holds = matches!(directory.lock_holder(), Ok(Some(holder)) if holder == shim);
+    (holds && procfs::named_directory(shim.as_raw_pid()).is_some()).then_some(start)
+}
+
+/// Kills everything of a launch whose shim does not answer, the shim last. Launches that were
+/// started from within it stay.
 pub(crate) fn kill_with_shim(directory: &Directory, intent: &Intent, shim: Pid) {
-    let shim = shim.as_raw_pid();
-    let Some(start) = procfs::entry(shim).map(|entry| entry.start_ticks) else {
+    let Some(start) = proven(directory, shim) else {
         return;
     };
+    let shim = shim.as_raw_pid();
     for _ in 0..KILL_PASSES {
         let table = procfs::table();
-        let below = procfs::descendants(&table, shim);
-        let alive = below.iter().filter(|pid| table.get(pid).is_some_and(|e| e.state != 'Z'));
-        let signalled = alive.filter(|pid| {
-            table.get(pid).is_some_and(|e| procfs::signal(**pid, e.start_ticks, Signal::KILL))
+        let below: Vec<i32> = procfs::descendants(&table, shim).into_iter().collect();
+        let nested = procfs::nested(&table, &below);
+        let ours = below.iter().filter(|pid| !nested.contains(pid));
+        let alive = ours.filter_map(|pid| table.get(pid).map(|entry| (*pid, entry)));
+        let signalled = alive.filter(|(pid, entry)| {
+            entry.state != 'Z' && procfs::signal(*pid, entry.start_ticks, Signal::KILL)
         });
         if signalled.count() == 0 {
             break;
         }
+        std::thread::sleep(Duration::from_millis(5));
     }
     procfs::signal(shim, start, Signal::KILL);
     // Whoever looks next at the launch does it again.

@@ -25,7 +25,7 @@ const REMNANT_AGE: Duration = Duration::from_secs(60);
 type Known = (Directory, Intent, Finding);
 
 impl ProcessLauncher {
-    /// Lists every launch without touching any.
+    /// Lists every launch. What a dead shim has left of one is ended.
     pub(super) fn list(&self) -> Result<Vec<Discovered>, LauncherError> {
         let ids = self.store.entries()?.into_iter().filter_map(|name| name.parse().ok());
         let mut found = Vec::new();
@@ -44,14 +44,17 @@ impl ProcessLauncher {
     /// Removes what is old enough.
     pub(super) async fn sweep(&self, policy: &ReapPolicy) -> Result<ReapReport, LauncherError> {
         let mut report = ReapReport::default();
-        for name in self.store.entries()? {
+        for name in self.aside(|launcher| launcher.store.entries()).await? {
             let Ok(id) = name.parse::<LaunchId>() else {
                 self.reap_rest(&name, policy, &mut report);
                 continue;
             };
-            match self.known(&id) {
-                // Gone meanwhile, or a remnant.
-                Ok(None) => self.reap_remnant(&name, policy),
+            let looked = id.clone();
+            match self.aside(move |launcher| Ok(launcher.known(&looked))).await? {
+                Ok(None) if self.store.is_remnant(&name) => self.reap_remnant(&name, policy),
+                // Gone meanwhile.
+                Ok(None) if !self.store.path(&id).is_dir() => {}
+                Ok(None) => report.foreign.push(self.store.path(&id)),
                 Err(_) => report.foreign.push(self.store.path(&id)),
                 Ok(Some(known)) if !is_due(&self.describe(&known), policy) => report.kept.push(id),
                 Ok(Some(_)) if policy.dry_run => report.removed.push(id),
@@ -65,6 +68,20 @@ impl ProcessLauncher {
             }
         }
         Ok(report)
+    }
+
+    /// Looks at the disk away from the caller's thread, which may be the only one.
+    pub(super) async fn aside<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Self) -> Result<T, LauncherError> + Send + 'static,
+    ) -> Result<T, LauncherError> {
+        let launcher = self.clone();
+        let fail = |error| LauncherError::Io {
+            what: "look through",
+            path: self.store.launches().to_owned(),
+            source: io::Error::other(error),
+        };
+        tokio::task::spawn_blocking(move || look(&launcher)).await.map_err(fail)?
     }
 
     fn known(&self, id: &LaunchId) -> io::Result<Option<Known>> {

@@ -1,6 +1,6 @@
 //! Reading the output back: frames from segments, holes as gaps, live until the launch has ended.
 
-use std::{io, os::unix::fs::FileExt as _, time::Duration};
+use std::{collections::VecDeque, io, os::unix::fs::FileExt as _, time::Duration};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::LogError,
     handle::LaunchState,
-    outcome::ExitReport,
+    outcome::{ExitReport, ExitSource},
     output::{LogChunk, LogContent, LogCursor, LogStream},
 };
 
@@ -43,45 +43,80 @@ pub(crate) fn follow<K: Send + 'static>(
     state: watch::Receiver<LaunchState>,
     keep: K,
 ) -> BoxStream<'static, Result<LogChunk, LogError>> {
-    let reader = Reader::new(directory, from.0);
-    stream::unfold(Some((reader, state, keep)), |follower| async {
-        let (mut reader, mut state, keep) = follower?;
-        match next(&mut reader, &mut state).await {
+    let reader = Some(Reader::new(directory, from.0));
+    let follower = Follower { reader, ready: VecDeque::new(), state, _keep: keep };
+    stream::unfold(Some(follower), |follower| async {
+        let mut follower = follower?;
+        match follower.next().await {
             Ok(None) => None,
-            Ok(Some(chunk)) => Some((Ok(chunk), Some((reader, state, keep)))),
+            Ok(Some(chunk)) => Some((Ok(chunk), Some(follower))),
             Err(error) => Some((Err(error), None)),
         }
     })
     .boxed()
 }
 
-async fn next(
-    reader: &mut Reader,
-    state: &mut watch::Receiver<LaunchState>,
-) -> Result<Option<LogChunk>, LogError> {
-    let mut pause = Duration::from_millis(2);
-    loop {
-        // Before the look: what was written before the end is then surely seen.
-        let report = match &*state.borrow_and_update() {
-            LaunchState::Ended(report) => Some(report.clone()),
-            LaunchState::Created | LaunchState::Running { .. } | LaunchState::Stopping { .. } => {
-                None
+/// A reader that waits for what is not there yet.
+struct Follower<K> {
+    /// Away while it looks at the disk.
+    reader: Option<Reader>,
+    /// Read and not handed out yet.
+    ready: VecDeque<LogChunk>,
+    state: watch::Receiver<LaunchState>,
+    _keep: K,
+}
+
+/// What a look at the disk finds.
+enum Look {
+    Chunks(Vec<LogChunk>),
+    /// Nothing new.
+    Quiet,
+    /// Everything was read, and the launch has ended.
+    End,
+}
+
+impl<K> Follower<K> {
+    async fn next(&mut self) -> Result<Option<LogChunk>, LogError> {
+        let mut pause = Duration::from_millis(2);
+        while self.ready.is_empty() {
+            // Before the look: what was written before the end is then surely seen.
+            let report = match &*self.state.borrow_and_update() {
+                LaunchState::Ended(report) => Some(report.clone()),
+                LaunchState::Created
+                | LaunchState::Running { .. }
+                | LaunchState::Stopping { .. } => None,
+            };
+            match self.look(report).await? {
+                Look::Chunks(chunks) => self.ready = chunks.into(),
+                Look::End => return Ok(None),
+                Look::Quiet => {
+                    // Both arms are cancel safe: nothing is lost with a timer or a `changed`.
+                    tokio::select! {
+                        changed = self.state.changed() => if changed.is_err() {
+                            return Ok(None);
+                        },
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(QUIET);
+                }
             }
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    /// Looks at the disk away from the caller's thread, which may be the only one.
+    async fn look(&mut self, report: Option<ExitReport>) -> Result<Look, LogError> {
+        let Some(mut reader) = self.reader.take() else {
+            return Err(LogError::Gone);
         };
-        if let Some(chunk) = reader.read(report.is_some())? {
-            return Ok(Some(chunk));
-        }
-        if let Some(report) = report {
-            return reader.finish(&report);
-        }
-        // Both arms are cancel safe: nothing is lost with a timer or a `changed`.
-        tokio::select! {
-            changed = state.changed() => if changed.is_err() {
-                return Ok(None);
-            },
-            () = tokio::time::sleep(pause) => {}
-        }
-        pause = (pause * 2).min(QUIET);
+        let look = move || {
+            let found = reader.look(report.as_ref());
+            (reader, found)
+        };
+        let looked = tokio::task::spawn_blocking(look).await;
+        let (reader, found) = looked.map_err(|error| LogError::Io(io::Error::other(error)))?;
+        self.reader = Some(reader);
+        found
     }
 }
 
@@ -133,6 +168,31 @@ impl Reader {
         Self { directory, cursor, segment: None, damaged: 0 }
     }
 
+    /// Some of what is on disk, and the end if there is one.
+    fn look(&mut self, report: Option<&ExitReport>) -> Result<Look, LogError> {
+        let (mut chunks, mut bytes) = (Vec::new(), 0);
+        while bytes < BLOCK {
+            match self.read(report.is_some()) {
+                Ok(Some(chunk)) => {
+                    if let LogContent::Output { data, .. } = &chunk.content {
+                        bytes += data.len();
+                    }
+                    chunks.push(chunk);
+                }
+                // The next look will find it again.
+                Err(error) if chunks.is_empty() => return Err(error),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        if !chunks.is_empty() {
+            return Ok(Look::Chunks(chunks));
+        }
+        let Some(report) = report else {
+            return Ok(Look::Quiet);
+        };
+        Ok(self.finish(report)?.map_or(Look::End, |chunk| Look::Chunks(vec![chunk])))
+    }
+
     /// The next chunk that is on disk; `None`: nothing more at the moment. `closed`: nothing is
     /// written any more.
     fn read(&mut self, closed: bool) -> Result<Option<LogChunk>, LogError> {
@@ -182,6 +242,11 @@ impl Reader {
     /// Nothing is left on disk: says what is missing until the end.
     fn finish(&mut self, report: &ExitReport) -> Result<Option<LogChunk>, LogError> {
         let end = report.log_end;
+        let is_whole = end == self.cursor && report.source == ExitSource::Record;
+        if !is_whole && !self.directory.has("intent.json").map_err(LogError::Io)? {
+            // What is missing was not dropped but removed.
+            return Err(LogError::Gone);
+        }
         match end.checked_sub(self.cursor) {
             Some(0) => Ok(None),
             Some(_) => Ok(Some(self.gap(end, report.ended_at))),
@@ -265,7 +330,12 @@ impl Reader {
 
     /// The start offsets of all segments, in order.
     fn starts(&self) -> Result<Vec<u64>, LogError> {
-        let names = self.directory.names().map_err(LogError::Io)?;
+        let names = match self.directory.names() {
+            Ok(names) => names,
+            // The directory itself is gone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(LogError::Io(error)),
+        };
         let start = |name: &String| match name.as_str() {
             "out.log" => Some(0),
             name => name.strip_prefix("out-")?.strip_suffix(".log")?.parse().ok(),
@@ -296,7 +366,7 @@ impl Segment {
                 return Ok(Found::Damaged);
             };
             let total = FRAME_HEADER + header.length as usize;
-            if header.offset + u64::from(header.length) <= cursor {
+            if header.offset.saturating_add(u64::from(header.length)) <= cursor {
                 if self.file.metadata()?.len() < self.position + total as u64 {
                     return Ok(Found::End);
                 }
@@ -321,7 +391,12 @@ impl Segment {
         }
         // Read anew from the start of the frame: a torn one may have been taken back meanwhile.
         self.block.clear();
-        self.block.resize(BLOCK.max(wanted), 0);
+        let there = self.file.metadata()?.len().saturating_sub(self.position);
+        let there = usize::try_from(there).unwrap_or(usize::MAX);
+        if there < wanted {
+            return Ok(false);
+        }
+        self.block.resize(there.min(BLOCK.max(wanted)), 0);
         let mut filled = 0;
         while let Some(rest) = self.block.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match self.file.read_at(rest, self.position + filled as u64)? {

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -83,20 +83,17 @@ pub(crate) fn nested(table: &BTreeMap<i32, Entry>, pids: &[i32]) -> BTreeSet<i32
 }
 
 fn is_shim(pid: i32) -> bool {
-    let Ok(arguments) = fs::read(format!("/proc/{pid}/cmdline")) else {
-        return false;
-    };
+    let directory = named_directory(pid).and_then(|path| Directory::open(&path).ok().flatten());
+    directory.is_some_and(|directory| directory.is_locked_by_our(pid))
+}
+
+/// The launch directory that a process names if it looks like a shim. Any process can look so.
+pub(crate) fn named_directory(pid: i32) -> Option<PathBuf> {
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let mut arguments = arguments.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-    let (Some(program), Some(directory)) = (arguments.next(), arguments.next()) else {
-        return false;
-    };
-    let name = program.rsplit('/').next().unwrap_or_default();
-    if !name.starts_with("shim-") || !directory.starts_with('/') {
-        return false;
-    }
-    let directory = Directory::open(Path::new(directory.as_ref())).ok().flatten();
-    let holder = directory.and_then(|directory| directory.lock_holder().ok().flatten());
-    holder.is_some_and(|holder| holder.as_raw_pid() == pid)
+    let (program, directory) = (arguments.next()?, arguments.next()?);
+    let is_shim = program.rsplit('/').next().is_some_and(|name| name.starts_with("shim-"));
+    (is_shim && directory.starts_with('/')).then(|| PathBuf::from(directory.as_ref()))
 }
 
 /// What these processes use. Pages that they share are counted for each.

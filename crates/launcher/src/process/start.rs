@@ -23,6 +23,12 @@ use crate::{
 /// The error number of a program file that somebody has open for writing.
 const TEXT_BUSY: i32 = 26;
 
+/// How long a shim may take for an answer. One that takes longer stands still or waits for a disk
+/// that does not answer; then the caller is told instead of held up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a shim that was killed may take to be gone.
+const DYING: Duration = Duration::from_secs(1);
+
 /// A shim that waits for its input.
 #[derive(Debug)]
 pub(crate) struct WaitingShim {
@@ -54,6 +60,22 @@ pub(crate) enum Answer {
 /// Starts a shim on a launch directory.
 pub(crate) async fn start(shim: &Path, directory: &Path) -> io::Result<Hello> {
     let mut child = spawn(shim, directory).await?;
+    match tokio::time::timeout(PATIENCE, hello(&mut child)).await {
+        Ok(Ok(Some((stdin, stdout)))) => {
+            Ok(Hello::Ready(Box::new(WaitingShim { child, stdin, stdout })))
+        }
+        Ok(Ok(None)) => Ok(Hello::Taken),
+        Ok(Err(error)) => Err(error),
+        Err(_elapsed) => {
+            end(&mut child).await;
+            let why = format!("no answer for {} s", PATIENCE.as_secs());
+            Err(io::Error::new(io::ErrorKind::TimedOut, why))
+        }
+    }
+}
+
+/// The first answer: the pipes to go on with, or `None` if another shim has the launch.
+async fn hello(child: &mut Child) -> io::Result<Option<(ChildStdin, BufReader<ChildStdout>)>> {
     let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(io::Error::other("the shim has no pipes"));
     };
@@ -62,12 +84,10 @@ pub(crate) async fn start(shim: &Path, directory: &Path) -> io::Result<Hello> {
     stdout.read_line(&mut line).await?;
     let mut words = line.trim().splitn(3, ' ');
     match (words.next(), words.next(), words.next()) {
-        (Some("ready"), None, None) => {
-            Ok(Hello::Ready(Box::new(WaitingShim { child, stdin, stdout })))
-        }
+        (Some("ready"), None, None) => Ok(Some((stdin, stdout))),
         (Some("busy" | "ended" | "used"), None, None) => {
             child.wait().await?;
-            Ok(Hello::Taken)
+            Ok(None)
         }
         (Some("error"), Some(what), Some(errno)) => {
             child.wait().await?;
@@ -84,10 +104,18 @@ pub(crate) async fn start(shim: &Path, directory: &Path) -> io::Result<Hello> {
     }
 }
 
+/// Kills a shim that does not answer; what it may have started dies with it. One that the kernel
+/// holds is left to its fate, and to whoever looks at the launch directory.
+async fn end(child: &mut Child) {
+    // An error means that it is gone.
+    child.start_kill().ok();
+    tokio::time::timeout(DYING, child.wait()).await.ok();
+}
+
 /// Why a shim did not start, by what the caller can do.
 pub(crate) fn error(path: PathBuf, source: io::Error) -> LaunchError {
     let exhausted = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::NOSPC];
-    let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::OutOfMemory];
+    let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::OutOfMemory, io::ErrorKind::TimedOut];
     let errno = Errno::from_io_error(&source);
     if errno.is_some_and(|errno| exhausted.contains(&errno)) || kinds.contains(&source.kind()) {
         return LaunchError::ResourceExhausted { what: format!("start the shim: {source}") };
@@ -120,24 +148,35 @@ impl WaitingShim {
     /// # Cancel safety
     /// Dropping it before the whole frame is written starts nothing.
     pub(crate) async fn begin(self, frame: Vec<u8>) -> Answer {
-        let Self { mut child, mut stdin, mut stdout } = self;
+        let Self { mut child, stdin, stdout } = self;
+        let said = tokio::time::timeout(PATIENCE, Self::hand_over(stdin, stdout, frame)).await;
+        let line = said.unwrap_or_default();
+        if line.starts_with("started ") {
+            return Answer::Started(Box::new(child));
+        }
+        let failure = line.strip_prefix("failed ").map(serde_json::from_str);
+        // It has said what it had to say and ends at once, or it will never say anything.
+        if tokio::time::timeout(DYING, child.wait()).await.is_err() {
+            end(&mut child).await;
+        }
+        match failure {
+            Some(Ok(failure)) => Answer::Failed(failure),
+            Some(Err(_)) | None => Answer::Silent,
+        }
+    }
+
+    async fn hand_over(
+        mut stdin: ChildStdin,
+        mut stdout: BufReader<ChildStdout>,
+        frame: Vec<u8>,
+    ) -> String {
         // A shim that is gone reads nothing; then it says nothing either.
         stdin.write_all(&frame).await.ok();
         drop(frame);
         drop(stdin);
         let mut line = String::new();
         stdout.read_line(&mut line).await.ok();
-        let line = line.trim();
-        if line.starts_with("started ") {
-            return Answer::Started(Box::new(child));
-        }
-        let failure = line.strip_prefix("failed ").map(serde_json::from_str);
-        // It has said what it had to say and ends at once.
-        child.wait().await.ok();
-        match failure {
-            Some(Ok(failure)) => Answer::Failed(failure),
-            Some(Err(_)) | None => Answer::Silent,
-        }
+        line.trim().to_owned()
     }
 }
 

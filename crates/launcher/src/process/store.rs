@@ -35,6 +35,17 @@ const SHIM_HASH: &str = env!("LAUNCHER_SHIM_SHA256");
 /// The file with the identity of a store.
 const STORE_FILE: &str = ".store.json";
 
+/// What a launch directory holds besides output, lock and requests.
+const RECORDS: [&str; 7] = [
+    "intent.json",
+    "cgroup.json",
+    "shim.json",
+    "started.json",
+    "exit.json",
+    "verdict.json",
+    "accepted.tmp",
+];
+
 /// A state directory in use.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -190,7 +201,12 @@ impl Store {
     pub(crate) fn remove(&self, id: &LaunchId) -> io::Result<()> {
         let hidden = self.launches.join(format!(".gone-{id}-{}", random_name()?));
         match fs::rename(self.path(id), &hidden) {
-            Ok(()) => fs::remove_dir_all(&hidden),
+            Ok(()) => {
+                // First, so that whoever still looks at it does not take a missing record for a
+                // lost launch, or missing output for a gap.
+                fs::remove_file(hidden.join("intent.json")).ok();
+                fs::remove_dir_all(&hidden)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
@@ -206,6 +222,21 @@ impl Store {
         age.is_some_and(|age| age > older_than) && fs::remove_dir_all(&path).is_ok()
     }
 
+    /// Whether an entry without a readable intent is what a power failure left of a launch: our
+    /// files and nothing else, and no shim that lives in it.
+    pub(crate) fn is_remnant(&self, name: &str) -> bool {
+        let Ok(Some(directory)) = Directory::open(&self.launches.join(name)) else {
+            return false;
+        };
+        let is_ours = |name: &String| {
+            matches!(name.as_str(), "." | ".." | "lock" | "ctl" | "assignment" | "accepted")
+                || (name.starts_with("out") && name.ends_with(".log"))
+                || RECORDS.iter().any(|record| name.starts_with(record))
+        };
+        matches!(directory.lock_holder(), Ok(None))
+            && directory.names().is_ok_and(|names| names.iter().all(is_ours))
+    }
+
     /// The names of all entries that may be launches.
     pub(crate) fn entries(&self) -> Result<Vec<String>, LauncherError> {
         let path = &self.launches;
@@ -217,7 +248,8 @@ impl Store {
 
     /// The shim, written on first use.
     pub(crate) fn shim(&self) -> Result<PathBuf, (PathBuf, io::Error)> {
-        if let Some(path) = self.shim.get() {
+        // Looked at each time: something that clears old files away may have taken it.
+        if let Some(path) = self.shim.get().filter(|path| path.is_file()) {
             return Ok(path.clone());
         }
         let path = self.state_dir.join(format!("shim-{SHIM_HASH}"));

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -17,11 +17,11 @@ use tokio_util::{
 };
 
 use super::{
-    cgroup,
+    aside, cgroup,
     directory::Directory,
     evidence::{self, Finding},
     format::VERSION,
-    log, procfs,
+    log, look, procfs,
     records::{Cgroups, Identity, Intent},
     store::Store,
     watcher::Watcher,
@@ -38,6 +38,8 @@ use crate::{
 pub(crate) const KIND: &str = "process";
 /// The longest reason that travels to the shim; with it a request fits into one atomic write.
 const MAX_REASON: usize = 1000;
+/// Tries to hand over a request before the shim is signalled instead.
+const ASKS: u32 = 50;
 /// Beyond the grace: the shim gives up what it cannot kill after 30 s.
 const SHIM_PATIENCE: Duration = Duration::from_secs(35);
 
@@ -82,8 +84,8 @@ impl View {
         Self { shared: Arc::new(Shared { store, directory, intent, state, _watching }) }
     }
 
-    fn find(&self) -> io::Result<Finding> {
-        evidence::look(&self.shared.directory, &self.shared.intent)
+    async fn find(&self) -> io::Result<Finding> {
+        look(&self.shared.directory, &self.shared.intent).await
     }
 
     async fn ended(&self) -> ExitReport {
@@ -115,24 +117,33 @@ impl View {
     /// not answer at all is killed with everything below it.
     async fn see_to_end(&self, grace: Duration) -> ExitReport {
         let asked = Instant::now();
-        let woken_after = grace + Duration::from_secs(2);
+        let woken_after = grace.saturating_add(Duration::from_secs(2));
         loop {
             let step = Duration::from_secs(1);
             if let Ok(report) = tokio::time::timeout(step, self.ended()).await {
                 return report;
             }
-            let shim = match self.find() {
+            let shim = match self.find().await {
                 Ok(Finding::Running { shim, .. } | Finding::Created { shim: Some(shim) }) => shim,
                 Ok(Finding::Ended(report)) => {
                     self.publish(&report);
                     return report;
                 }
-                Ok(Finding::Created { shim: None }) | Err(_) => continue,
+                Ok(Finding::Created { shim: None }) => {
+                    // The shim died before it took its input. A directory that is gone is told by
+                    // the watcher.
+                    if let Ok(Some(report)) = self.abandon().await {
+                        self.publish(&report);
+                        return report;
+                    }
+                    continue;
+                }
+                Err(_) => continue,
             };
             if asked.elapsed() > woken_after {
-                wake(shim);
+                evidence::wake(&self.shared.directory, shim);
             }
-            if asked.elapsed() > grace + SHIM_PATIENCE {
+            if asked.elapsed() > grace.saturating_add(SHIM_PATIENCE) {
                 let view = self.clone();
                 let kill = move || {
                     let Shared { directory, intent, .. } = &*view.shared;
@@ -143,12 +154,54 @@ impl View {
         }
     }
 
-    fn remove(&self, what: Destroy) -> io::Result<()> {
+    async fn abandon(&self) -> io::Result<Option<ExitReport>> {
+        let view = self.clone();
+        aside(move || evidence::abandon(&view.shared.directory, &view.shared.intent)).await
+    }
+
+    /// Hands a request to the shim. A report: the launch is over and needs none.
+    fn ask(&self, line: &str, is_last: bool) -> io::Result<Option<ExitReport>> {
+        let Shared { directory, intent, .. } = &*self.shared;
+        let Err(error) = directory.write_control(line) else {
+            return Ok(None);
+        };
+        match evidence::look(directory, intent)? {
+            Finding::Ended(report) => return Ok(Some(report)),
+            Finding::Created { shim: None } => {
+                if let Some(report) = evidence::abandon(directory, intent)? {
+                    return Ok(Some(report));
+                }
+            }
+            // The fifo is full, or gone, or something else: the shim knows what a signal means.
+            Finding::Running { shim, .. } | Finding::Created { shim: Some(shim) } => {
+                if is_last && evidence::signal_shim(directory, shim, Signal::TERM) {
+                    return Ok(None);
+                }
+            }
+        }
+        Err(error)
+    }
+
+    /// Removes an ended launch; `false`: it runs.
+    fn remove(&self, what: Destroy) -> io::Result<bool> {
         let Shared { store, directory, intent, .. } = &*self.shared;
+        if !directory.has("intent.json")? {
+            return Ok(true);
+        }
+        match evidence::look(directory, intent)? {
+            Finding::Running { .. } | Finding::Created { shim: Some(_) } => return Ok(false),
+            // Somebody may be about to start it.
+            Finding::Created { shim: None } if evidence::abandon(directory, intent)?.is_none() => {
+                return Ok(false);
+            }
+            Finding::Created { shim: None } | Finding::Ended(_) => {}
+        }
         let cgroups: Cgroups = directory.read_if_there("cgroup.json")?.unwrap_or_default();
-        cgroup::remove(&cgroups, &cgroup::name(store.launches(), &intent.id));
+        let name = cgroup::name(store.launches(), &intent.id);
+        cgroup::remove(&cgroups, &name);
+        store.hierarchies().remove(&name);
         match what {
-            Destroy::Everything => store.remove(&intent.id),
+            Destroy::Everything => store.remove(&intent.id)?,
             Destroy::KeepLogs => {
                 let kept = |name: &str| {
                     matches!(name, "." | ".." | "intent.json" | "exit.json" | "verdict.json")
@@ -158,9 +211,33 @@ impl View {
                 for name in names.iter().filter(|name| !kept(name)) {
                     directory.remove_file(name)?;
                 }
-                Ok(())
             }
         }
+        Ok(true)
+    }
+
+    fn look_at_usage(&self) -> io::Result<Option<LaunchStats>> {
+        let Shared { store, directory, intent, .. } = &*self.shared;
+        let Finding::Running { shim, since } = evidence::look(directory, intent)? else {
+            return Ok(None);
+        };
+        let leader: Option<Identity> = directory.read_if_there("started.json")?;
+        let cgroups: Cgroups = directory.read_if_there("cgroup.json")?.unwrap_or_default();
+        let table = procfs::table();
+        let mut pids = procfs::descendants(&table, shim.as_raw_pid());
+        pids.extend(cgroup::members(&cgroups, &cgroup::name(store.launches(), &intent.id)));
+        let usage = procfs::usage(&table, &pids);
+        let uptime = since.map_or(0, |since| Timestamp::now().duration_since(since).as_millis());
+        let is_leader = |identity: &Identity| {
+            table.get(&identity.pid).is_some_and(|e| e.start_ticks == identity.start_ticks)
+        };
+        Ok(Some(LaunchStats {
+            leader_pid: leader.filter(is_leader).map(|identity| identity.pid),
+            memory_bytes: usage.memory_bytes,
+            cpu: usage.cpu,
+            processes: usage.processes,
+            uptime: Duration::from_millis(u64::try_from(uptime).unwrap_or(0)),
+        }))
     }
 }
 
@@ -184,7 +261,8 @@ impl HandleBackend for View {
     }
 
     async fn renew(&self) -> Result<(), HandleError> {
-        match self.shared.directory.write_control("renew\n") {
+        let directory = self.shared.directory.clone();
+        match aside(move || directory.write_control("renew\n")).await {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.ended_error()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -201,22 +279,19 @@ impl HandleBackend for View {
         let end = cut.take_while(|end| *end <= MAX_REASON).last().unwrap_or(0);
         let reason = reason.get(..end).unwrap_or_default().to_owned();
         let line = format!("stop {} {reason}\n", grace.as_millis().min(u64::MAX.into()));
-        let mut tries = 0;
-        while let Err(error) = self.shared.directory.write_control(&line) {
-            let gone = error.kind() == io::ErrorKind::NotFound;
-            if gone && matches!(self.find(), Ok(Finding::Created { shim: None })) {
-                let Shared { directory, intent, .. } = &*self.shared;
-                if let Ok(report) = evidence::abandon(directory, intent) {
+        for tries_left in (0..ASKS).rev() {
+            let (view, line) = (self.clone(), line.clone());
+            match aside(move || view.ask(&line, tries_left == 0)).await {
+                Ok(Some(report)) => {
                     self.publish(&report);
                     return report;
                 }
+                Ok(None) => break,
+                // The fifo is full of requests that the shim has not read yet, or the shim is about
+                // to make or to remove it.
+                Err(_) if tries_left > 0 => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(_) => {}
             }
-            tries += 1;
-            if gone || tries > 100 {
-                break;
-            }
-            // The fifo is full of requests that the shim has not read yet.
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.shared.state.send_if_modified(|state| {
             let is_new = matches!(state, LaunchState::Created | LaunchState::Running { .. });
@@ -229,48 +304,19 @@ impl HandleBackend for View {
     }
 
     async fn stats(&self) -> Result<LaunchStats, HandleError> {
-        let directory = &self.shared.directory;
-        let found = self.find().map_err(self.io_error("look at"))?;
-        let Finding::Running { shim, since } = found else {
-            return Err(self.ended_error());
-        };
-        let read = || -> io::Result<(Option<Identity>, Option<Cgroups>)> {
-            Ok((directory.read_if_there("started.json")?, directory.read_if_there("cgroup.json")?))
-        };
-        let (leader, cgroups) = read().map_err(self.io_error("look at"))?;
-        let cgroups = cgroups.unwrap_or_default();
-        let table = procfs::table();
-        let mut pids = procfs::descendants(&table, shim.as_raw_pid());
-        let name = cgroup::name(self.shared.store.launches(), self.id());
-        pids.extend(cgroup::members(&cgroups, &name));
-        let usage = procfs::usage(&table, &pids);
-        let uptime = since.map_or(0, |since| Timestamp::now().duration_since(since).as_millis());
-        let is_leader = |identity: &Identity| {
-            table.get(&identity.pid).is_some_and(|e| e.start_ticks == identity.start_ticks)
-        };
-        Ok(LaunchStats {
-            leader_pid: leader.filter(is_leader).map(|identity| identity.pid),
-            memory_bytes: usage.memory_bytes,
-            cpu: usage.cpu,
-            processes: usage.processes,
-            uptime: Duration::from_millis(u64::try_from(uptime).unwrap_or(0)),
-        })
+        let view = self.clone();
+        let usage = aside(move || view.look_at_usage()).await;
+        usage.map_err(self.io_error("look at"))?.ok_or_else(|| self.ended_error())
     }
 
     async fn destroy(&self, what: Destroy) -> Result<(), HandleError> {
-        let directory = &self.shared.directory;
-        if !directory.has("intent.json").map_err(self.io_error("look at"))? {
-            return Ok(());
-        }
-        match self.find().map_err(self.io_error("look at"))? {
-            Finding::Running { .. } | Finding::Created { shim: Some(_) } => {
-                return Err(HandleError::StillRunning { id: self.id().clone() });
-            }
-            Finding::Ended(_) | Finding::Created { shim: None } => {}
-        }
         let view = self.clone();
-        let removed = tokio::task::spawn_blocking(move || view.remove(what)).await;
-        removed.map_err(io::Error::other).flatten().map_err(self.io_error("remove the files"))
+        let removed = aside(move || view.remove(what)).await;
+        if removed.map_err(self.io_error("remove the files"))? {
+            Ok(())
+        } else {
+            Err(HandleError::StillRunning { id: self.id().clone() })
+        }
     }
 }
 
@@ -292,13 +338,5 @@ pub(crate) fn as_state(finding: &Finding) -> LaunchState {
         Finding::Created { .. } => LaunchState::Created,
         Finding::Running { since, .. } => LaunchState::Running { since: *since },
         Finding::Ended(report) => LaunchState::Ended(report.clone()),
-    }
-}
-
-fn wake(shim: Pid) {
-    let pid = shim.as_raw_pid();
-    let stopped = procfs::entry(pid).filter(|entry| matches!(entry.state, 'T' | 't'));
-    if let Some(entry) = stopped {
-        procfs::signal(pid, entry.start_ticks, Signal::CONT);
     }
 }

@@ -1,6 +1,6 @@
 //! The task that follows one launch to its end and tells its state.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::process::Pid;
@@ -9,6 +9,7 @@ use tokio::{io::unix::AsyncFd, sync::watch};
 use super::{
     directory::Directory,
     evidence::{self, Finding},
+    look,
     records::Intent,
     view::as_state,
 };
@@ -17,6 +18,9 @@ use crate::{
     outcome::{ExitReport, ExitSource, LostReason, Outcome},
     pidfd,
 };
+
+/// Between two looks at whether the shim stands still.
+const STANDSTILL_LOOK: Duration = Duration::from_secs(10);
 
 /// Follows one launch to its end.
 pub(crate) struct Watcher {
@@ -30,10 +34,7 @@ impl Watcher {
         let mut pause = Duration::from_millis(5);
         let mut is_told = false;
         loop {
-            let look = (self.directory.clone(), self.intent.clone());
-            let look = move || evidence::look(&look.0, &look.1);
-            let found = tokio::task::spawn_blocking(look).await;
-            let shim = match found.map_err(io::Error::other).flatten() {
+            let shim = match look(&self.directory, &self.intent).await {
                 Ok(Finding::Ended(report)) => {
                     self.state.send_replace(LaunchState::Ended(report));
                     return;
@@ -55,13 +56,23 @@ impl Watcher {
                     None
                 }
             };
-            match shim.and_then(|shim| self.pidfd(shim)) {
-                // Cancel safe: the descriptor stays readable.
-                Some(exit) => drop(exit.readable().await),
+            match shim.and_then(|shim| Some((shim, self.pidfd(shim)?))) {
+                Some((shim, exit)) => self.until(shim, &exit).await,
                 None => {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_millis(200));
                 }
+            }
+        }
+    }
+
+    /// Waits for the end of the shim, and wakes it if somebody made it stand still: then neither
+    /// wall time nor lease would end the command.
+    async fn until(&self, shim: Pid, exit: &AsyncFd<rustix::fd::OwnedFd>) {
+        // Cancel safe: the descriptor stays readable.
+        while tokio::time::timeout(STANDSTILL_LOOK, exit.readable()).await.is_err() {
+            if evidence::wake(&self.directory, shim) {
+                tracing::warn!(launch.id = %self.intent.id, "woke a shim that stood still");
             }
         }
     }

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     agents::LIVE_FOR_MS,
+    connections::Connection,
     error::StoreError,
     pool::Store,
     row::{get, millis, number, word},
@@ -136,19 +137,24 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn claim_host_runs(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
-        let claimed = self.retrying(|| self.try_claim(request)).await?;
+        let limit = request.limit.min(CLAIM_LIMIT).min(request.max_running);
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let claimed =
+            self.retrying(|connection| self.try_claim(connection, request, limit)).await?;
         if !claimed.is_empty() {
             self.wake(Channel::Agents);
         }
         Ok(claimed)
     }
 
-    async fn try_claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
-        let limit = request.limit.min(CLAIM_LIMIT).min(request.max_running);
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
-        let mut connection = self.connection().await?;
+    async fn try_claim(
+        &self,
+        mut connection: Connection,
+        request: ClaimRequest,
+        limit: u32,
+    ) -> Result<Vec<Claimed>, StoreError> {
         let tx = connection.transaction().await?;
         let (free, agents) = free_and_idle(&tx, limit, request.max_running).await?;
         if free == 0 || agents.is_empty() {

@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use core_types::{
+    ids::LeaseNumber,
     outcome::{FollowUp, RunOutcome},
-    task::{BlockReason, ForbiddenStep, TaskState, TaskStep},
+    task::{BlockReason, ForbiddenStep, RunStatus, TaskState, TaskStep},
 };
 use serde::{Deserialize, Serialize};
 
 use super::finish::Finished;
 use crate::error::StoreError;
+
+/// How often a task may be handed out without it counting before a run that nobody accepted counts too, lest a task
+/// that kills whoever takes it go round for ever.
+const FREE_CLAIMS: u32 = 10;
 
 /// How a task stands when its run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +23,10 @@ pub(super) struct Standing {
     pub(super) attempts: u32,
     pub(super) max_attempts: u32,
     pub(super) cancel_requested: bool,
+    /// Where the run stands, its end apart.
+    pub(super) run: RunStatus,
+    /// How often the task was handed out, this run included: its lease's number.
+    pub(super) claims: LeaseNumber,
 }
 
 /// What becomes of a task.
@@ -32,6 +41,11 @@ pub(super) struct Decision {
 pub(super) fn decide(task: Standing, outcome: RunOutcome) -> Result<Decision, ForbiddenStep> {
     let attempts = task.attempts.saturating_add(1);
     let follow_up = match outcome.follow_up(attempts, task.max_attempts) {
+        FollowUp::Retry { .. } | FollowUp::Block(_)
+            if never_accepted(task, outcome) && !task.cancel_requested =>
+        {
+            FollowUp::Retry { delay: Duration::ZERO, counts: false }
+        }
         // Whoever asked to cancel does not want what would follow; what is over is over, well or badly.
         FollowUp::Retry { .. } | FollowUp::Block(_) if task.cancel_requested => FollowUp::Cancelled,
         follow_up => follow_up,
@@ -48,6 +62,13 @@ pub(super) fn decide(task: Standing, outcome: RunOutcome) -> Result<Decision, Fo
         follow_up,
         attempts: if counts { attempts } else { task.attempts },
     })
+}
+
+/// Whether the run's worker went away before it touched the task, which is no attempt at it.
+fn never_accepted(task: Standing, outcome: RunOutcome) -> bool {
+    let worker_went = matches!(outcome, RunOutcome::WorkerLost | RunOutcome::Interrupted);
+    let uncounted = task.claims.0 - i64::from(task.attempts);
+    task.run == RunStatus::Launching && worker_went && uncounted <= i64::from(FREE_CLAIMS)
 }
 
 /// Whether a run that ended in this block was an attempt at the task; a limit or a login is not the task's fault.
@@ -70,6 +91,43 @@ pub(super) struct Ending {
     retry: Option<RetryParts>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     block: Option<BlockReason>,
+    by: Finisher,
+}
+
+impl Ending {
+    pub(super) fn new(decision: Decision, by: Finisher) -> Self {
+        let (mut retry, mut block) = (None, None);
+        let follow_up = match decision.follow_up {
+            FollowUp::Done => FollowUpWord::Done,
+            FollowUp::Cancelled => FollowUpWord::Cancelled,
+            FollowUp::Retry { delay, counts } => {
+                let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                retry = Some(RetryParts { delay_ms, counts });
+                FollowUpWord::Retry
+            }
+            FollowUp::Block(reason) => {
+                block = Some(reason);
+                FollowUpWord::Block
+            }
+            FollowUp::Fail => FollowUpWord::Fail,
+        };
+        Self { state: decision.state, follow_up, retry, block, by }
+    }
+
+    /// Who ended the run.
+    pub(super) const fn by(&self) -> Finisher {
+        self.by
+    }
+}
+
+/// Who ends a run; the other's end of it does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Finisher {
+    /// Whoever holds its lease.
+    Holder,
+    /// Whoever recovers it after its lease was revoked.
+    Recoverer,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -86,27 +144,6 @@ enum FollowUpWord {
 struct RetryParts {
     delay_ms: u64,
     counts: bool,
-}
-
-impl From<Decision> for Ending {
-    fn from(decision: Decision) -> Self {
-        let (mut retry, mut block) = (None, None);
-        let follow_up = match decision.follow_up {
-            FollowUp::Done => FollowUpWord::Done,
-            FollowUp::Cancelled => FollowUpWord::Cancelled,
-            FollowUp::Retry { delay, counts } => {
-                let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-                retry = Some(RetryParts { delay_ms, counts });
-                FollowUpWord::Retry
-            }
-            FollowUp::Block(reason) => {
-                block = Some(reason);
-                FollowUpWord::Block
-            }
-            FollowUp::Fail => FollowUpWord::Fail,
-        };
-        Self { state: decision.state, follow_up, retry, block }
-    }
 }
 
 impl TryFrom<Ending> for Finished {
@@ -138,6 +175,8 @@ mod tests {
         attempts: 0,
         max_attempts: 3,
         cancel_requested: false,
+        run: RunStatus::Running,
+        claims: LeaseNumber(1),
     };
 
     #[test]
@@ -147,7 +186,7 @@ mod tests {
                 let task = Standing { attempts, cancel_requested, ..RUNNING };
                 let decision = decide(task, *outcome).unwrap();
                 assert_ne!(decision.state, TaskState::Running);
-                let stored = serde_json::to_value(Ending::from(decision)).unwrap();
+                let stored = serde_json::to_value(Ending::new(decision, Finisher::Holder)).unwrap();
                 let again = Finished::try_from(serde_json::from_value::<Ending>(stored).unwrap());
                 let Finished { task_state, follow_up } = again.unwrap();
                 assert_eq!((task_state, follow_up), (decision.state, decision.follow_up));
@@ -173,5 +212,23 @@ mod tests {
         assert_eq!(counted(RunOutcome::Interrupted), 0);
         assert_eq!(counted(RunOutcome::QuotaExceeded), 0);
         assert_eq!(counted(RunOutcome::LoginRequired), 0);
+    }
+
+    #[test]
+    fn a_worker_that_went_before_it_accepted_costs_no_attempt_up_to_a_bound() {
+        let task = Standing { attempts: 2, run: RunStatus::Launching, ..RUNNING };
+        let free = FollowUp::Retry { delay: Duration::ZERO, counts: false };
+        for outcome in [RunOutcome::WorkerLost, RunOutcome::Interrupted] {
+            let decision = decide(task, outcome).unwrap();
+            assert_eq!((decision.follow_up, decision.attempts), (free, 2), "{outcome}");
+            let cancelled = Standing { cancel_requested: true, ..task };
+            assert_eq!(decide(cancelled, outcome).unwrap().state, TaskState::Cancelled);
+        }
+        assert_ne!(decide(task, RunOutcome::LaunchFailed).unwrap().follow_up, free);
+        let last_free = Standing { claims: LeaseNumber(12), ..task };
+        assert_eq!(decide(last_free, RunOutcome::WorkerLost).unwrap().follow_up, free);
+        let too_often = Standing { claims: LeaseNumber(13), ..task };
+        let exhausted = FollowUp::Block(BlockReason::AttemptsExhausted);
+        assert_eq!(decide(too_often, RunOutcome::WorkerLost).unwrap().follow_up, exhausted);
     }
 }

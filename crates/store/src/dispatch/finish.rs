@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use core_types::{
     event::RunEvent,
-    ids::{LeaseNumber, RunKey, TaskId},
+    ids::{LeaseNumber, RunId, RunKey, TaskId},
     outcome::{FollowUp, QUOTA_WAIT_UNKNOWN, RunOutcome, RunReport},
     task::{BlockReason, RunStatus, TaskState},
 };
@@ -20,10 +20,11 @@ use tokio_postgres::{
 use uuid::Uuid;
 
 use super::{
-    ending::{Decision, Ending, Standing, decide},
+    ending::{Decision, Ending, Finisher, Standing, decide},
     progress::{SET_REPORT, as_params, report_values},
 };
 use crate::{
+    connections::Connection,
     error::{FencedError, StoreError},
     pool::Store,
     ready,
@@ -48,25 +49,52 @@ impl Store {
     /// Ends a run. The same again, with the same outcome, gives the same answer and changes nothing.
     ///
     /// # Errors
-    /// [`FencedError::Fenced`] where the run was ended by somebody else: this outcome does not count.
+    /// [`FencedError::Fenced`] where the run was revoked or ended by somebody else: this outcome does not count.
     pub async fn finish_run(
         &self,
         key: RunKey,
         report: &RunReport,
     ) -> Result<Finished, FencedError> {
-        let finished = self.retrying(|| self.try_finish(key, report)).await?;
+        self.finish(key, report, Finisher::Holder).await
+    }
+
+    /// Ends a run that was revoked, as [`Store::finish_run`] ends one that was not. End its processes first.
+    ///
+    /// # Errors
+    /// [`FencedError::Fenced`] where the run was not revoked, or was ended by somebody else with another outcome.
+    pub async fn finish_revoked(
+        &self,
+        key: RunKey,
+        report: &RunReport,
+    ) -> Result<Finished, FencedError> {
+        self.finish(key, report, Finisher::Recoverer).await
+    }
+
+    async fn finish(
+        &self,
+        key: RunKey,
+        report: &RunReport,
+        by: Finisher,
+    ) -> Result<Finished, FencedError> {
+        let finished =
+            self.retrying(|connection| self.try_finish(connection, key, report, by)).await?;
         self.wake(Channel::Tasks);
         self.wake(Channel::Events);
         Ok(finished)
     }
 
-    async fn try_finish(&self, key: RunKey, report: &RunReport) -> Result<Finished, FencedError> {
-        let mut connection = self.connection().await?;
+    async fn try_finish(
+        &self,
+        mut connection: Connection,
+        key: RunKey,
+        report: &RunReport,
+        by: Finisher,
+    ) -> Result<Finished, FencedError> {
         let tx = connection.transaction().await?;
-        let held = lock_run(&tx, key).await?;
+        let held = lock_run(&tx, key, by).await?;
         let task = match held {
             Held::Ours(task) => task,
-            Held::Ended(outcome, ending, _) if outcome == report.outcome => {
+            Held::Ended(outcome, ending, _) if outcome == report.outcome && ending.by() == by => {
                 return Ok(Finished::try_from(ending)?);
             }
             Held::Ended(_, _, held_by) | Held::Other(held_by) => {
@@ -77,7 +105,7 @@ impl Store {
             .map_err(|error| StoreError::corrupt("status", error))?;
         // Sent together: the order of these does not matter, for the task and its lease are locked.
         let ((), (), freed) = futures_util::try_join!(
-            end_run(&tx, key, report, &decision),
+            end_run(&tx, key, report, Ending::new(decision, by)),
             move_task(&tx, &task, report, &decision),
             release_dependants(&tx, task.id, decision.state),
         )?;
@@ -102,7 +130,7 @@ enum Held {
     Ours(EndingTask),
     /// Ended under this very lease; the task may be held under a later one.
     Ended(RunOutcome, Ending, Option<LeaseNumber>),
-    /// Not held under this lease.
+    /// Not held under this lease, or not by this one.
     Other(Option<LeaseNumber>),
 }
 
@@ -113,10 +141,11 @@ const LOCK_TASK: &str = "
     FROM tasks WHERE id = (SELECT task FROM runs WHERE id = $1) FOR NO KEY UPDATE";
 /// Waits for writes of the run that are under way. Served by the unique key of `leases`.
 const LOCK_LEASE: &str = "
-    SELECT run, number FROM leases WHERE task = (SELECT task FROM runs WHERE id = $1) FOR UPDATE";
+    SELECT run, number, revoked_at IS NOT NULL AS revoked
+    FROM leases WHERE task = (SELECT task FROM runs WHERE id = $1) FOR UPDATE";
 const READ_RUN: &str = "SELECT status, lease_number, outcome, ending FROM runs WHERE id = $1";
 
-async fn lock_run(tx: &Transaction<'_>, key: RunKey) -> Result<Held, StoreError> {
+async fn lock_run(tx: &Transaction<'_>, key: RunKey, by: Finisher) -> Result<Held, StoreError> {
     let task = tx.prepare_cached(LOCK_TASK).await?;
     let lease = tx.prepare_cached(LOCK_LEASE).await?;
     let run = tx.prepare_cached(READ_RUN).await?;
@@ -128,7 +157,8 @@ async fn lock_run(tx: &Transaction<'_>, key: RunKey) -> Result<Held, StoreError>
         tx.query_opt(&lease, &params),
         tx.query_opt(&run, &params),
     )?;
-    let held_by = lease.as_ref().map(|row| get(row, "number").map(LeaseNumber)).transpose()?;
+    let lease = lease.as_ref().map(held_lease).transpose()?;
+    let held_by = lease.filter(|lease| lease.of == Finisher::Holder).map(|lease| lease.key.lease);
     let (Some(task), Some(run)) = (task, run) else {
         return Ok(Held::Other(held_by));
     };
@@ -139,14 +169,31 @@ async fn lock_run(tx: &Transaction<'_>, key: RunKey) -> Result<Held, StoreError>
         let outcome = word(&run, "outcome")?;
         return Ok(Held::Ended(outcome, json(&run, "ending")?, held_by));
     }
-    let leased_run = lease.as_ref().map(|row| get::<Uuid>(row, "run")).transpose()?;
-    if held_by != Some(key.lease) || leased_run != Some(id) {
+    if lease != Some(HeldLease { key, of: by }) {
         return Ok(Held::Other(held_by));
     }
-    ending_task(&task).map(Held::Ours)
+    ending_task(&task, word(&run, "status")?, key.lease).map(Held::Ours)
 }
 
-fn ending_task(row: &Row) -> Result<EndingTask, StoreError> {
+/// The lease of a task, and who may end its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct HeldLease {
+    key: RunKey,
+    of: Finisher,
+}
+
+fn held_lease(row: &Row) -> Result<HeldLease, StoreError> {
+    let revoked = get::<bool>(row, "revoked")?;
+    Ok(HeldLease {
+        key: RunKey {
+            run: RunId::from_uuid(get(row, "run")?),
+            lease: LeaseNumber(get(row, "number")?),
+        },
+        of: if revoked { Finisher::Recoverer } else { Finisher::Holder },
+    })
+}
+
+fn ending_task(row: &Row, run: RunStatus, claims: LeaseNumber) -> Result<EndingTask, StoreError> {
     Ok(EndingTask {
         id: TaskId::from_uuid(get(row, "id")?),
         area: get(row, "target_area")?,
@@ -155,6 +202,8 @@ fn ending_task(row: &Row) -> Result<EndingTask, StoreError> {
             attempts: number::<i32, u32>(row, "attempts")?,
             max_attempts: number::<i32, u32>(row, "max_attempts")?,
             cancel_requested: get(row, "cancel_requested")?,
+            run,
+            claims,
         },
         cancel_reason: get(row, "cancel_reason")?,
     })
@@ -185,11 +234,11 @@ async fn end_run(
     tx: &Transaction<'_>,
     key: RunKey,
     report: &RunReport,
-    decision: &Decision,
+    ending: Ending,
 ) -> Result<(), StoreError> {
     let event = RunEvent::Ended { outcome: report.outcome, message: report.message.clone() };
     let (run, values) = (key.run.as_uuid(), report_values(report));
-    let (ending, event) = (Json(Ending::from(*decision)), Json(event));
+    let (ending, event) = (Json(ending), Json(event));
     let mut params: Vec<&(dyn ToSql + Sync)> = vec![&run, &key.lease.0];
     params.extend(as_params(&values));
     params.extend([&ending as &(dyn ToSql + Sync), &event]);

@@ -5,12 +5,12 @@ use core_types::{
     ids::{AgentId, RunKey},
     outcome::RunReport,
 };
-use deadpool_postgres::Object;
 use jiff::Timestamp;
 use tokio_postgres::types::{Json, ToSql};
 
 use super::fenced;
 use crate::{
+    connections::Connection,
     error::{FencedError, StoreError},
     pool::Store,
     row::{bigint, clean, clean_opt, get},
@@ -28,13 +28,13 @@ pub struct StartedRun {
     pub run: Run,
 }
 
-/// Each of the statements below starts with this: the lease, held against deletion until the write is done. Served
-/// by the primary key.
+/// Each of the statements below starts with this: the lease, held against deletion and revocation until the write is
+/// done. Served by the primary key.
 macro_rules! holding_lease {
     ($write:literal) => {
         concat!(
             "WITH held AS MATERIALIZED (
-                SELECT run FROM leases WHERE run = $1 AND number = $2 FOR KEY SHARE
+                SELECT run FROM leases WHERE run = $1 AND number = $2 AND revoked_at IS NULL FOR KEY SHARE
             ) ",
             $write
         )
@@ -144,7 +144,7 @@ impl Store {
 
 /// Runs a statement of the form [`holding_lease`]; no row changed means fenced.
 async fn write_held(
-    connection: &Object,
+    connection: &Connection,
     key: RunKey,
     sql: &str,
     more: &[&(dyn ToSql + Sync)],

@@ -6,8 +6,9 @@ use core_types::ids::{LeaseNumber, RunId, RunKey};
 use uuid::Uuid;
 
 use crate::{
+    connections::Connection,
     error::StoreError,
-    pool::Store,
+    pool::{SIGN_OF_LIFE, Store},
     row::{get, millis},
 };
 
@@ -16,7 +17,7 @@ use crate::{
 pub struct Renewed {
     /// The run and the lease that were to be renewed.
     pub key: RunKey,
-    /// Whether the lease is still held. If not: end the run's processes, write nothing more.
+    /// Whether the lease is still held and was not revoked. If not: end the run's processes, write nothing more.
     pub valid: bool,
     /// Whether somebody asked for the task to be cancelled.
     pub cancel_requested: bool,
@@ -28,6 +29,7 @@ const RENEW: &str = "
     WITH held AS MATERIALIZED (
         SELECT l.run, l.task FROM unnest($1::uuid[], $2::bigint[]) AS asked (run, number)
         JOIN leases l ON l.run = asked.run AND l.number = asked.number
+        WHERE l.revoked_at IS NULL
         ORDER BY l.run FOR NO KEY UPDATE OF l
     )
     UPDATE leases l SET expires_at = clock_timestamp() + $3::bigint * interval '1 millisecond'
@@ -48,7 +50,9 @@ impl Store {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let held = self.retrying(|| self.try_renew(keys, lease)).await?;
+        let held = self
+            .retrying_within(SIGN_OF_LIFE, |connection| self.try_renew(connection, keys, lease))
+            .await?;
         Ok(keys
             .iter()
             .map(|key| Renewed {
@@ -61,12 +65,12 @@ impl Store {
 
     async fn try_renew(
         &self,
+        connection: Connection,
         keys: &[RunKey],
         lease: Duration,
     ) -> Result<HashMap<RunKey, bool>, StoreError> {
         let (runs, numbers): (Vec<Uuid>, Vec<i64>) =
             keys.iter().map(|key| (key.run.as_uuid(), key.lease.0)).unzip();
-        let connection = self.connection().await?;
         let statement = connection.prepare_cached(RENEW).await?;
         let rows = connection.query(&statement, &[&runs, &numbers, &millis(lease)]).await?;
         rows.iter()

@@ -8,6 +8,7 @@ use deadpool_postgres::{GenericClient as _, Transaction};
 use uuid::Uuid;
 
 use crate::{
+    connections::Connection,
     error::StoreError,
     pool::Store,
     ready,
@@ -36,7 +37,7 @@ impl Store {
     /// [`StoreError`] when the database fails.
     pub async fn cancel_task(&self, id: TaskId, reason: &str) -> Result<CancelResult, StoreError> {
         let reason = clean(reason);
-        let result = self.retrying(|| self.try_cancel(id, &reason)).await?;
+        let result = self.retrying(|connection| self.try_cancel(connection, id, &reason)).await?;
         match result {
             CancelResult::Cancelled => self.wake(Channel::Tasks),
             CancelResult::Requested => self.wake(Channel::Agents),
@@ -45,8 +46,12 @@ impl Store {
         Ok(result)
     }
 
-    async fn try_cancel(&self, id: TaskId, reason: &str) -> Result<CancelResult, StoreError> {
-        let mut connection = self.connection().await?;
+    async fn try_cancel(
+        &self,
+        mut connection: Connection,
+        id: TaskId,
+        reason: &str,
+    ) -> Result<CancelResult, StoreError> {
         let tx = connection.transaction().await?;
         let Some((state, area)) = lock_task(&tx, id).await? else {
             return Ok(CancelResult::NotFound);

@@ -12,6 +12,7 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use crate::{
+    connections::Connection,
     error::{MayBeStoreError, StoreError},
     pool::Store,
     ready,
@@ -22,6 +23,15 @@ use crate::{
     },
     wake::Channel,
 };
+
+/// What became of a call for tasks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreatedTasks {
+    /// All of them, in the order of the call.
+    pub tasks: Vec<Task>,
+    /// Those that this call made; the others were there already.
+    pub made: HashSet<TaskId>,
+}
 
 /// Why no task of the call was made. `index` is the place in the call.
 #[derive(Debug, thiserror::Error)]
@@ -112,24 +122,36 @@ impl Store {
     /// # Errors
     /// [`CreateTasksError`], naming the task of the call by its index.
     pub async fn create_tasks(&self, tasks: Vec<NewTask>) -> Result<Vec<Task>, CreateTasksError> {
+        Ok(self.create_or_find_tasks(tasks).await?.tasks)
+    }
+
+    /// Like [`Store::create_tasks`], and tells which of them this very call made.
+    ///
+    /// # Errors
+    /// [`CreateTasksError`], naming the task of the call by its index.
+    pub async fn create_or_find_tasks(
+        &self,
+        tasks: Vec<NewTask>,
+    ) -> Result<CreatedTasks, CreateTasksError> {
         let order = order_of(&tasks)?;
-        let made = self.retrying(|| self.try_create(&tasks, &order)).await?;
+        let made = self.retrying(|connection| self.try_create(connection, &tasks, &order)).await?;
         self.wake(Channel::Tasks);
         Ok(made)
     }
 
     async fn try_create(
         &self,
+        mut connection: Connection,
         tasks: &[NewTask],
         order: &[usize],
-    ) -> Result<Vec<Task>, CreateTasksError> {
-        let mut connection = self.connection().await?;
+    ) -> Result<CreatedTasks, CreateTasksError> {
         let tx = connection.transaction().await?;
         let ids: Vec<Uuid> = tasks.iter().map(|task| task.id.as_uuid()).collect();
         let existing = find_all(&tx, &ids).await?;
         let fresh = fresh_ones(tasks, order, &existing)?;
         if fresh.is_empty() {
-            return in_call_order(tasks, existing);
+            let tasks = in_call_order(tasks, existing)?;
+            return Ok(CreatedTasks { tasks, made: HashSet::new() });
         }
         let pending = count_pending(&tx, tasks, &fresh).await?;
         insert_tasks(&tx, tasks, &fresh, &pending).await?;
@@ -140,9 +162,10 @@ impl Store {
             fresh.iter().filter_map(|index| ids.get(*index).copied()).collect();
         ready::make_lanes(&tx, &areas).await?;
         ready::settle(&tx, &new_ids, &areas).await?;
-        let made = find_all(&tx, &ids).await?;
+        let stored = find_all(&tx, &ids).await?;
         tx.commit().await?;
-        in_call_order(tasks, made)
+        let made = new_ids.into_iter().map(TaskId::from_uuid).collect();
+        Ok(CreatedTasks { tasks: in_call_order(tasks, stored)?, made })
     }
 }
 

@@ -4,12 +4,12 @@ use core_types::{
     ids::TaskId,
     task::{BlockReason, Role, TaskState},
 };
-use deadpool_postgres::Object;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
     agents::LIVE_FOR_MS,
+    connections::Connection,
     dispatchers,
     error::StoreError,
     pool::Store,
@@ -98,7 +98,7 @@ const fn blocked(reason: BlockReason, not_before: Option<Timestamp>) -> Waiting 
     }
 }
 
-async fn queued(connection: &Object, task: &Task) -> Result<Waiting, StoreError> {
+async fn queued(connection: &Connection, task: &Task) -> Result<Waiting, StoreError> {
     if task.pending_dependencies > 0 {
         return Ok(Waiting::Dependency { tasks: pending(connection, task.new.id).await? });
     }
@@ -117,7 +117,7 @@ async fn queued(connection: &Object, task: &Task) -> Result<Waiting, StoreError>
 }
 
 /// What the dispatchers say; nothing where one of them claims.
-async fn claiming(connection: &Object) -> Result<Option<Waiting>, StoreError> {
+async fn claiming(connection: &Connection) -> Result<Option<Waiting>, StoreError> {
     let rows = connection
         .query(
             "SELECT paused FROM dispatchers
@@ -133,7 +133,7 @@ async fn claiming(connection: &Object) -> Result<Option<Waiting>, StoreError> {
 }
 
 /// Served by `task_dependencies_by_task` and the primary key of `tasks`.
-async fn pending(connection: &Object, id: TaskId) -> Result<Vec<TaskId>, StoreError> {
+async fn pending(connection: &Connection, id: TaskId) -> Result<Vec<TaskId>, StoreError> {
     let rows = connection
         .query(
             "SELECT t.id FROM task_dependencies e JOIN tasks t ON t.id = e.dependency
@@ -145,7 +145,11 @@ async fn pending(connection: &Object, id: TaskId) -> Result<Vec<TaskId>, StoreEr
 }
 
 /// Served by `tasks_running_area` and `ready_area`.
-async fn holder(connection: &Object, area: &str, id: TaskId) -> Result<Option<TaskId>, StoreError> {
+async fn holder(
+    connection: &Connection,
+    area: &str,
+    id: TaskId,
+) -> Result<Option<TaskId>, StoreError> {
     let row = connection
         .query_opt(
             "SELECT coalesce(
@@ -160,7 +164,7 @@ async fn holder(connection: &Object, area: &str, id: TaskId) -> Result<Option<Ta
 }
 
 /// Served by `agents_present`.
-async fn agents(connection: &Object, role: Role) -> Result<Waiting, StoreError> {
+async fn agents(connection: &Connection, role: Role) -> Result<Waiting, StoreError> {
     let row = connection
         .query_one(
             "SELECT count(*) AS live, count(*) FILTER (WHERE run IS NULL) AS idle FROM agents

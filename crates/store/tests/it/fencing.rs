@@ -17,7 +17,10 @@ fn note(seq: i64) -> NumberedEvent {
     NumberedEvent { seq, at, event }
 }
 
-fn assert_fenced<T: std::fmt::Debug>(result: Result<T, FencedError>, by: Option<LeaseNumber>) {
+pub(crate) fn assert_fenced<T: std::fmt::Debug>(
+    result: Result<T, FencedError>,
+    by: Option<LeaseNumber>,
+) {
     match result {
         Err(FencedError::Fenced { held_by }) => assert_eq!(held_by, by),
         other => panic!("fenced expected: {other:?}"),
@@ -25,7 +28,12 @@ fn assert_fenced<T: std::fmt::Debug>(result: Result<T, FencedError>, by: Option<
 }
 
 /// Every write there is, with a key under which the task is not held.
-async fn assert_all_refused(world: &World, key: RunKey, agent: AgentId, by: Option<LeaseNumber>) {
+pub(crate) async fn assert_all_refused(
+    world: &World,
+    key: RunKey,
+    agent: AgentId,
+    by: Option<LeaseNumber>,
+) {
     let report = RunReport::new(RunOutcome::Succeeded);
     assert_fenced(world.store.start_run(key, agent).await, by);
     assert_fenced(world.store.append_events(key, &[note(900)]).await, by);

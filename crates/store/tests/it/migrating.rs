@@ -46,6 +46,15 @@ async fn a_database_newer_than_the_binary_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
+async fn a_database_with_another_history_is_refused() {
+    let world = World::new().await;
+    let other = "UPDATE refinery_schema_history SET checksum = '1' WHERE version = 1";
+    world.sql.execute(other, &[]).await.unwrap();
+    let error = world.store.migrate().await.unwrap_err();
+    assert!(matches!(error, MigrateError::Failed { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_connection_that_fails_says_why_and_what_to_do_and_never_the_password() {
     let world = World::empty().await;
     let good = world.url.expose();

@@ -14,6 +14,7 @@ use store::{
     dispatch::claim::{ClaimRequest, Claimed},
     error::{FencedError, StoreError},
     pool::Store,
+    recovery::Revocation,
     tasks::{NewTask, create::CreateTasksError},
 };
 use tokio::{task::JoinSet, time::Instant};
@@ -168,6 +169,7 @@ async fn work(store: &Store, shared: &Shared, rng: &mut StdRng) {
             store.append_events(run.key, &[NumberedEvent { seq, at, event }]).await
         }
         5 => store.renew_leases(&[run.key], LEASE).await.map(drop).map_err(FencedError::Store),
+        6 => revoke(store, run).await,
         _ => {
             let outcome = if rng.random_bool(0.5) {
                 RunOutcome::Succeeded
@@ -184,6 +186,18 @@ async fn work(store: &Store, shared: &Shared, rng: &mut StdRng) {
     if let Err(FencedError::Store(error)) = result {
         assert_eq!(fine::<()>(Err(error)), None);
     }
+}
+
+/// Takes a run from its worker; the end of it may be left to a later look.
+async fn revoke(store: &Store, run: Claimed) -> Result<(), FencedError> {
+    let lost = RunReport::new(RunOutcome::WorkerLost);
+    if store.revoke(run.key, Revocation::WorkerDead).await? {
+        store.finish_revoked(run.key, &lost).await?;
+    }
+    for orphan in store.revoked_runs(10).await? {
+        store.finish_revoked(orphan.key, &lost).await?;
+    }
+    Ok(())
 }
 
 async fn cancel(store: &Store, shared: &Shared, rng: &mut StdRng) {
@@ -220,6 +234,10 @@ async fn drain(world: &World) {
             .batch_execute("UPDATE leases SET expires_at = now() - interval '1 s'")
             .await
             .unwrap();
+        for orphan in world.store.revoked_runs(100).await.unwrap() {
+            let lost = RunReport::new(RunOutcome::WorkerLost);
+            world.store.finish_revoked(orphan.key, &lost).await.unwrap();
+        }
         for orphan in world.store.expired_leases(100).await.unwrap() {
             world.finish(orphan.key, RunOutcome::Succeeded).await;
         }

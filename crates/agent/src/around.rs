@@ -1,0 +1,38 @@
+//! What surrounds every step of a run: what starts processes, and what says when to stop.
+
+use launcher::launcher::Launcher;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    heartbeat::{Authority, Heartbeat},
+    recorder::Recorder,
+};
+
+/// What surrounds a step of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Around<'a> {
+    /// Starts processes.
+    pub launcher: &'a dyn Launcher,
+    /// Says whether the run may go on, and keeps its launch alive.
+    pub heartbeat: &'a Heartbeat,
+    /// Takes the events.
+    pub recorder: &'a Recorder,
+    /// Ends the run when its worker stops.
+    pub stop: &'a CancellationToken,
+}
+
+impl Around<'_> {
+    /// Returns when the run must stop, with why; [`Authority::Held`] means that the worker itself stops.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe: what it waits for are states, not events.
+    pub async fn told_to_stop(&self) -> Authority {
+        let mut authority = self.heartbeat.authority();
+        let left_held = authority.wait_for(|now| *now != Authority::Held);
+        // Both arms only wait for a state. The heartbeat outlives the run, so its end is no answer.
+        tokio::select! {
+            Ok(now) = left_held => *now,
+            () = self.stop.cancelled() => Authority::Held,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The dispatcher's own pulse: says each second that it is there, and learns from the answer whether its view has a
+//! gap.
+//!
+//! It does nothing else, so that whatever is slow elsewhere neither silences it nor looks like a gap.
+
+use std::{sync::Arc, time::Duration};
+
+use core_config::load::Loaded;
+use store::{dispatchers::DispatcherBeat, error::StoreError, pool::Store};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    claim::{Claims, claims_under},
+    complaints::Complaints,
+    view::{Look, View},
+};
+
+/// Time between two beats.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+
+/// The beat of one dispatcher, and the view that follows from it.
+#[derive(Debug)]
+pub struct Pulse {
+    store: Store,
+    settings: watch::Receiver<Arc<Loaded>>,
+    beat: DispatcherBeat,
+    view: watch::Sender<View>,
+}
+
+impl Pulse {
+    /// A pulse that has not beaten yet.
+    #[must_use]
+    pub fn new(store: Store, beat: DispatcherBeat, settings: watch::Receiver<Arc<Loaded>>) -> Self {
+        Self { store, settings, beat, view: watch::Sender::new(View::default()) }
+    }
+
+    /// Beats until it is told to stop.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut settings = self.settings.clone();
+        let mut complaints = Complaints::default();
+        let mut said = None;
+        while !stop.is_cancelled() {
+            settings.mark_unchanged();
+            let paused = self.paused();
+            if paused != said {
+                log_pause(paused.as_deref());
+                said = paused;
+            }
+            complaints.note("beat", self.beat().await);
+            // Both arms are cancel-safe: they only say that it is time to beat, or that settings changed.
+            tokio::select! {
+                _ = stop.run_until_cancelled(sleep(BEAT_EVERY)) => {}
+                Ok(()) = settings.changed() => {}
+            }
+        }
+    }
+
+    /// Beats once.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the database does not answer; the view is as it was.
+    pub async fn beat(&self) -> Result<(), StoreError> {
+        let beat = DispatcherBeat { paused: self.paused(), ..self.beat.clone() };
+        let database = self.store.dispatcher_beat(&beat).await?;
+        self.view.send_modify(|view| {
+            if view.looked(Look::now(database)) {
+                tracing::info!("first look after a gap: silent runs are left alone for one lease");
+            }
+        });
+        Ok(())
+    }
+
+    /// What the dispatcher knows about its own view.
+    #[must_use]
+    pub fn view(&self) -> View {
+        *self.view.borrow()
+    }
+
+    /// The view after one more beat, or the same as before where that does not come within a second.
+    pub async fn view_now(&self) -> View {
+        // Whether it works is said by the loop; without it the view vouches for nothing that was seen since.
+        drop(timeout(BEAT_EVERY, self.beat()).await);
+        self.view()
+    }
+
+    /// Waits for the first beat that worked.
+    pub async fn first_beat(&self) {
+        // The sender is ours, so this can only succeed.
+        drop(self.view.subscribe().wait_for(View::has_looked).await);
+    }
+
+    fn paused(&self) -> Option<String> {
+        match claims_under(&self.settings.borrow()) {
+            Claims::Open { .. } => None,
+            Claims::Paused { reason } => Some(reason),
+        }
+    }
+}
+
+fn log_pause(reason: Option<&str>) {
+    match reason {
+        Some(reason) => tracing::error!(reason, "claims paused"),
+        None => tracing::info!("claims open"),
+    }
+}

@@ -46,6 +46,13 @@ async fn serve(count: u32, plan: &Plan) -> Result<()> {
     let mut stack = Stack::new(&plan.state_dir, Ownership::Alone)?;
     let lock = plan.lock()?;
     stack.clear_earlier().await?;
+    // A measurement starts from nothing: no backlog, no schema of another version.
+    match std::fs::remove_dir_all(plan.state_dir.join("postgres")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).context("remove the data of the measurement before");
+        }
+        Ok(()) | Err(_) => {}
+    }
     let outcome = tokio::select! {
         outcome = measure(count, &mut stack, plan) => outcome,
         () = interrupts.next() => Err(anyhow::anyhow!("interrupted before it was done")),

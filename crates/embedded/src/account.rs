@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
 };
 
@@ -32,16 +32,6 @@ impl Account {
             .iter()
             .find_map(|name| find_user(&users, name))
             .ok_or(EmbeddedError::NoUnprivilegedUser)
-    }
-
-    /// Gives a file or directory to the account.
-    pub(crate) fn give(&self, path: &Path) -> Result<(), EmbeddedError> {
-        match self.user {
-            Some(UserId { uid, gid }) => {
-                chown(path, Some(uid), Some(gid)).map_err(io_error("give away", path))
-            }
-            None => Ok(()),
-        }
     }
 
     /// Sees to it that the account can enter a directory. Those in `own` are opened for entering; the ones above them

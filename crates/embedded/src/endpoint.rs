@@ -1,17 +1,15 @@
 //! `endpoint.json`: how to reach the server, for the next process and for people. Readable by its owner alone.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use core_types::secret::Secret;
 use launcher::handle::HandleRecord;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{EmbeddedError, io_error};
+use crate::{
+    error::{EmbeddedError, io_error},
+    files::{remove_file, write_private},
+};
 
 /// Where the server is.
 #[derive(Clone, Serialize, Deserialize)]
@@ -43,37 +41,22 @@ impl Endpoint {
         Ok(endpoint.filter(|endpoint| endpoint.version == VERSION))
     }
 
+    /// Whether the file says already what this one would.
+    pub(crate) fn is_in(&self, path: &Path) -> Result<bool, EmbeddedError> {
+        let Self { version: _, port, launch, url } = self;
+        let written = Self::read(path)?;
+        Ok(written.is_some_and(|it| it.port == *port && it.launch == *launch && it.url == *url))
+    }
+
     /// Removes the file: what it says is true no more.
     pub(crate) fn forget(path: &Path) -> Result<(), EmbeddedError> {
-        remove_if_there(path)
+        remove_file(path)
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), EmbeddedError> {
         let json = serde_json::to_vec_pretty(self).map_err(|error| {
             io_error("write", path)(io::Error::new(io::ErrorKind::InvalidData, error))
         })?;
-        write_private(path, &json)
-    }
-}
-
-/// Replaces a file by one that only its owner can read.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), EmbeddedError> {
-    let next = path.with_extension("new");
-    remove_if_there(&next)?;
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&next)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .map_err(io_error("write", &next))?;
-    fs::rename(&next, path).map_err(io_error("rename", &next))
-}
-
-fn remove_if_there(path: &Path) -> Result<(), EmbeddedError> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(io_error("remove", path)(error)),
+        write_private(path, &json, None)
     }
 }

@@ -83,6 +83,24 @@ pub enum EmbeddedError {
         /// How long this process waited.
         waited: Duration,
     },
+    /// The server is ready and takes a connection, but says nothing on it.
+    #[error("the private PostgreSQL on port {port} did not answer within {} s", waited.as_secs())]
+    NotAnswering {
+        /// The port.
+        port: u16,
+        /// How long this process waited, all attempts together.
+        waited: Duration,
+    },
+    /// The directory of the server belongs to another user.
+    #[error("`{}` belongs to user {owner}, not to user {user}", path.display())]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+        /// The number of the user that it belongs to.
+        owner: u32,
+        /// The number of the user of this process.
+        user: u32,
+    },
     /// The server runs and refuses its own password or does not answer.
     #[error("cannot connect to the private PostgreSQL on port {port}")]
     Connect {
@@ -152,10 +170,17 @@ impl EmbeddedError {
                 "check free disk space and memory; or set DATABASE_URL to a server of your own"
             }
             Self::Moved { .. } => "restart this process",
-            Self::NotReady { .. }
-            | Self::Connect { .. }
-            | Self::Launch { .. }
-            | Self::Io { .. } => return None,
+            Self::NotReady { .. } => {
+                "it was left running: it may be recovering after a crash, or the machine is overloaded; wait, then \
+                 try again"
+            }
+            Self::NotAnswering { .. } => {
+                "the machine may be overloaded; wait, then try again, or set DATABASE_URL to a server of your own"
+            }
+            Self::NotOurs { .. } => {
+                "run openTiger as that user, or set OPENTIGER_STATE_DIR to another directory"
+            }
+            Self::Connect { .. } | Self::Launch { .. } | Self::Io { .. } => return None,
         })
     }
 }

@@ -10,10 +10,17 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use tokio::time::Instant;
 
-use crate::error::{EmbeddedError, io_error};
+use crate::{
+    error::{EmbeddedError, io_error},
+    init::INIT_TIMEOUT,
+    server::READY_TIMEOUT,
+};
 
-/// How long a process waits for another one: a first start with crash recovery fits in.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a process waits for another one: longer than that one may take for a first start.
+const PATIENCE: Duration =
+    INIT_TIMEOUT.saturating_add(READY_TIMEOUT).saturating_add(Duration::from_secs(60));
+/// A wait that is longer than most starts is told.
+const TOLD_AFTER: Duration = Duration::from_secs(10);
 /// How often it looks. The kernel has no way to wait for a file lock without holding a thread.
 const INTERVAL: Duration = Duration::from_millis(20);
 
@@ -32,11 +39,17 @@ impl StartLock {
             .mode(0o600)
             .open(path)
             .map_err(io_error("open", path))?;
-        let deadline = Instant::now() + PATIENCE;
+        let begun = Instant::now();
+        let mut is_told = false;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Self { _file: file }),
-                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => {
+                    if begun.elapsed() > TOLD_AFTER && !std::mem::replace(&mut is_told, true) {
+                        tracing::info!(
+                            "waiting for another process that starts the private database"
+                        );
+                    }
                     tokio::time::sleep(INTERVAL).await;
                 }
                 Err(rustix::io::Errno::WOULDBLOCK) => {

@@ -2,21 +2,27 @@
 
 use std::{
     fs,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use core_types::secret::Secret;
-use launcher::{handle::StopRequest, process::ProcessLauncher};
+use launcher::{
+    error::HandleError,
+    handle::{Handle, StopRequest},
+    process::ProcessLauncher,
+};
 use tokio::time::MissedTickBehavior;
 
 use crate::{
     account::Account,
     binaries,
     cluster::Cluster,
+    database::make_database,
     endpoint::Endpoint,
     error::{EmbeddedError, io_error},
+    init,
     lock::StartLock,
     server::{Running, Server},
 };
@@ -24,7 +30,7 @@ use crate::{
 /// The database role that everything runs as.
 pub(crate) const ROLE: &str = "opentiger";
 /// The database that is made for the user of the URL.
-const DATABASE: &str = "opentiger";
+pub(crate) const DATABASE: &str = "opentiger";
 /// How long the server lives after the last renewal.
 const LEASE: Duration = Duration::from_secs(60);
 /// How many times a lease is renewed in its length.
@@ -112,7 +118,7 @@ pub async fn ensure_postgres(options: EmbeddedOptions) -> Result<EmbeddedPostgre
         Some(running) => (running, false),
         None => (place.start(&server, &options).await?, true),
     };
-    let url = url(&place.cluster.password()?, running.port, DATABASE);
+    let url = make_url(&place.cluster.password()?, running.port, DATABASE);
     place.publish(&running, &url).await?;
     let (port, data_dir) = (running.port, place.cluster.data_dir);
     Ok(EmbeddedPostgres { url, port, data_dir, started_here, running, options })
@@ -132,23 +138,26 @@ impl EmbeddedPostgres {
         let mut tick = tokio::time::interval(self.options.lease / RENEWALS);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let report = tokio::select! {
                 // Cancel safe: an interval keeps its place.
-                _ = tick.tick() => {
-                    if let Err(error) = handle.renew().await {
+                _ = tick.tick() => match handle.renew().await {
+                    Ok(()) => continue,
+                    Err(HandleError::Ended { .. }) => None,
+                    Err(error) => {
                         tracing::debug!(error = %error, "cannot renew the private database's lease");
+                        continue;
                     }
-                }
+                },
                 // Cancel safe: it only watches.
-                report = handle.exited() => {
-                    tracing::warn!(outcome = ?report.outcome, "the private database ended; starting it again");
-                    handle = self.bring_back().await?;
-                }
-            }
+                report = handle.exited() => Some(report),
+            };
+            let outcome = report.map(|report| report.outcome);
+            tracing::warn!(?outcome, "the private database ended; starting it again");
+            handle = self.bring_back().await?;
         }
     }
 
-    async fn bring_back(&self) -> Result<launcher::handle::Handle, EmbeddedError> {
+    async fn bring_back(&self) -> Result<Handle, EmbeddedError> {
         let again = ensure_postgres(self.options.clone()).await?;
         if again.port == self.port {
             return Ok(again.running.handle);
@@ -173,13 +182,16 @@ struct Place {
 impl Place {
     fn prepare(options: &EmbeddedOptions) -> Result<Self, EmbeddedError> {
         let account = Account::choose()?;
-        let directory = options.state_dir.join("postgres");
+        let state_dir = std::path::absolute(&options.state_dir)
+            .map_err(io_error("resolve", &options.state_dir))?;
+        let directory = state_dir.join("postgres");
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&directory)
             .map_err(io_error("make directory", &directory))?;
-        account.open_way(&directory, &[&directory, &options.state_dir])?;
+        close_to_others(&directory)?;
+        account.open_way(&directory, &[&directory, &state_dir])?;
         let cluster = Cluster { data_dir: directory.join("data") };
         Ok(Self { directory, cluster, account })
     }
@@ -191,14 +203,13 @@ impl Place {
     /// Makes the database and writes how to reach it, unless somebody did both for this server.
     async fn publish(&self, running: &Running, url: &Secret) -> Result<(), EmbeddedError> {
         let file = self.endpoint_file();
-        let launch = running.handle.record();
-        let done = Endpoint::read(&file)?
-            .is_some_and(|endpoint| endpoint.port == running.port && endpoint.launch == launch);
-        if done {
+        let endpoint = Endpoint::new(running.port, running.handle.record(), url);
+        if endpoint.is_in(&file)? {
             return Ok(());
         }
-        make_database(&self.cluster, running.port).await?;
-        Endpoint::new(running.port, launch, url).write(&file)
+        let maintenance = make_url(&self.cluster.password()?, running.port, "postgres");
+        make_database(&maintenance, running.port).await?;
+        endpoint.write(&file)
     }
 
     /// Makes the data if there is none, and starts a server on it.
@@ -207,6 +218,7 @@ impl Place {
         server: &Server<'_>,
         options: &EmbeddedOptions,
     ) -> Result<Running, EmbeddedError> {
+        init::clear_leftovers(server.launcher, &self.directory).await?;
         let major = self.cluster.major()?;
         let found =
             binaries::find(options.bin_dir.as_deref(), &options.search_path, &self.account, major);
@@ -220,7 +232,7 @@ impl Place {
         let last = Endpoint::read(&self.endpoint_file())?.map(|endpoint| endpoint.port);
         if major.is_none() {
             Endpoint::forget(&self.endpoint_file())?;
-            self.cluster.make(&binaries, &self.account, options.durability).await?;
+            init::make(server, &binaries).await?;
         }
         self.cluster.clear_stale()?;
         let running =
@@ -235,27 +247,23 @@ impl Place {
     }
 }
 
-fn url(password: &Secret, port: u16, database: &str) -> Secret {
+fn make_url(password: &Secret, port: u16, database: &str) -> Secret {
     Secret::new(format!("postgresql://{ROLE}:{}@127.0.0.1:{port}/{database}", password.expose()))
 }
 
-/// Makes the database that the URL names, if it is not there.
-async fn make_database(cluster: &Cluster, port: u16) -> Result<(), EmbeddedError> {
-    let connect_error = |source| EmbeddedError::Connect { port, source };
-    let url = url(&cluster.password()?, port, "postgres");
-    let (client, connection) = tokio_postgres::connect(url.expose(), tokio_postgres::NoTls)
-        .await
-        .map_err(connect_error)?;
-    let work = async {
-        let known = "SELECT 1 FROM pg_database WHERE datname = $1";
-        if client.query_opt(known, &[&DATABASE]).await?.is_none() {
-            client.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
-        }
-        drop(client);
-        Ok(())
-    };
-    let (worked, connected) = tokio::join!(work, connection);
-    worked.and(connected).map_err(connect_error)
+/// Others may pass through the directory at most, and it must be ours: who can rename in it could give us another server.
+fn close_to_others(directory: &Path) -> Result<(), EmbeddedError> {
+    let metadata = fs::metadata(directory).map_err(io_error("look at", directory))?;
+    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != user {
+        return Err(EmbeddedError::NotOurs { path: directory.to_owned(), owner, user });
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o711 == mode {
+        return Ok(());
+    }
+    let closed = fs::Permissions::from_mode(mode & 0o711);
+    fs::set_permissions(directory, closed).map_err(io_error("close", directory))
 }
 
 /// Where the server of a state directory writes how to reach it.

@@ -6,12 +6,10 @@ use std::{
     time::Duration,
 };
 
-use futures_util::StreamExt as _;
 use launcher::{
-    handle::{Destroy, Handle, LaunchState, StopRequest},
+    handle::{Handle, LaunchState, StopRequest},
     id::LaunchId,
-    launcher::Launcher,
-    output::{LogContent, LogCursor},
+    launcher::Launcher as _,
     process::ProcessLauncher,
     spec::{Input, LaunchSpec, OutputLimits, StopPolicy, StopSignal},
 };
@@ -20,15 +18,16 @@ use tokio::time::Instant;
 use crate::{
     account::Account,
     binaries::Binaries,
-    cluster::{Cluster, last_lines},
-    error::{EmbeddedError, launch_error},
+    cluster::Cluster,
+    error::{EmbeddedError, io_error, launch_error},
+    launch::{self, last_lines},
     postgres::Durability,
 };
 
 /// The one launch id: whoever starts the server starts it under this name.
 const LAUNCH_ID: &str = "embedded-postgres";
 /// How long a server may take until it is ready; recovery after a crash is part of it.
-const READY_TIMEOUT: Duration = Duration::from_secs(300);
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(300);
 /// A first look at readiness after 5 ms finds a warm start at its earliest; it takes 20 ms or more.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How long a fast shutdown may take before the server is killed: it writes a checkpoint.
@@ -36,13 +35,17 @@ const STOP_GRACE: Duration = Duration::from_secs(30);
 /// How often a lost port is replaced by another one.
 const PORT_ATTEMPTS: u32 = 5;
 
-const FULL: &[&str] = &["max_connections=200"];
+// Each agent process holds up to six connections; dozens of them shall fit.
+const FULL: &[&str] = &["max_connections=500"];
 const TEST: &[&str] = &[
     "max_connections=400",
     "fsync=off",
     "synchronous_commit=off",
     "full_page_writes=off",
     "autovacuum_naptime=1h",
+    // A test that ends while a connection is being made leaves it half open until its process ends, and the removal of
+    // its database waits for that.
+    "authentication_timeout=1s",
 ];
 const ALWAYS: &[&str] = &[
     "listen_addresses=127.0.0.1",
@@ -70,34 +73,41 @@ pub(crate) struct Running {
     pub(crate) port: u16,
 }
 
-/// How the wait for a server that was just started ended.
-enum Start {
-    Ready,
-    PortLost,
+/// How the wait for a server ended.
+enum Awaited {
+    /// It is ready on this port.
+    Ready(u16),
+    /// Its launch is over.
+    Ended,
 }
 
 impl Server<'_> {
     /// Finds the server that somebody started, renews its lease, and waits until it is ready. What an ended launch
-    /// left is removed, so that the id is free again.
+    /// left is removed, so that the id is free again. A server that lives has other users: it is never ended here,
+    /// however slow it is.
     pub(crate) async fn find(&self) -> Result<Option<Running>, EmbeddedError> {
-        let id = launch_id();
-        let launches = self.launcher.discover().await.map_err(launch_error("list the launches"))?;
-        let Some(found) = launches.into_iter().find(|launch| launch.id == id) else {
+        let Some(handle) = launch::find(self.launcher, &launch_id()).await? else {
             return Ok(None);
         };
-        let attached = self.launcher.attach(&found.record).await;
-        let handle = attached.map_err(launch_error("attach to the server's launch"))?;
-        let is_alive = matches!(found.state, LaunchState::Running { .. });
-        if is_alive
-            && handle.renew().await.is_ok()
-            && matches!(self.wait(&handle).await, Ok(Start::Ready))
-        {
-            let port = self.cluster.postmaster().and_then(|postmaster| postmaster.port);
-            if let Some(port) = port {
-                return Ok(Some(Running { handle, port }));
+        let state = handle.state().borrow().clone();
+        match state {
+            LaunchState::Running { .. } | LaunchState::Stopping { .. } => {
+                // A failure says nothing yet: the wait tells a slow server from one that has ended.
+                handle.renew().await.ok();
+                match self.wait(&handle).await? {
+                    Awaited::Ready(port) => return Ok(Some(Running { handle, port })),
+                    Awaited::Ended => {}
+                }
             }
+            // Only a holder of the lock launches, and now that is us: whoever made it is gone, and nobody uses it.
+            LaunchState::Created => {
+                handle
+                    .stop(StopRequest::new("whoever began to start it is gone", STOP_GRACE))
+                    .await;
+            }
+            LaunchState::Ended(_) => {}
         }
-        clear_away(&handle).await?;
+        launch::forget(&handle).await?;
         Ok(None)
     }
 
@@ -120,10 +130,17 @@ impl Server<'_> {
             let handle =
                 launched.map_err(launch_error("start the private PostgreSQL"))?.into_handle();
             match self.wait(&handle).await? {
-                Start::Ready => return Ok(Running { handle, port }),
-                Start::PortLost if must => return Err(EmbeddedError::PortTaken { port }),
-                Start::PortLost => clear_away(&handle).await?,
+                Awaited::Ready(port) => return Ok(Running { handle, port }),
+                Awaited::Ended => {}
             }
+            let words = launch::words(&handle).await;
+            if !words.contains("Address already in use") {
+                return Err(EmbeddedError::StartFailed { detail: last_lines(&words) });
+            }
+            if must {
+                return Err(EmbeddedError::PortTaken { port });
+            }
+            launch::forget(&handle).await?;
         }
         Err(EmbeddedError::StartFailed { detail: "every port it tried was taken".to_owned() })
     }
@@ -156,18 +173,19 @@ impl Server<'_> {
 
     /// Waits until the server that *this* launch started says that it is ready: a file that a killed server left says
     /// so too, but names another process.
-    async fn wait(&self, handle: &Handle) -> Result<Start, EmbeddedError> {
+    async fn wait(&self, handle: &Handle) -> Result<Awaited, EmbeddedError> {
         let deadline = Instant::now() + READY_TIMEOUT;
         let mut renewed = Instant::now();
         while Instant::now() < deadline {
             if let Some(postmaster) = self.cluster.postmaster()
                 && postmaster.ready
+                && let Some(port) = postmaster.port
                 && leader(handle).await == Some(postmaster.pid)
             {
-                return Ok(Start::Ready);
+                return Ok(Awaited::Ready(port));
             }
             if matches!(*handle.state().borrow(), LaunchState::Ended(_)) {
-                return self.judge_early_end(handle).await;
+                return Ok(Awaited::Ended);
             }
             if renewed.elapsed() > self.lease / 4 {
                 handle.renew().await.ok();
@@ -177,14 +195,6 @@ impl Server<'_> {
             tokio::time::timeout(LOOK_INTERVAL, handle.exited()).await.ok();
         }
         Err(EmbeddedError::NotReady { waited: READY_TIMEOUT })
-    }
-
-    async fn judge_early_end(&self, handle: &Handle) -> Result<Start, EmbeddedError> {
-        let words = last_words(handle).await;
-        if words.contains("Address already in use") {
-            return Ok(Start::PortLost);
-        }
-        Err(EmbeddedError::StartFailed { detail: last_lines(&words) })
     }
 }
 
@@ -196,34 +206,13 @@ async fn leader(handle: &Handle) -> Option<i32> {
     handle.stats().await.ok()?.leader_pid
 }
 
-/// Ends what may be left of a launch and frees its id.
-async fn clear_away(handle: &Handle) -> Result<(), EmbeddedError> {
-    handle.stop(StopRequest::new("a new start of the private PostgreSQL", STOP_GRACE)).await;
-    handle
-        .destroy(Destroy::Everything)
-        .await
-        .map_err(launch_error("remove the server's last launch"))
-}
-
-async fn last_words(handle: &Handle) -> String {
-    let mut words = Vec::new();
-    let mut chunks = handle.logs(LogCursor::START);
-    while let Some(Ok(chunk)) = chunks.next().await {
-        match chunk.content {
-            LogContent::Output { data, .. } => words.extend(&data),
-            LogContent::Gap { .. } => {}
-        }
-    }
-    String::from_utf8_lossy(&words).into_owned()
-}
-
 /// A port that nobody listens on now. Somebody else may take it before the server does.
 fn free_port() -> Result<u16, EmbeddedError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     listener
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
-        .map_err(crate::error::io_error("find a free port on", Path::new("127.0.0.1")))
+        .map_err(io_error("find a free port on", Path::new("127.0.0.1")))
 }
 
 fn is_free(port: u16) -> bool {

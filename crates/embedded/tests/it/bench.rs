@@ -66,7 +66,8 @@ impl Bench {
     /// What is known about the server's launch, ended or not.
     pub(crate) async fn launch_state(&self) -> Option<LaunchState> {
         let launches = self.options.launcher.discover().await.unwrap();
-        launches.into_iter().next().map(|launch| launch.state)
+        let server = launches.into_iter().find(|launch| launch.id.as_str() == "embedded-postgres");
+        server.map(|launch| launch.state)
     }
 
     /// Waits until the server has ended, and tells how.
@@ -76,6 +77,13 @@ impl Bench {
             other => Err(format!("{other:?}")),
         })
         .await
+    }
+
+    /// Whether there are files of a first start that did not end.
+    pub(crate) fn has_leftovers(&self) -> bool {
+        let names = std::fs::read_dir(self.postgres_dir()).into_iter().flatten().flatten();
+        let mut names = names.map(|entry| entry.file_name().into_string().unwrap());
+        names.any(|name| name != "data" && name.starts_with("data"))
     }
 
     /// Another process that uses the server.

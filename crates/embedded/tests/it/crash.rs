@@ -63,6 +63,17 @@ async fn a_stale_file_that_names_another_live_process_is_cleared_away() {
 }
 
 #[tokio::test]
+async fn a_file_that_a_power_cut_emptied_is_cleared_away() {
+    let bench = Bench::new();
+    let first = bench.ensure().await;
+    first.stop("a test").await;
+    fs::write(first.data_dir.join("postmaster.pid"), "").unwrap();
+    let again = bench.ensure().await;
+    Connected::to(&again.url).await;
+    again.stop("end of the test").await;
+}
+
+#[tokio::test]
 async fn a_server_that_somebody_else_runs_on_the_data_is_left_alone() {
     let bench = Bench::new();
     let first = bench.ensure().await;

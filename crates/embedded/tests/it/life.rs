@@ -60,8 +60,11 @@ async fn only_loopback_and_only_the_password_lead_in() {
     assert!(text.contains(postgres.url.expose()));
     let password = fs::metadata(postgres.data_dir.join("opentiger.password")).unwrap();
     assert_eq!(password.permissions().mode() & 0o777, 0o600);
+    let place = fs::metadata(bench.postgres_dir()).unwrap();
+    assert_eq!(place.permissions().mode() & 0o066, 0);
     let data = fs::metadata(&postgres.data_dir).unwrap();
     assert_eq!(data.permissions().mode() & 0o777, 0o700);
+    assert_eq!((password.uid(), password.gid()), (data.uid(), data.gid()));
     let me = rustix::process::geteuid().as_raw();
     assert!(data.uid() != 0 && (me == 0 || data.uid() == me), "it runs as user {}", data.uid());
     postgres.stop("end of the test").await;
@@ -70,12 +73,36 @@ async fn only_loopback_and_only_the_password_lead_in() {
 #[tokio::test]
 async fn an_interrupted_first_start_does_not_count() {
     let bench = Bench::new();
-    let unfinished = bench.postgres_dir().join("data.init");
-    fs::create_dir_all(&unfinished).unwrap();
-    fs::write(unfinished.join("PG_VERSION"), "15\n").unwrap();
-    fs::write(bench.postgres_dir().join("data.new"), "junk").unwrap();
+    for unfinished in ["data.init", "data.init-x7"] {
+        let unfinished = bench.postgres_dir().join(unfinished);
+        fs::create_dir_all(&unfinished).unwrap();
+        fs::write(unfinished.join("PG_VERSION"), "15\n").unwrap();
+    }
+    for password in ["data.password", "data.new"] {
+        fs::write(bench.postgres_dir().join(password), "junk").unwrap();
+    }
     let postgres = bench.ensure().await;
     Connected::to(&postgres.url).await;
-    assert!(!unfinished.try_exists().unwrap());
+    assert!(!bench.has_leftovers());
+    postgres.stop("end of the test").await;
+}
+
+#[tokio::test]
+async fn a_starter_that_is_killed_at_any_time_is_followed_by_one_that_works() {
+    let bench = Bench::new();
+    let mut interrupted = 0;
+    for step in 0..8 {
+        let mut user = bench.user(bench.options.lease);
+        let jitter = rand::random_range(0..80);
+        let life = std::time::Duration::from_millis(step * 80 + jitter);
+        // Killed when this time has passed, or when it is ready before.
+        tokio::time::timeout(life, user.url()).await.ok();
+        drop(user);
+        interrupted += u32::from(bench.has_leftovers());
+    }
+    assert!(interrupted > 0, "no kill met the first start");
+    let postgres = bench.ensure().await;
+    Connected::to(&postgres.url).await;
+    assert!(!bench.has_leftovers());
     postgres.stop("end of the test").await;
 }

@@ -82,3 +82,15 @@ async fn a_directory_that_shuts_the_servers_user_out_is_named() {
         "{error:?}"
     );
 }
+
+#[tokio::test]
+async fn a_directory_of_another_user_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let bench = Bench::new();
+    fs::create_dir(bench.postgres_dir()).unwrap();
+    std::os::unix::fs::chown(bench.postgres_dir(), Some(12_345), None).unwrap();
+    let error = refusal(&bench).await;
+    assert!(matches!(&error, EmbeddedError::NotOurs { owner: 12_345, .. }), "{error:?}");
+}

@@ -1,7 +1,8 @@
 //! Several processes, one server.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
+use embedded::error::EmbeddedError;
 use launcher::outcome::{Outcome, StopCause};
 use testing::wait::wait_for;
 
@@ -58,5 +59,28 @@ async fn without_users_it_ends_by_itself_and_cleanly_even_with_open_connections(
     assert!(again.started_here);
     assert_eq!(again.url, url);
     assert_eq!(Connected::to(&again.url).await.text("SELECT word FROM kept").await, "here");
+    again.stop("end of the test").await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_only_slow_is_left_to_its_users() {
+    let bench = Bench::new();
+    let postgres = bench.ensure().await;
+    let connected = Connected::to(&postgres.url).await;
+    let started = connected.text(STARTED).await;
+    let said = postgres.data_dir.join("postmaster.pid");
+    let ready = fs::read_to_string(&said).unwrap();
+    fs::write(&said, ready.replace("ready   ", "starting")).unwrap();
+    // The whole patience passes at once; the server's own clock goes on.
+    tokio::time::pause();
+    let error = bench.try_ensure().await.unwrap_err();
+    tokio::time::resume();
+    assert!(matches!(error, EmbeddedError::NotReady { .. }), "{error:?}");
+    assert!(error.hint().is_some());
+    assert_eq!(connected.text(STARTED).await, started);
+    fs::write(&said, ready).unwrap();
+    let again = bench.ensure().await;
+    assert!(!again.started_here);
+    assert_eq!(again.url, postgres.url);
     again.stop("end of the test").await;
 }

@@ -25,7 +25,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
         .await
         .map_err(|error| anyhow::anyhow!("{}; {}", error_chain(&error), error.hint()))?;
     announce(&server)?;
-    match server.serve(GRACE).await.context("serve")? {
+    match server.serve(GRACE).await {
         Served::Gracefully => tracing::info!("stopped gracefully"),
         Served::TimeUp { changes_left } => {
             tracing::warn!(changes_left, "stopped before every request was answered");

@@ -139,7 +139,13 @@ impl Life<'_> {
             repository: &task.repository,
             base_branch: task.base_branch.as_deref().or(self.policy.base_branch.as_deref()),
         };
-        let roots = AllowedRoots::new(self.policy.repository_roots.clone());
+        let roots = match &self.policy.repository_roots {
+            Ok(roots) => AllowedRoots::new(roots.clone()),
+            Err(fault) => {
+                let report = RunReport::new(RunOutcome::LaunchFailed).with_message(fault.clone());
+                return Err(Box::new(report));
+            }
+        };
         let checkouts = Checkouts::clone(&self.shop.checkouts).with_allowed_roots(roots);
         let prepare = async {
             let prepared = checkouts.prepare(request).await;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use core_config::settings::Settings;
+use core_config::load::Loaded;
 use executor::{claude_code::ClaudeSettings, invocation::ExecutorSettings};
 
 /// How long a run's lease lasts without renewal, by the database's clock (design §4).
@@ -37,14 +37,15 @@ pub struct RunPolicy {
     pub process_limit: Option<u32>,
     /// Base branch where the task names none.
     pub base_branch: Option<String>,
-    /// Directories below which repositories lie; empty means anywhere.
-    pub repository_roots: Vec<PathBuf>,
+    /// Directories below which repositories lie, empty for anywhere; or why nobody knows.
+    pub repository_roots: Result<Vec<PathBuf>, String>,
 }
 
 impl RunPolicy {
     /// Takes what a run needs from the settings.
     #[must_use]
-    pub fn from_settings(settings: &Settings) -> Self {
+    pub fn from_settings(loaded: &Loaded) -> Self {
+        let settings = &loaded.settings;
         Self {
             executors: ExecutorSettings {
                 claude_code: ClaudeSettings {
@@ -68,7 +69,10 @@ impl RunPolicy {
             memory_limit: settings.agent_memory_limit,
             process_limit: settings.agent_process_limit,
             base_branch: settings.base_branch.clone(),
-            repository_roots: settings.local_repo_roots.clone(),
+            repository_roots: loaded
+                .local_repo_roots()
+                .map(<[PathBuf]>::to_vec)
+                .map_err(ToString::to_string),
         }
     }
 }

@@ -97,7 +97,7 @@ impl Resident {
             match self.shop.store.start_run(key, self.agent.id).await {
                 Ok(started) => {
                     let started = StartedRun { key, task: started.task, run: started.run };
-                    let policy = RunPolicy::from_settings(&self.settings.borrow().settings);
+                    let policy = RunPolicy::from_settings(&self.settings.borrow());
                     return work_on(&self.shop, started, &policy, end_run).await;
                 }
                 Err(FencedError::Store(error)) if error.is_transient() && !stop.is_cancelled() => {

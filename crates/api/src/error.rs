@@ -13,6 +13,9 @@ use store::error::StoreError;
 use telemetry::chain::error_chain;
 use utoipa::ToSchema;
 
+/// The most faults of one answer.
+const FAULTS: usize = 50;
+
 /// Why a request was refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
@@ -28,7 +31,7 @@ pub(crate) struct ErrorBody {
     /// What went wrong, for programs.
     #[schema(examples("invalid_fields"))]
     code: &'static str,
-    /// The fields that are at fault.
+    /// The fields that are at fault; where there are more than 50, the first 50, and `error` says how many there are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     details: Vec<FieldFault>,
@@ -81,12 +84,17 @@ impl ApiError {
     pub(crate) fn with_fields(
         status: StatusCode,
         code: &'static str,
-        details: Vec<FieldFault>,
+        mut details: Vec<FieldFault>,
     ) -> Self {
-        let error = details.first().map_or_else(
+        let mut error = details.first().map_or_else(
             || "the request is not valid".to_owned(),
             |first| format!("`{}` {}", first.field, first.what),
         );
+        if details.len() > FAULTS {
+            error =
+                format!("{error} (only the first {FAULTS} of {} faults are listed)", details.len());
+            details.truncate(FAULTS);
+        }
         Self { status, body: ErrorBody { error, code, details } }
     }
 
@@ -105,6 +113,19 @@ impl ApiError {
 
     pub(crate) fn unavailable(error: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", error)
+    }
+
+    /// A database that failed while it made a task: a connection that is lost in the last moment leaves it open whether
+    /// the task is there.
+    pub(crate) fn maybe_made(error: StoreError) -> Self {
+        if !matches!(error, StoreError::Unavailable { .. }) {
+            return error.into();
+        }
+        tracing::warn!(error = %error_chain(&error), "database not available, tasks may have been made");
+        Self::unavailable(
+            "the database is not available; what the request asked for may still have been made: \
+             send it again in a moment, with an `id` of your own it is made once",
+        )
     }
 
     /// The status the answer has.

@@ -12,6 +12,7 @@ pub mod server;
 pub mod state;
 
 mod access;
+mod connections;
 mod extract;
 mod fields;
 mod hub;

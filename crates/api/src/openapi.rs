@@ -76,7 +76,7 @@ impl IntoResponses for Always {
             ("500", "A fault of the server; its log has more under the request's id."),
             (
                 "503",
-                "The database does not answer, or the request took too long; try again in a moment.",
+                "The database does not answer, the request took too long, or a setting that limits what it asks for is faulty.",
             ),
         ])
     }
@@ -100,8 +100,12 @@ impl IntoResponses for AboutQuery {
 impl IntoResponses for AboutBody {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         errors(&[
-            ("400", "The body is not JSON."),
-            ("413", "The body is longer than 2 MiB."),
+            ("400", "The body is not JSON, is not UTF-8 or is nested too deeply."),
+            ("408", "The body did not arrive within 15 seconds."),
+            (
+                "413",
+                "The body is longer than 2 MiB; refused at once where `Content-Length` says so.",
+            ),
             ("415", "The body's `Content-Type` is not `application/json`."),
             ("422", "A field is missing, unknown or not allowed; `details` names each one."),
         ])

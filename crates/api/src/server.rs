@@ -2,10 +2,13 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use axum::serve::ListenerExt as _;
 use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::{router::router, state::ApiState};
+use crate::{
+    connections::{self, Limits},
+    router::router,
+    state::ApiState,
+};
 
 /// A server that listens and does not answer yet.
 #[derive(Debug)]
@@ -95,28 +98,16 @@ impl Server {
     }
 
     /// Answers requests until the state's token says stop, then ends streams and waits for the rest, `grace` at most.
-    ///
-    /// # Errors
-    /// The system takes the listener away.
-    pub async fn serve(self, grace: Duration) -> io::Result<Served> {
+    pub async fn serve(self, grace: Duration) -> Served {
         let Self { listener, address: _, state } = self;
         let stop = state.stop.clone();
         let mut background = JoinSet::new();
         background.spawn(state.hub.clone().listen(state.store.clone(), stop.clone()));
         let changes = state.changes.clone();
-        // Small writes of a stream must not wait for an acknowledgement.
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(error = %error, "connection without nodelay");
-            }
-        });
-        let serving = axum::serve(listener, router(state))
-            .with_graceful_shutdown(stop.clone().cancelled_owned());
         let drained = async {
-            serving.await?;
+            connections::serve(listener, router(state), Limits::SERVER, stop.clone()).await;
             changes.close();
             changes.wait().await;
-            io::Result::Ok(())
         };
         let time_up = async {
             stop.cancelled().await;
@@ -124,8 +115,8 @@ impl Server {
         };
         // Losing the race drops the other side: connections are cut, which is what the grace is for.
         tokio::select! {
-            result = drained => result.map(|()| Served::Gracefully),
-            () = time_up => Ok(Served::TimeUp { changes_left: changes.len() }),
+            () = drained => Served::Gracefully,
+            () = time_up => Served::TimeUp { changes_left: changes.len() },
         }
     }
 }

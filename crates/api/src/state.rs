@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc};
 
 use checkout::git::GitCommand;
-use core_config::{load::Loaded, settings::Settings};
+use core_config::load::Loaded;
 use store::pool::Store;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -44,8 +44,8 @@ impl ApiState {
     }
 
     /// The settings in force now.
-    pub(crate) fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings.borrow().settings)
+    pub(crate) fn settings(&self) -> Arc<Loaded> {
+        Arc::clone(&self.settings.borrow())
     }
 
     /// Runs a change to its end, whether or not the client waits for it.

@@ -139,16 +139,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rows_that_changed_under_the_same_revision_are_seen() {
+    async fn rows_that_are_changed_by_sql_are_seen_though_their_revision_stays() {
         let database = TestDatabase::new().await;
-        set(&database.store, "CANCEL_GRACE_S", json!(7)).await;
-        let now = snapshot(database.store.config_rows().await.unwrap());
-        let mut seen = DatabaseSnapshot { revision: now.revision, rows: BTreeMap::new() };
+        let mut seen = snapshot(database.store.config_rows().await.unwrap());
         let first = load_lenient_database(variables(), Some(&seen)).unwrap();
         let (sender, mut settings) = watch::channel(Arc::new(first));
         refresh(&database.store, &mut seen, &sender).await;
-        assert_eq!(changed(&mut settings).await.settings.cancel_grace, Duration::from_secs(7));
-        refresh(&database.store, &mut seen, &sender).await;
         assert!(!settings.has_changed().unwrap(), "nothing is sent for rows that are the same");
+
+        let sql = "INSERT INTO system_config (key, value, updated_at, updated_by)
+            VALUES ('CANCEL_GRACE_S', '7', now(), 'psql')";
+        database.run(sql).await;
+        refresh(&database.store, &mut seen, &sender).await;
+        assert_eq!(changed(&mut settings).await.settings.cancel_grace, Duration::from_secs(7));
     }
 }

@@ -136,12 +136,7 @@ impl Started {
     #[must_use]
     pub fn watch_settings(&self) -> watch::Receiver<Arc<Loaded>> {
         let (sender, receiver) = watch::channel(Arc::clone(&self.settings));
-        self.tasks.spawn(follow(
-            self.store.clone(),
-            self.rows.clone(),
-            sender,
-            self.ended.clone(),
-        ));
+        self.tasks.spawn(follow(self.store.clone(), self.rows.clone(), sender, self.ended.clone()));
         receiver
     }
 
@@ -259,8 +254,7 @@ async fn open(
         );
     }
     let rows = snapshot(store.config_rows().await.map_err(StartError::Rows)?);
-    let settings =
-        load_lenient_database(variables(), Some(&rows)).map_err(StartError::Settings)?;
+    let settings = load_lenient_database(variables(), Some(&rows)).map_err(StartError::Settings)?;
     report(&settings);
     Ok((store, rows, settings))
 }

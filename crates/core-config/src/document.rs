@@ -83,6 +83,7 @@ fn allowed(setting: &Setting) -> String {
         Kind::Text
         | Kind::Path { .. }
         | Kind::Program
+        | Kind::Branch
         | Kind::HttpUrl
         | Kind::LoopbackAddress
         | Kind::Integer { .. }

@@ -26,6 +26,8 @@ pub enum Kind {
     },
     /// The name of a program that is looked up in `PATH`, or its absolute path.
     Program,
+    /// The name of a git branch, without `refs/heads/`; may be empty.
+    Branch,
     /// An `http` or `https` URL without user name and password; may be empty.
     HttpUrl,
     /// An IP address of this machine alone, and a port.
@@ -73,6 +75,7 @@ impl Kind {
             Self::Secret | Self::SecretUrl => "secret",
             Self::Path { .. } => "path",
             Self::Program => "program",
+            Self::Branch => "branch",
             Self::HttpUrl => "url",
             Self::LoopbackAddress => "address",
             Self::Integer { .. } => "integer",
@@ -92,6 +95,7 @@ impl Kind {
             Self::Path { optional: true } => "an absolute path, or empty".to_owned(),
             Self::Path { optional: false } => "an absolute path".to_owned(),
             Self::Program => "the name of a program in `PATH`, or its absolute path".to_owned(),
+            Self::Branch => "the name of a git branch without `refs/heads/`, or empty".to_owned(),
             Self::HttpUrl => {
                 "an `http://` or `https://` URL without user name and password, or empty".to_owned()
             }
@@ -138,6 +142,7 @@ impl Kind {
         let valid = match self {
             Self::Path { optional } => text.starts_with('/') || (optional && text.is_empty()),
             Self::Program => is_program(text),
+            Self::Branch => text.is_empty() || is_branch(text),
             Self::HttpUrl => text.is_empty() || is_plain_http_url(text)?,
             Self::LoopbackAddress => is_loopback_address(text)?,
             Self::Choice(words) => words.contains(&text),
@@ -200,6 +205,19 @@ fn wrong_type(json: &serde_json::Value, expected: &str) -> Complaint {
 
 fn is_program(text: &str) -> bool {
     text.starts_with('/') || !(text.is_empty() || text.starts_with('-') || text.contains('/'))
+}
+
+/// The rules of `git check-ref-format --branch`, and 200 bytes at most so that `.lock` fits behind a part of it.
+fn is_branch(text: &str) -> bool {
+    let forbidden = |c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c);
+    let bad_part = |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
+    text.len() <= 200
+        && !text.starts_with('-')
+        && !text.ends_with('.')
+        && !matches!(text, "@" | "HEAD")
+        && !["..", "@{"].iter().any(|pair| text.contains(pair))
+        && !text.chars().any(forbidden)
+        && !text.split('/').any(bad_part)
 }
 
 fn is_plain_http_url(text: &str) -> Result<bool, Complaint> {

@@ -1,6 +1,6 @@
 //! Puts the layers on top of each other: defaults, then the database, then the environment.
 
-use std::{ffi::OsString, sync::Arc};
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use figment::Figment;
 
@@ -33,6 +33,26 @@ impl Loaded {
     #[must_use]
     pub fn with_database_faults(&self, revision: i64, faults: Faults) -> Self {
         Self { revision: Some(revision), database_faults: Some(faults), ..self.clone() }
+    }
+
+    /// The directories below which a task's repository must lie; none is anywhere.
+    ///
+    /// Whoever lets a repository in asks here and not [`Settings::local_repo_roots`]: a limit that nobody can read must
+    /// not become no limit.
+    ///
+    /// # Errors
+    /// The fault of the key's row, where no variable wins over it: nothing is allowed until it is mended.
+    pub fn local_repo_roots(&self) -> Result<&[PathBuf], &Fault> {
+        const KEY: &str = "LOCAL_REPO_ROOTS";
+        let overruled = self
+            .provenance
+            .iter()
+            .any(|entry| entry.setting.key == KEY && entry.effective.source == Source::Environment);
+        let fault = self.database_faults.iter().flatten().find(|fault| fault.key == KEY);
+        match fault.filter(|_| !overruled) {
+            Some(fault) => Err(fault),
+            None => Ok(&self.settings.local_repo_roots),
+        }
     }
 }
 

@@ -75,6 +75,7 @@ fn shown(kind: Kind, value: &Value) -> Shown {
         Kind::Text
         | Kind::Path { .. }
         | Kind::Program
+        | Kind::Branch
         | Kind::HttpUrl
         | Kind::LoopbackAddress
         | Kind::Integer { .. }

@@ -300,7 +300,7 @@ pub const SETTINGS: &[Setting] = &[
     .unit("processes"),
     Setting::database(
         "BASE_BRANCH",
-        Kind::Text,
+        Kind::Branch,
         Fallback::Empty,
         "The branch on which a task that names none is based; when empty, the one the repository's HEAD is on.",
     ),
@@ -308,7 +308,7 @@ pub const SETTINGS: &[Setting] = &[
         "LOCAL_REPO_ROOTS",
         Kind::PathList,
         Fallback::Empty,
-        "The directories under which a task's local repository must lie; when empty, it may lie anywhere.",
+        "The directories under which a task's local repository must lie; when empty, it may lie anywhere; while its row in the database is faulty, it may lie nowhere.",
     )
     .reaching_host()
     .effective(TakesEffect::NextRequest),

@@ -28,7 +28,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// After that long, what cannot be killed is reported instead.
 const GIVE_UP: Duration = Duration::from_secs(30);
 /// Between two looks at whether the launch directory is still there.
-const DIRECTORY_LOOK: Duration = Duration::from_secs(20);
+const DIRECTORY_LOOK: Duration = Duration::from_secs(5);
 /// Reads from one pipe before the others get their turn.
 const READS_A_TURN: usize = 16;
 

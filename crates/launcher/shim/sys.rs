@@ -171,6 +171,9 @@ pub(crate) fn signal_descriptor(signals: &[i32]) -> io::Result<i32> {
     for signal in signals {
         // SAFETY: as above.
         unsafe { c::sigaddset(&raw mut set, *signal) };
+        // An ignored `SIGCHLD`, which is inherited, would make the kernel drop exit codes.
+        // SAFETY: 0 is the default action.
+        unsafe { c::signal(*signal, 0) };
     }
     // SAFETY: as above; the old mask is not asked for.
     check(unsafe { c::sigprocmask(BLOCK, &raw const set, std::ptr::null_mut()) })?;

@@ -7,6 +7,7 @@
 mod cgroup;
 mod directory;
 mod evidence;
+mod follow;
 #[expect(dead_code, reason = "the host writes input frames and reads output frames only")]
 #[path = "../shim/format.rs"]
 mod format;

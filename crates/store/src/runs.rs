@@ -237,7 +237,11 @@ impl Store {
             )
             .await?;
         let stored = rows.iter().map(|row| {
-            Ok(StoredEvent { seq: get(row, "seq")?, at: get(row, "at")?, event: get(row, "event")? })
+            Ok(StoredEvent {
+                seq: get(row, "seq")?,
+                at: get(row, "at")?,
+                event: get(row, "event")?,
+            })
         });
         stored.collect()
     }

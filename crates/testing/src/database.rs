@@ -52,6 +52,14 @@ impl TestDatabase {
         Self { url, store, name }
     }
 
+    /// Runs SQL behind the store's back: for states that it does not make by itself.
+    ///
+    /// # Panics
+    /// When the server refuses it.
+    pub async fn run(&self, sql: &str) {
+        Admin::connect(&self.url).await.run(sql).await;
+    }
+
     /// Host and port of the server, for a proxy in front of it.
     ///
     /// # Panics

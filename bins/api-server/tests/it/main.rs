@@ -42,6 +42,29 @@ fn a_database_that_is_down_is_an_error_and_is_not_replaced() {
     assert!(!said.contains("hunter2"), "{said}");
 }
 
+#[test]
+fn a_database_that_says_nothing_is_given_up_with_a_clear_text() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("the loopback takes a listener");
+    let port = silent.local_addr().expect("it is bound").port();
+    let url = format!("postgres://me:hunter2@127.0.0.1:{port}/none");
+    let mut program = Program::start(&[], &[("DATABASE_URL", &url)]);
+    assert_eq!(program.exit_code(), Some(1));
+    let said = program.errors();
+    assert!(said.contains("did not answer within") && said.contains("hint: "), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[tokio::test]
+async fn others_of_its_user_cannot_read_its_environment() {
+    let database = TestDatabase::new().await;
+    let variables = [("DATABASE_URL", database.url.expose())];
+    let mut program = Program::start_unprivileged(&variables);
+    program.address();
+    let (code, text) = program.environment_as_its_user();
+    assert_ne!(code, Some(0));
+    assert!(text.contains("Permission denied"), "{text}");
+}
+
 #[tokio::test]
 async fn it_says_where_it_listens_serves_and_stops_at_a_signal() {
     let database = TestDatabase::new().await;

@@ -3,8 +3,8 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
-    os::unix::fs::PermissionsExt as _,
-    process::{Child, ChildStdout, Stdio},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::{Arc, Mutex},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -29,12 +29,17 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it with these variables; any port and a state directory of its own where they name none.
     pub(crate) fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_as(None, arguments, variables)
+    }
+
+    /// Starts it as a user that is not root.
+    pub(crate) fn start_unprivileged(variables: &[(&str, &str)]) -> Self {
+        Self::start_as(unprivileged(), &[], variables)
+    }
+
+    fn start_as(user: Option<u32>, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let state = reachable_directory();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the program under test, started as its users start it"
-        )]
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_api-server"));
+        let mut command = command(env!("CARGO_BIN_EXE_api-server"), user);
         command
             .args(arguments)
             .env_clear()
@@ -45,7 +50,8 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program is built");
+        std::os::unix::fs::chown(state.path(), user, None).expect("the directory is ours");
+        let mut child = command.spawn().expect("the program is built and can be reached");
         let output = BufReader::new(child.stdout.take().expect("standard output is a pipe"));
         let source = BufReader::new(child.stderr.take().expect("standard error is a pipe"));
         let errors = Arc::new(Mutex::new(String::new()));
@@ -56,6 +62,14 @@ impl Program {
             }
         });
         Self { child, output, errors, reader: Some(reader), address: None, _state: state }
+    }
+
+    /// What another program of the same user is told when it asks for this one's environment: exit code and complaint.
+    pub(crate) fn environment_as_its_user(&self) -> (Option<i32>, String) {
+        let mut command = command("cat", unprivileged());
+        command.arg(format!("/proc/{}/environ", self.child.id())).env("LC_ALL", "C");
+        let output = command.stdin(Stdio::null()).output().expect("`cat` is installed");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// Where it listens, as it says itself.
@@ -124,6 +138,23 @@ impl Drop for Program {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// A user that is nobody in particular, where this process may choose one; else it is none of root's already.
+fn unprivileged() -> Option<u32> {
+    rustix::process::geteuid().is_root().then_some(65534)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the program under test, started as its users start it"
+)]
+fn command(program: &str, user: Option<u32>) -> Command {
+    let mut command = Command::new(program);
+    if let Some(id) = user {
+        command.uid(id).gid(id);
+    }
+    command
 }
 
 /// A directory that a server of another user can reach into.

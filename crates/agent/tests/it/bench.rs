@@ -104,7 +104,7 @@ impl Bench {
         let environment = environment.iter().map(|(key, value)| (key.into(), value.into()));
         let loaded = core_config::load::load(environment, None).expect("the settings are right");
         Self {
-            policy: RunPolicy::from_settings(&loaded.settings),
+            policy: RunPolicy::from_settings(&loaded),
             repository: ScratchRepository::with_one_commit(),
             stop: CancellationToken::new(),
             _state: state,

@@ -24,6 +24,7 @@ pub(crate) const DEPENDENCIES: usize = 100;
 pub(crate) const COMMANDS: usize = 50;
 pub(crate) const ARGUMENTS: usize = 200;
 pub(crate) const ARGUMENT_BYTES: usize = 8 * 1024;
+pub(crate) const VERIFICATION_BYTES: usize = 64 * 1024;
 const PRIORITY: RangeInclusive<i32> = -100..=100;
 const TIMEBOX_S: RangeInclusive<u64> = 1..=7 * 24 * 60 * 60;
 const ATTEMPTS: RangeInclusive<u32> = 1..=100;
@@ -68,8 +69,8 @@ pub(crate) struct NewTaskRequest {
     /// What the agent shall do.
     #[schema(min_length = 1, max_length = 65536)]
     goal: String,
-    /// Anything else the agent should know; at most 64 KiB.
-    #[schema(value_type = Object)]
+    /// Anything else the agent should know: any JSON of at most 64 KiB; `null` is the same as leaving it out.
+    #[schema(value_type = Value, required = false)]
     context: Option<Value>,
     #[serde(default = "default_role")]
     #[schema(required = false, schema_with = crate::schema::role_worker)]
@@ -94,6 +95,7 @@ pub(crate) struct NewTaskRequest {
     #[schema(max_length = 200)]
     base_branch: Option<String>,
     /// Commands that must end with exit code 0 after the agent; each is a program with its arguments, without a shell.
+    /// All together are at most 64 KiB.
     #[serde(default)]
     #[schema(max_items = 50, examples(json!([["cargo", "test"]])))]
     verification: Vec<Vec<String>>,
@@ -301,6 +303,12 @@ fn check_verification(commands: &[Vec<String>], faults: &mut Faults) {
     if commands.len() > COMMANDS {
         let what = format!("has {} commands", commands.len());
         return faults.add("verification", what, format!("at most {COMMANDS} commands"));
+    }
+    let bytes: usize = commands.iter().flatten().map(String::len).sum();
+    if bytes > VERIFICATION_BYTES {
+        let what = format!("is {bytes} bytes long in all, limit {VERIFICATION_BYTES}");
+        let allowed = format!("commands of at most {VERIFICATION_BYTES} bytes in all");
+        return faults.add("verification", what, allowed);
     }
     for (index, command) in commands.iter().enumerate() {
         check_command(&format!("verification[{index}]"), command, faults);

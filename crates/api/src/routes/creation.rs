@@ -1,11 +1,15 @@
 //! Making tasks from requests: checks that need the database or the host, then one transaction.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use checkout::error::CheckoutError;
+use core_config::fault::Fault;
 use core_types::{ids::TaskId, repository::Repository};
 use http::StatusCode;
-use store::tasks::{NewTask, Task, create::CreateTasksError};
+use store::tasks::{
+    NewTask, Task,
+    create::{CreateTasksError, CreatedTasks},
+};
 
 use crate::{
     error::{ApiError, FieldFault, repository_error},
@@ -31,7 +35,7 @@ pub(crate) enum Naming {
 pub(crate) struct Made {
     /// The tasks, in the order of the request.
     pub(crate) tasks: Vec<Task>,
-    /// Whether any of them was not there before.
+    /// Whether this request made any of them.
     pub(crate) fresh: bool,
 }
 
@@ -47,15 +51,15 @@ pub(crate) async fn make(
     check_repositories(&state, &tasks, &existing, naming).await?;
     let dependencies: Vec<Vec<TaskId>> =
         tasks.iter().map(|task| task.dependencies.clone()).collect();
-    let tasks = state
+    let CreatedTasks { tasks, made } = state
         .store
-        .create_tasks(tasks)
+        .create_or_find_tasks(tasks)
         .await
         .map_err(|error| refused(error, &dependencies, naming))?;
-    for (task, _) in tasks.iter().zip(&existing).filter(|(_, existing)| existing.is_none()) {
+    for task in tasks.iter().filter(|task| made.contains(&task.new.id)) {
         tracing::info!(task.id = %task.new.id, task.role = %task.new.role, "task made");
     }
-    Ok(Made { fresh: existing.iter().any(Option::is_none), tasks })
+    Ok(Made { fresh: !made.is_empty(), tasks })
 }
 
 impl Naming {
@@ -114,7 +118,7 @@ fn check_all(
     existing: &[Option<Task>],
     naming: Naming,
 ) -> Result<Vec<NewTask>, ApiError> {
-    let settings = state.settings();
+    let settings = Arc::clone(&state.settings().settings);
     let mut tasks = Vec::with_capacity(requests.len());
     let mut faults = Vec::new();
     for (index, (request, existing)) in requests.into_iter().zip(existing).enumerate() {
@@ -146,23 +150,41 @@ async fn check_repositories(
     existing: &[Option<Task>],
     naming: Naming,
 ) -> Result<(), ApiError> {
-    let settings = state.settings();
+    let loaded = state.settings();
     for (index, (task, existing)) in tasks.iter().zip(existing).enumerate() {
         let (Repository::Local { path }, None) = (&task.repository, existing) else {
             continue;
         };
-        let branch = task.base_branch.clone().or_else(|| settings.base_branch.clone());
-        let roots = settings.local_repo_roots.clone();
+        let roots = loaded.local_repo_roots().map_err(unknown_limit)?.to_vec();
+        let of_settings = loaded.settings.base_branch.clone();
+        let branch = task.base_branch.clone().or(of_settings);
         let question = Question { path: path.clone(), branch, roots };
         let answer = state.repositories.check(question).await?;
-        answer.map_err(|error| unusable(&error, index, naming))?;
+        answer.map_err(|error| unusable(&error, index, task.base_branch.is_some(), naming))?;
     }
     Ok(())
 }
 
-fn unusable(error: &CheckoutError, index: usize, naming: Naming) -> ApiError {
+/// While nobody knows which repositories are allowed, none is.
+fn unknown_limit(fault: &Fault) -> ApiError {
+    let text = format!("no task can be made while a setting is faulty: {fault}");
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "setting_unusable", text)
+}
+
+fn unusable(
+    error: &CheckoutError,
+    index: usize,
+    branch_was_sent: bool,
+    naming: Naming,
+) -> ApiError {
     let at_branch =
         matches!(error, CheckoutError::BranchMissing { .. } | CheckoutError::BranchInvalid(_));
+    if at_branch && !branch_was_sent {
+        let what = format!("is left out, and of the branch of the setting `BASE_BRANCH`: {error}");
+        let allowed = "a branch of this repository, here or in the setting";
+        let fault = FieldFault::new(naming.field(index, "base_branch"), what, allowed);
+        return ApiError::fields(vec![fault]);
+    }
     let field = if at_branch { "base_branch" } else { "repository.path" };
     repository_error(error, naming.field(index, field), "a git repository on this host")
 }
@@ -181,7 +203,7 @@ fn refused(error: CreateTasksError, dependencies: &[Vec<TaskId>], naming: Naming
         ApiError::with_fields(StatusCode::UNPROCESSABLE_ENTITY, code, details)
     };
     match error {
-        CreateTasksError::Store(error) => error.into(),
+        CreateTasksError::Store(error) => ApiError::maybe_made(error),
         CreateTasksError::Invalid { index, field, problem } => unprocessable(
             "invalid_fields",
             naming.field(index, field),

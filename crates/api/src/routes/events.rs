@@ -10,14 +10,11 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use core_types::{
-    event::{NumberedEvent, RunEvent},
-    ids::RunId,
-    task::RunStatus,
-};
+use core_types::{ids::RunId, task::RunStatus};
 use futures_util::{Stream, StreamExt as _, stream};
 use http::StatusCode;
-use store::{error::StoreError, pool::Store};
+use serde_json::Value;
+use store::{error::StoreError, pool::Store, runs::StoredEvent};
 use telemetry::chain::error_chain;
 
 use crate::{
@@ -49,7 +46,7 @@ pub(crate) async fn page(
     let (after, limit) = query.page()?;
     // The status is read before the events: a run that has ended by then gets no further ones.
     let run = state.store.run(id).await?.ok_or_else(|| ApiError::not_found("run"))?;
-    let events = state.store.events(id, after, i64::from(limit)).await?;
+    let events = state.store.stored_events(id, after, i64::from(limit)).await?;
     let next_after = events.last().map_or(after, |event| event.seq);
     let whole = usize::try_from(limit).is_ok_and(|limit| events.len() < limit);
     Ok(Json(EventPage {
@@ -106,13 +103,20 @@ pub(crate) async fn follow(
 fn events(follow: Follow) -> impl Stream<Item = Event> + Send {
     stream::unfold(follow, |mut follow| async move {
         let event = follow.next().await?;
-        Some((wire(&event), follow))
+        Some((wire(event), follow))
     })
 }
 
-fn wire(event: &NumberedEvent) -> Event {
-    let data = serde_json::to_string(event).unwrap_or_else(|_| "{}".to_owned());
-    Event::default().id(event.seq.to_string()).event(event.event.kind()).data(data)
+fn wire(event: StoredEvent) -> Event {
+    let named = Event::default().id(event.seq.to_string()).event(kind(&event));
+    let data = serde_json::to_string(&EventView::from(event)).unwrap_or_else(|_| "{}".to_owned());
+    named.data(data)
+}
+
+/// What happened, in one word; `unknown` where the stored event does not say.
+fn kind(event: &StoredEvent) -> &str {
+    let word = |kind: &&str| kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    event.event.get("kind").and_then(Value::as_str).filter(word).unwrap_or("unknown")
 }
 
 /// The place of one stream in its run.
@@ -121,17 +125,17 @@ struct Follow {
     run: RunId,
     after: i64,
     ear: Ear,
-    read: VecDeque<NumberedEvent>,
+    read: VecDeque<StoredEvent>,
     over: bool,
 }
 
 impl Follow {
     /// Waits for the next event; none after the last one.
-    async fn next(&mut self) -> Option<NumberedEvent> {
+    async fn next(&mut self) -> Option<StoredEvent> {
         loop {
             if let Some(event) = self.read.pop_front() {
                 self.after = event.seq;
-                self.over = matches!(event.event, RunEvent::Ended { .. });
+                self.over = kind(&event) == "ended";
                 return Some(event);
             }
             if self.over {
@@ -151,7 +155,7 @@ impl Follow {
     }
 
     async fn look(&mut self) -> Result<(), StoreError> {
-        self.read = self.store.events(self.run, self.after, BATCH).await?.into();
+        self.read = self.store.stored_events(self.run, self.after, BATCH).await?.into();
         Ok(())
     }
 

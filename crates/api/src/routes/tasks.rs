@@ -18,7 +18,7 @@ use crate::{
     state::ApiState,
     views::{
         run::{RunView, TaskRuns},
-        task::{CancelView, TaskBatch, TaskDetail, TaskPage, TaskView, WaitingView},
+        task::{CancelView, TaskBatch, TaskDetail, TaskPage, TaskSummary, TaskView, WaitingView},
     },
 };
 
@@ -76,7 +76,7 @@ const fn made_status(fresh: bool) -> StatusCode {
     if fresh { StatusCode::CREATED } else { StatusCode::OK }
 }
 
-/// Lists tasks, newest first.
+/// Lists tasks, newest first, without their long fields `goal`, `context` and `verification`.
 #[utoipa::path(
     get, path = "/tasks", tag = "tasks", operation_id = "listTasks", params(TasksQuery),
     responses((status = 200, description = "A page of tasks.", body = TaskPage), AboutQuery, Always)
@@ -87,7 +87,7 @@ pub(crate) async fn list(
 ) -> Result<Json<TaskPage>, ApiError> {
     let page = state.store.list_tasks(&query.filter()?).await?;
     Ok(Json(TaskPage {
-        items: page.items.into_iter().map(TaskView::from).collect(),
+        items: page.items.into_iter().map(TaskSummary::from).collect(),
         next_cursor: page.next_cursor.map(|cursor| cursor.to_string()),
     }))
 }

@@ -14,8 +14,6 @@ use utoipa::ToSchema;
 pub(crate) struct ConfigView {
     /// The revision of the database's rows.
     revision: Option<i64>,
-    /// Equal in two processes exactly when all their settings are, secrets included.
-    hash: String,
     settings: Vec<SettingView>,
     /// Rows of the database that cannot be used; while there are any, no task is claimed.
     database_faults: Vec<FaultView>,
@@ -25,7 +23,7 @@ pub(crate) struct ConfigView {
 #[derive(Debug, Serialize, ToSchema)]
 struct SettingView {
     key: &'static str,
-    /// `text`, `secret`, `path`, `program`, `url`, `address`, `integer`, `choice`, `list`, `list of paths`.
+    /// `text`, `secret`, `path`, `program`, `branch`, `url`, `address`, `integer`, `choice`, `list`, `list of paths`.
     #[serde(rename = "type")]
     kind: &'static str,
     /// The value in force; of a secret only `{set, last_four}`.
@@ -66,7 +64,6 @@ impl From<&Loaded> for ConfigView {
     fn from(loaded: &Loaded) -> Self {
         Self {
             revision: loaded.revision,
-            hash: loaded.hash.clone(),
             settings: loaded.provenance.iter().map(SettingView::from).collect(),
             database_faults: loaded.database_faults.iter().flatten().map(FaultView::from).collect(),
         }

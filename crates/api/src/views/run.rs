@@ -1,7 +1,6 @@
 //! Runs and their events as clients see them.
 
 use core_types::{
-    event::NumberedEvent,
     ids::{AgentId, RunId, TaskId},
     outcome::RunOutcome,
     task::RunStatus,
@@ -9,7 +8,8 @@ use core_types::{
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use store::runs::Run;
+use serde_json::Value;
+use store::runs::{Run, StoredEvent};
 use utoipa::ToSchema;
 
 /// One attempt at a task.
@@ -87,9 +87,9 @@ pub(crate) struct EventView {
     seq: i64,
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// What happened: the field `kind` tells which other fields there are.
+    /// What happened: the field `kind` tells which other fields there are. A newer version may know more kinds.
     #[schema(value_type = Object, examples(json!({"kind": "text", "text": "done"})))]
-    event: core_types::event::RunEvent,
+    event: Value,
 }
 
 /// A page of a run's events, oldest first.
@@ -102,8 +102,8 @@ pub(crate) struct EventPage {
     pub(crate) ended: bool,
 }
 
-impl From<NumberedEvent> for EventView {
-    fn from(NumberedEvent { seq, at, event }: NumberedEvent) -> Self {
+impl From<StoredEvent> for EventView {
+    fn from(StoredEvent { seq, at, event }: StoredEvent) -> Self {
         Self { seq, at, event }
     }
 }

@@ -1,5 +1,7 @@
 //! Tasks as clients see them, and why they wait.
 
+use std::mem;
+
 use core_types::{
     ids::{RunId, TaskId},
     repository::Repository,
@@ -16,12 +18,21 @@ use crate::views::run::{RunView, usd};
 /// A task.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TaskView {
-    #[schema(schema_with = crate::schema::task_id)]
-    pub(crate) id: TaskId,
-    title: String,
+    #[serde(flatten)]
+    summary: TaskSummary,
     goal: String,
-    #[schema(value_type = Object)]
+    /// Any JSON.
+    #[schema(value_type = Value)]
     context: Option<Value>,
+    verification: Vec<Vec<String>>,
+}
+
+/// A task without its long fields: `GET /tasks/{id}` shows `goal`, `context` and `verification` too.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TaskSummary {
+    #[schema(schema_with = crate::schema::task_id)]
+    id: TaskId,
+    title: String,
     #[schema(schema_with = crate::schema::role)]
     role: Role,
     priority: i32,
@@ -32,7 +43,6 @@ pub(crate) struct TaskView {
     target_area: Option<String>,
     repository: RepositoryView,
     base_branch: Option<String>,
-    verification: Vec<Vec<String>>,
     timebox_s: Option<f64>,
     #[schema(schema_with = crate::schema::executor)]
     executor: ExecutorKind,
@@ -127,7 +137,8 @@ struct RepositoryView {
 /// A page of tasks, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TaskPage {
-    pub(crate) items: Vec<TaskView>,
+    /// Without `goal`, `context` and `verification`.
+    pub(crate) items: Vec<TaskSummary>,
     /// Where the next page begins; absent on the last one.
     pub(crate) next_cursor: Option<String>,
 }
@@ -158,6 +169,17 @@ impl From<Repository> for RepositoryView {
 }
 
 impl From<Task> for TaskView {
+    fn from(mut task: Task) -> Self {
+        Self {
+            goal: mem::take(&mut task.new.goal),
+            context: task.new.context.take(),
+            verification: mem::take(&mut task.new.verification),
+            summary: task.into(),
+        }
+    }
+}
+
+impl From<Task> for TaskSummary {
     fn from(task: Task) -> Self {
         let status = task.state.status();
         let block_reason = match task.state {
@@ -171,8 +193,6 @@ impl From<Task> for TaskView {
         Self {
             id: task.new.id,
             title: task.new.title,
-            goal: task.new.goal,
-            context: task.new.context,
             role: task.new.role,
             priority: task.new.priority,
             risk: task.new.risk,
@@ -180,7 +200,6 @@ impl From<Task> for TaskView {
             target_area: task.new.target_area,
             repository: task.new.repository.into(),
             base_branch: task.new.base_branch,
-            verification: task.new.verification,
             timebox_s: task.new.timebox.map(|timebox| timebox.as_secs_f64()),
             executor: task.new.executor,
             model: task.new.model,

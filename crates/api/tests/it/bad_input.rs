@@ -80,6 +80,7 @@ fn about_commands_and_limits() -> Vec<(Value, &'static str)> {
         (json!({ "verification": [["cargo", ""]] }), "verification[0][1]"),
         (json!({ "verification": [["a\u{0}"]] }), "verification[0][0]"),
         (json!({ "verification": vec![["true"]; 51] }), "verification"),
+        (json!({ "verification": vec![["x".repeat(8000)]; 9] }), "verification"),
         (json!({ "timebox_s": 0 }), "timebox_s"),
         (json!({ "timebox_s": -1 }), "timebox_s"),
         (json!({ "timebox_s": 604_801 }), "timebox_s"),
@@ -135,6 +136,15 @@ async fn all_faults_of_a_request_are_told_at_once() {
     let refused = api.post("/tasks/batch", &batch).await;
     assert_eq!(refused.fields().first().unwrap(), "tasks[0].title");
     assert_eq!(refused.fields().last().unwrap(), "tasks[1].verification[0]");
+}
+
+#[tokio::test]
+async fn of_very_many_faults_the_first_ones_are_told_and_how_many_there_are() {
+    let api = Api::start().await;
+    let broken = api.task_with(&json!({ "title": "", "priority": 1000 }));
+    let refused = api.post("/tasks/batch", &json!({ "tasks": vec![broken; 100] })).await;
+    assert_eq!(refused.fields().len(), 50);
+    assert!(refused.text("error").ends_with("(only the first 50 of 200 faults are listed)"));
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ fn every_operation_says_how_it_fails() {
             assert!(!path.contains("{id}") || (says("400") && says("404")), "{method} {path}");
             let has_body = operation.get("requestBody").is_some();
             assert!(
-                !has_body || ["400", "413", "415", "422"].iter().all(|status| says(status)),
+                !has_body || ["400", "408", "413", "415", "422"].iter().all(|status| says(status)),
                 "{method} {path}"
             );
             assert!(operation.get("summary").is_some(), "{method} {path}");
@@ -64,6 +64,48 @@ async fn the_limits_in_the_document_are_the_limits_of_the_server() {
         }
     }
     assert!(checked >= 12, "only {checked} limits were found in the document");
+}
+
+#[test]
+fn a_context_may_be_any_json_in_the_document_too() {
+    let document = serde_json::to_value(api::openapi::document()).unwrap();
+    let schemas = &document["components"]["schemas"];
+    let request = &schemas["NewTaskRequest"];
+    assert_eq!(request["properties"]["context"].get("type"), None);
+    assert!(!request["required"].as_array().unwrap().contains(&json!("context")));
+    let answer = schemas["TaskView"]["allOf"].as_array().unwrap();
+    let own = answer.iter().find_map(|part| part.pointer("/properties/context")).unwrap();
+    assert_eq!(own.get("type"), None);
+}
+
+#[test]
+fn the_setting_and_the_field_take_the_same_branch_names() {
+    let long = "x".repeat(201);
+    for name in [
+        "main",
+        "release/1.x",
+        "größe",
+        "a.b",
+        "no such",
+        "-x",
+        "a..b",
+        "x.lock",
+        "HEAD",
+        "@",
+        "a//b",
+        "/a",
+        "a/",
+        ".a",
+        "a.",
+        "a~1",
+        "@{u}",
+        "a\\b",
+        "a\nb",
+        &long,
+    ] {
+        let setting = core_config::database::validate_row("BASE_BRANCH", &json!(name)).is_ok();
+        assert_eq!(setting, name.parse::<checkout::branch::BranchName>().is_ok(), "{name}");
+    }
 }
 
 /// For each limit of a schema its name, a value at the limit and one beyond it.

@@ -45,6 +45,20 @@ async fn bodies_that_cannot_be_read_are_told_apart() {
 }
 
 #[tokio::test]
+async fn values_that_no_text_or_number_holds_name_their_field() {
+    let api = Api::start().await;
+    for (text, status, field) in [
+        (r#"{"title":"a","priority":1e999}"#, 422, "priority"),
+        (r#"{"title":"\ud800"}"#, 422, "title"),
+        (r#"{"context":{"a":[0,1e999]}}"#, 422, "context.a[1]"),
+    ] {
+        let refused = api.post_text("/tasks", text).await;
+        assert_eq!(refused.status.as_u16(), status, "{text}: {}", refused.json);
+        assert_eq!(refused.fields(), [field], "{text}");
+    }
+}
+
+#[tokio::test]
 async fn ids_that_are_none_and_ids_of_nothing_are_told_apart() {
     let api = Api::start().await;
     for path in [

@@ -203,3 +203,23 @@ async fn pages_of_events_go_on_where_the_one_before_ended() {
     assert_eq!((&last["next_after"], &last["ended"]), (&json!(4), &json!(true)));
     assert_eq!(api.get(&format!("{path}?limit=1001")).await.fields(), ["limit"]);
 }
+
+#[tokio::test]
+async fn an_event_of_a_kind_that_nobody_knows_hides_no_other() {
+    let api = Api::start().await;
+    api.make(&json!({})).await;
+    let agent = TestAgent::register(&api.database.store).await;
+    let key = agent.start_next().await;
+    agent.say(key, 1, &["one", "two"]).await;
+    let strange = r#"UPDATE run_events SET event = '{"kind":"dance","steps":3}' WHERE seq = 1"#;
+    api.database.run(strange).await;
+    agent.finish(key, 3).await;
+    let page = api.get(&format!("/runs/{}/events", key.run)).await.json;
+    assert_eq!(page["items"][0]["event"], json!({ "kind": "dance", "steps": 3 }));
+    assert_eq!(page["items"].as_array().unwrap().len(), 3);
+    let mut stream = Stream::open(&api, &format!("/runs/{}/events/stream", key.run), None).await;
+    for name in ["dance", "text", "ended"] {
+        assert_eq!(stream.next().await.unwrap().name, name);
+    }
+    assert_eq!(stream.next().await, None);
+}

@@ -47,6 +47,18 @@ async fn a_database_that_is_away_is_said_so_without_details_and_it_comes_back() 
 }
 
 #[tokio::test]
+async fn a_database_that_is_lost_while_it_makes_a_task_leaves_that_open_and_says_so() {
+    let (api, proxy) = behind_a_proxy().await;
+    api.get("/tasks").await;
+    proxy.refuse();
+    // Without an id nothing is looked up before the task is made.
+    let refused = api.post("/tasks", &api.task()).await;
+    assert_eq!(refused.error(), (503, "unavailable".to_owned()));
+    let text = refused.text("error");
+    assert!(text.contains("may still have been made") && text.contains("`id`"), "{text}");
+}
+
+#[tokio::test]
 async fn a_change_is_made_though_its_client_has_left() {
     let (api, proxy) = behind_a_proxy().await;
     let id = TaskId::generate();

@@ -69,9 +69,7 @@ impl Api {
         let server = Server::bind(any_port, state).await.expect("the loopback takes a listener");
         let address = server.address();
         let mut serving = JoinSet::new();
-        serving.spawn(async move {
-            server.serve(Duration::from_secs(5)).await.expect("the listener stays")
-        });
+        serving.spawn(server.serve(Duration::from_secs(5)));
         let client = Client::builder(TokioExecutor::new()).build_http();
         let repository = ScratchRepository::with_one_commit();
         Self { database, repository, address, settings, stop, serving, client }

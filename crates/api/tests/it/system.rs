@@ -46,6 +46,7 @@ async fn settings_show_value_source_and_what_lies_beneath_and_never_a_secret() {
     assert_eq!(setting(&config, "LLM_EXECUTOR")["source"], "default");
     assert_eq!(config["revision"], 3);
     assert_eq!(config["database_faults"], json!([]));
+    assert_eq!(config.get("hash"), None, "a hash over secrets helps to guess them");
 }
 
 #[tokio::test]
@@ -98,4 +99,29 @@ async fn agents_are_listed_with_what_they_do() {
     let agent = &agents["items"][0];
     assert_eq!((&agent["name"], &agent["live"]), (&json!("worker-1"), &json!(true)));
     assert_eq!(agent["run"], key.run.to_string());
+}
+
+#[tokio::test]
+async fn while_the_row_of_the_allowed_roots_is_faulty_no_repository_is_allowed() {
+    let api = Api::start().await;
+    let rows = [("LOCAL_REPO_ROOTS", json!("srv"))];
+    api.settings.send_replace(Arc::new(settings(&[], &rows)));
+    let refused = api.post("/tasks", &api.task()).await;
+    assert_eq!(refused.error(), (503, "setting_unusable".to_owned()));
+    assert!(refused.text("error").contains("LOCAL_REPO_ROOTS"));
+    api.settings.send_replace(Arc::new(settings(&[("LOCAL_REPO_ROOTS", "/")], &rows)));
+    api.make(&json!({})).await;
+}
+
+#[tokio::test]
+async fn one_live_agent_behind_many_silent_ones_is_enough() {
+    let api = Api::start().await;
+    TestAgent::register(&api.database.store).await;
+    let silent = "INSERT INTO agents (id, name, role, host, pid, start_ticks, boot_id, version, idle_since,
+            registered_at, last_beat)
+        SELECT gen_random_uuid(), 'a', 'worker', 'h', 1, 1, 'b', '0', now(), now(), now() - interval '30 minutes'
+        FROM generate_series(1, 1100)";
+    api.database.run(silent).await;
+    let ready = api.get("/health/ready").await;
+    assert_eq!(failing(&ready.json), ["dispatcher"]);
 }

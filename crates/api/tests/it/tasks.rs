@@ -216,3 +216,48 @@ async fn local_repositories_must_lie_under_the_configured_roots() {
     api.settings.send_replace(settings(&roots, &[]).into());
     api.make(&json!({})).await;
 }
+
+#[tokio::test]
+async fn lists_leave_the_long_fields_out() {
+    let api = Api::start().await;
+    let id = api.make(&json!({ "context": { "a": 1 }, "verification": [["true"]] })).await;
+    let listed = api.get("/tasks").await.json["items"][0].clone();
+    assert_eq!((&listed["id"], &listed["title"]), (&json!(id), &json!("fix the answer")));
+    for field in ["goal", "context", "verification"] {
+        assert_eq!(listed.get(field), None, "{field}");
+    }
+}
+
+#[tokio::test]
+async fn any_json_is_a_context() {
+    let api = Api::start().await;
+    for context in [json!("text"), json!(7), json!([1, { "a": null }]), json!(false), json!({})] {
+        let id = api.make(&json!({ "context": context })).await;
+        assert_eq!(api.get(&format!("/tasks/{id}")).await.json["context"], context);
+    }
+    let mut body = api.task();
+    body["context"] = Value::Null;
+    let made = api.post("/tasks", &body).await;
+    assert_eq!((made.status, &made.json["context"]), (StatusCode::CREATED, &Value::Null));
+}
+
+#[tokio::test]
+async fn of_many_equal_requests_at_once_one_makes_the_task() {
+    let api = Api::start().await;
+    let body = api.task_with(&json!({ "id": TaskId::generate() }));
+    let answers = futures_util::future::join_all((0..8).map(|_| api.post("/tasks", &body))).await;
+    let made = |status| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!((made(StatusCode::CREATED), made(StatusCode::OK)), (1, 7));
+}
+
+#[tokio::test]
+async fn a_branch_of_the_settings_that_is_missing_is_said_to_be_one_of_the_settings() {
+    let api = Api::start().await;
+    api.settings.send_replace(settings(&[("BASE_BRANCH", "trunk")], &[]).into());
+    let refused = api.post("/tasks", &api.task()).await;
+    assert_eq!(refused.error(), (422, "invalid_fields".to_owned()));
+    let text = refused.text("error");
+    assert!(text.contains("is left out") && text.contains("setting `BASE_BRANCH`"), "{text}");
+    let refused = api.post("/tasks", &api.task_with(&json!({ "base_branch": "trunk" }))).await;
+    assert!(!refused.text("error").contains("BASE_BRANCH"));
+}

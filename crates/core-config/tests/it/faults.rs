@@ -124,6 +124,34 @@ fn a_later_bad_state_keeps_the_old_values_and_marks_them() {
 }
 
 #[test]
+fn a_bad_row_of_the_allowed_roots_allows_nothing_unless_a_variable_wins() {
+    let bad = rows(&[("LOCAL_REPO_ROOTS", json!("srv"))]);
+    let fresh = load_lenient_database(environment(&[]), Some(&bad)).unwrap();
+    assert_eq!(fresh.local_repo_roots().unwrap_err().key, "LOCAL_REPO_ROOTS");
+    let old = load(environment(&[]), None).unwrap();
+    assert!(old.local_repo_roots().unwrap().is_empty());
+    let marked = old.with_database_faults(bad.revision, fresh.database_faults.unwrap());
+    assert!(marked.local_repo_roots().is_err(), "a later bad row is no better than an early one");
+
+    let variables = [("LOCAL_REPO_ROOTS", "/srv")];
+    let overruled = load_lenient_database(environment(&variables), Some(&bad)).unwrap();
+    assert_eq!(overruled.local_repo_roots().unwrap(), [std::path::PathBuf::from("/srv")]);
+    let other = rows(&[("CANCEL_GRACE_S", json!("soon"))]);
+    let other = load_lenient_database(environment(&[]), Some(&other)).unwrap();
+    assert!(other.local_repo_roots().is_ok(), "faults of other keys do not matter here");
+}
+
+#[test]
+fn a_row_that_is_no_branch_is_a_fault() {
+    for name in ["main\n", "no such", "-x", "a..b", "x.lock", "HEAD", "a//b", "@{u}"] {
+        assert!(validate_row("BASE_BRANCH", &json!(name)).is_err(), "{name}");
+    }
+    for name in ["", "main", "release/1.x", "größe"] {
+        assert!(validate_row("BASE_BRANCH", &json!(name)).is_ok(), "{name}");
+    }
+}
+
+#[test]
 fn a_value_can_be_checked_before_it_is_stored() {
     assert!(validate_row("CANCEL_GRACE_S", &json!(5)).is_ok());
     let fault = validate_row("CANCEL_GRACE_S", &json!(601)).unwrap_err();

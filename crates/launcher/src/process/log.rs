@@ -1,11 +1,9 @@
-//! Reading the output back: frames from segments, holes as gaps, live until the launch has ended.
+//! Reading the output back: frames from segments, holes as gaps. Waiting for more is in `follow`.
 
-use std::{collections::VecDeque, io, os::unix::fs::FileExt as _, time::Duration};
+use std::{io, os::unix::fs::FileExt as _};
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use futures_util::stream::{self, BoxStream, StreamExt as _};
 use jiff::Timestamp;
-use tokio::sync::watch;
 
 use super::{
     directory::Directory,
@@ -14,15 +12,12 @@ use super::{
 };
 use crate::{
     error::LogError,
-    handle::LaunchState,
     outcome::{ExitReport, ExitSource},
     output::{LogChunk, LogContent, LogCursor, LogStream},
 };
 
 /// Bytes that are read from disk at once.
 const BLOCK: usize = 256 << 10;
-/// The longest wait between two looks at a quiet output.
-const QUIET: Duration = Duration::from_millis(100);
 /// Looks at a frame that does not fit its checksum before it counts as damaged: the writer may be
 /// in the middle of it.
 const DAMAGED_LOOKS: u32 = 50;
@@ -36,88 +31,13 @@ pub(crate) struct Measure {
     pub(crate) kept: u64,
 }
 
-/// The output of a launch as a stream. `keep` lives as long as the stream does.
-pub(crate) fn follow<K: Send + 'static>(
-    directory: Directory,
-    from: LogCursor,
-    state: watch::Receiver<LaunchState>,
-    keep: K,
-) -> BoxStream<'static, Result<LogChunk, LogError>> {
-    let reader = Some(Reader::new(directory, from.0));
-    let follower = Follower { reader, ready: VecDeque::new(), state, _keep: keep };
-    stream::unfold(Some(follower), |follower| async {
-        let mut follower = follower?;
-        match follower.next().await {
-            Ok(None) => None,
-            Ok(Some(chunk)) => Some((Ok(chunk), Some(follower))),
-            Err(error) => Some((Err(error), None)),
-        }
-    })
-    .boxed()
-}
-
-/// A reader that waits for what is not there yet.
-struct Follower<K> {
-    /// Away while it looks at the disk.
-    reader: Option<Reader>,
-    /// Read and not handed out yet.
-    ready: VecDeque<LogChunk>,
-    state: watch::Receiver<LaunchState>,
-    _keep: K,
-}
-
 /// What a look at the disk finds.
-enum Look {
+pub(crate) enum Look {
     Chunks(Vec<LogChunk>),
     /// Nothing new.
     Quiet,
     /// Everything was read, and the launch has ended.
     End,
-}
-
-impl<K> Follower<K> {
-    async fn next(&mut self) -> Result<Option<LogChunk>, LogError> {
-        let mut pause = Duration::from_millis(2);
-        while self.ready.is_empty() {
-            // Before the look: what was written before the end is then surely seen.
-            let report = match &*self.state.borrow_and_update() {
-                LaunchState::Ended(report) => Some(report.clone()),
-                LaunchState::Created
-                | LaunchState::Running { .. }
-                | LaunchState::Stopping { .. } => None,
-            };
-            match self.look(report).await? {
-                Look::Chunks(chunks) => self.ready = chunks.into(),
-                Look::End => return Ok(None),
-                Look::Quiet => {
-                    // Both arms are cancel safe: nothing is lost with a timer or a `changed`.
-                    tokio::select! {
-                        changed = self.state.changed() => if changed.is_err() {
-                            return Ok(None);
-                        },
-                        () = tokio::time::sleep(pause) => {}
-                    }
-                    pause = (pause * 2).min(QUIET);
-                }
-            }
-        }
-        Ok(self.ready.pop_front())
-    }
-
-    /// Looks at the disk away from the caller's thread, which may be the only one.
-    async fn look(&mut self, report: Option<ExitReport>) -> Result<Look, LogError> {
-        let Some(mut reader) = self.reader.take() else {
-            return Err(LogError::Gone);
-        };
-        let look = move || {
-            let found = reader.look(report.as_ref());
-            (reader, found)
-        };
-        let looked = tokio::task::spawn_blocking(look).await;
-        let (reader, found) = looked.map_err(|error| LogError::Io(io::Error::other(error)))?;
-        self.reader = Some(reader);
-        found
-    }
 }
 
 /// Scans what is on disk, for a launch whose shim left no record.
@@ -135,7 +55,7 @@ pub(crate) fn measure(directory: &Directory) -> Measure {
 }
 
 /// A place in the segments.
-struct Reader {
+pub(crate) struct Reader {
     directory: Directory,
     /// The next byte that the caller has not seen.
     cursor: u64,
@@ -164,12 +84,12 @@ enum Found {
 }
 
 impl Reader {
-    fn new(directory: Directory, cursor: u64) -> Self {
+    pub(crate) fn new(directory: Directory, cursor: u64) -> Self {
         Self { directory, cursor, segment: None, damaged: 0 }
     }
 
     /// Some of what is on disk, and the end if there is one.
-    fn look(&mut self, report: Option<&ExitReport>) -> Result<Look, LogError> {
+    pub(crate) fn look(&mut self, report: Option<&ExitReport>) -> Result<Look, LogError> {
         let (mut chunks, mut bytes) = (Vec::new(), 0);
         while bytes < BLOCK {
             match self.read(report.is_some()) {

@@ -13,6 +13,8 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
+#[cfg(test)]
+use super::procfs;
 use super::{format::Start, records::Cgroups};
 use crate::{
     error::LaunchError,
@@ -215,4 +217,50 @@ pub(crate) fn frame(spec: &LaunchSpec, input: Input, cgroups: &Cgroups) -> Vec<u
         assignment: assignment.map(|value| value.to_string().into_bytes()).unwrap_or_default(),
     }
     .encode()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// A shim that says something and then stands still.
+    fn silent(scratch: &Path, says: &str) -> PathBuf {
+        let path = scratch.join("shim-silent");
+        std::fs::write(&path, format!("#!/bin/sh\n{says}\nexec sleep 600\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shim_that_never_answers_holds_nobody_up() {
+        let scratch = tempfile::tempdir().unwrap();
+        let shim = silent(scratch.path(), "");
+        let refused = start(&shim, scratch.path()).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+        let refused = error(shim, refused);
+        assert!(refused.is_transient(), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn shim_that_takes_no_input_is_killed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let shim = silent(scratch.path(), "echo ready");
+        let Hello::Ready(waiting) = start(&shim, scratch.path()).await.unwrap() else {
+            panic!("it has not said that it is ready");
+        };
+        let pid = i32::try_from(waiting.child.id().unwrap()).unwrap();
+        let start = procfs::entry(pid).unwrap().start_ticks;
+        tokio::time::pause();
+        // More than the pipe takes.
+        let answer = waiting.begin(vec![0; 1 << 20]).await;
+        assert!(matches!(answer, Answer::Silent), "{answer:?}");
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        let lives = || procfs::entry(pid).is_some_and(|e| e.start_ticks == start && e.state != 'Z');
+        while lives() {
+            assert!(std::time::Instant::now() < deadline, "the shim lives");
+            std::thread::yield_now();
+        }
+    }
 }

@@ -20,8 +20,9 @@ use super::{
     aside, cgroup,
     directory::Directory,
     evidence::{self, Finding},
+    follow,
     format::VERSION,
-    log, look, procfs,
+    look, procfs,
     records::{Cgroups, Identity, Intent},
     store::Store,
     watcher::Watcher,
@@ -76,9 +77,14 @@ impl View {
                 intent: intent.clone(),
                 state: state.clone(),
             };
+            // Now, because the directory may be removed before the task has its first look.
+            let life = match first {
+                Finding::Running { shim, .. } => watcher.life(*shim),
+                Finding::Created { .. } | Finding::Ended(_) => None,
+            };
             let stop = unwatched.clone();
             // Ends with the last view or with the launch; its failures become the state.
-            tasks.spawn(async move { stop.run_until_cancelled(watcher.run()).await });
+            tasks.spawn(async move { stop.run_until_cancelled(watcher.run(life)).await });
         }
         let _watching = unwatched.drop_guard();
         Self { shared: Arc::new(Shared { store, directory, intent, state, _watching }) }
@@ -257,7 +263,7 @@ impl HandleBackend for View {
 
     fn logs(&self, from: LogCursor) -> BoxStream<'static, Result<LogChunk, LogError>> {
         let state = self.shared.state.subscribe();
-        log::follow(self.shared.directory.clone(), from, state, self.clone())
+        follow::follow(self.shared.directory.clone(), from, state, self.clone())
     }
 
     async fn renew(&self) -> Result<(), HandleError> {
@@ -279,7 +285,11 @@ impl HandleBackend for View {
         let end = cut.take_while(|end| *end <= MAX_REASON).last().unwrap_or(0);
         let reason = reason.get(..end).unwrap_or_default().to_owned();
         let line = format!("stop {} {reason}\n", grace.as_millis().min(u64::MAX.into()));
-        for tries_left in (0..ASKS).rev() {
+        // The first try at once, so that a caller that polled first has asked first. It waits for
+        // nobody: the fifo takes the line or does not.
+        let is_told = self.shared.directory.write_control(&line).is_ok();
+        let tries = if is_told { 0 } else { ASKS };
+        for tries_left in (0..tries).rev() {
             let (view, line) = (self.clone(), line.clone());
             match aside(move || view.ask(&line, tries_left == 0)).await {
                 Ok(Some(report)) => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustix::process::Pid;
+use rustix::{fd::OwnedFd, process::Pid};
 use tokio::{io::unix::AsyncFd, sync::watch};
 
 use super::{
@@ -29,8 +29,12 @@ pub(crate) struct Watcher {
     pub(crate) state: watch::Sender<LaunchState>,
 }
 
+/// A shim, and the descriptor that becomes readable at its end.
+pub(crate) type Life = (Pid, AsyncFd<OwnedFd>);
+
 impl Watcher {
-    pub(crate) async fn run(self) {
+    /// Follows the launch to its end. `life`: the shim, if one was seen already.
+    pub(crate) async fn run(self, mut life: Option<Life>) {
         let mut pause = Duration::from_millis(5);
         let mut is_told = false;
         loop {
@@ -40,6 +44,10 @@ impl Watcher {
                     return;
                 }
                 Ok(Finding::Created { shim: None }) if self.is_gone() => {
+                    // A shim ends without its directory, but not at once.
+                    if let Some((shim, exit)) = &life {
+                        self.until(*shim, exit).await;
+                    }
                     self.state.send_replace(LaunchState::Ended(removed()));
                     return;
                 }
@@ -56,9 +64,12 @@ impl Watcher {
                     None
                 }
             };
-            match shim.and_then(|shim| Some((shim, self.pidfd(shim)?))) {
-                Some((shim, exit)) => self.until(shim, &exit).await,
-                None => {
+            if life.as_ref().map(|(seen, _)| *seen) != shim && shim.is_some() {
+                life = shim.and_then(|shim| self.life(shim));
+            }
+            match &life {
+                Some((seen, exit)) if Some(*seen) == shim => self.until(*seen, exit).await,
+                Some(_) | None => {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_millis(200));
                 }
@@ -68,7 +79,7 @@ impl Watcher {
 
     /// Waits for the end of the shim, and wakes it if somebody made it stand still: then neither
     /// wall time nor lease would end the command.
-    async fn until(&self, shim: Pid, exit: &AsyncFd<rustix::fd::OwnedFd>) {
+    async fn until(&self, shim: Pid, exit: &AsyncFd<OwnedFd>) {
         // Cancel safe: the descriptor stays readable.
         while tokio::time::timeout(STANDSTILL_LOOK, exit.readable()).await.is_err() {
             if evidence::wake(&self.directory, shim) {
@@ -93,10 +104,10 @@ impl Watcher {
         }
     }
 
-    /// The shim as a descriptor that becomes readable at its end; proven by the lock it holds.
-    fn pidfd(&self, shim: Pid) -> Option<AsyncFd<rustix::fd::OwnedFd>> {
+    /// The life of a shim; proven by the lock it holds.
+    pub(crate) fn life(&self, shim: Pid) -> Option<Life> {
         let exit = pidfd::watch(shim).ok()?;
-        (self.directory.lock_holder().ok()? == Some(shim)).then_some(exit)
+        (self.directory.lock_holder().ok()? == Some(shim)).then_some((shim, exit))
     }
 
     fn is_gone(&self) -> bool {

@@ -1,6 +1,10 @@
 use std::time::{Duration, Instant};
 
-use launcher::{handle::StopRequest, launcher::Launcher as _, outcome::StopCause};
+use launcher::{
+    handle::StopRequest,
+    launcher::Launcher as _,
+    outcome::{ExitSource, Outcome, StopCause},
+};
 
 use crate::support::{Scratch, mark, marked, marked_shell, wait_for};
 
@@ -51,7 +55,7 @@ async fn leftovers_of_a_finished_command_are_killed_and_counted() {
         escaped(&mark, *count).await;
         std::fs::write(&go, "").unwrap();
         let report = handle.exited().await;
-        assert_eq!(report.outcome, launcher::outcome::Outcome::Exited(3), "{name}");
+        assert_eq!(report.outcome, Outcome::Exited(3), "{name}");
         assert_eq!(marked(&mark), Vec::<i32>::new(), "{name}");
         assert!(report.leftovers_killed as usize >= *count, "{name}: {report:?}");
         assert_eq!(report.cause, None, "{name}");
@@ -113,5 +117,35 @@ async fn stopped_process_is_woken_to_hear_the_request() {
     })
     .await;
     let report = handle.stop(StopRequest::new("enough", Duration::from_secs(10))).await;
-    assert_eq!(report.outcome, launcher::outcome::Outcome::Exited(5));
+    assert_eq!(report.outcome, Outcome::Exited(5));
+}
+
+/// No test: a process that looks like the shim of the launch that started it.
+#[test]
+#[ignore = "started by another test as a process of its own"]
+fn pretends_to_be_a_shim() {
+    std::thread::sleep(Duration::from_secs(600));
+}
+
+#[tokio::test]
+async fn process_that_looks_like_the_shim_costs_no_record_and_does_not_get_away() {
+    let scratch = Scratch::new();
+    let evil = scratch.path().join("shim-evil");
+    std::os::unix::fs::symlink(std::env::current_exe().unwrap(), &evil).unwrap();
+    let mark = mark("pretends");
+    // It names the launch directory of its own shim, whose lock is looked at for that.
+    let script = format!(
+        "{} {} escape::pretends_to_be_a_shim --exact --ignored >/dev/null & trap '' TERM
+        while :; do sleep 0.05; done",
+        evil.display(),
+        scratch.launch("pretended").display()
+    );
+    let handle = scratch.start("pretended", &marked_shell(&script, &mark)).await;
+    escaped(&mark, 1).await;
+    // Long enough for several looks at the launch before the kill.
+    let grace = Duration::from_millis(2500);
+    let report = handle.stop(StopRequest::new("enough", grace)).await;
+    assert_eq!(report.source, ExitSource::Record, "{report:?}");
+    assert_eq!(report.outcome, Outcome::Signaled(9));
+    assert_eq!(marked(&mark), Vec::<i32>::new());
 }

@@ -150,6 +150,20 @@ async fn full_disk_costs_output_and_nothing_else() {
     assert_eq!(kept.len() as u64 + dropped, report.log_end);
 }
 
+#[tokio::test]
+async fn removed_output_is_gone_and_no_gap() {
+    let scratch = Scratch::new();
+    let handle = scratch.start("removed", &shell("echo something")).await;
+    let mut early = handle.logs(LogCursor::START);
+    handle.exited().await;
+    handle.destroy(launcher::handle::Destroy::Everything).await.unwrap();
+    for logs in [&mut early, &mut handle.logs(LogCursor::START)] {
+        let found = logs.next().await;
+        assert!(matches!(found, Some(Err(launcher::error::LogError::Gone))), "{found:?}");
+        assert!(logs.next().await.is_none());
+    }
+}
+
 struct Mounted(std::path::PathBuf);
 
 impl Drop for Mounted {

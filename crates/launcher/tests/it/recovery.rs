@@ -14,7 +14,7 @@ use launcher::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Scratch, mark, marked, marked_shell, read_all, shell, wait_for};
+use crate::support::{DEADLINE, Scratch, mark, marked, marked_shell, read_all, shell, wait_for};
 
 /// No test: the supervisor that other tests start and kill. Launches a script and waits.
 #[tokio::test]
@@ -125,8 +125,11 @@ async fn killed_shim_is_lost_and_its_command_dead() {
         assert_eq!(marked(&mark), Vec::<i32>::new());
     } else {
         // Without a cgroup only the command itself is surely found.
-        let pid = marked(&mark);
-        assert!(pid.len() < 3, "{pid:?}");
+        let left = marked(&mark);
+        assert!(left.len() < 3, "{left:?}");
+        for pid in left {
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        }
     }
     assert_eq!(read_all(&handle).await, (b"before\n".to_vec(), 0));
     // The verdict is final, whoever asks, and nothing is started again.
@@ -183,7 +186,7 @@ async fn forged_exit_record_is_refused() {
         ("junk", &|path| std::fs::write(path, "{}").unwrap()),
     ];
     for (name, forge) in forgeries {
-        let handle = scratch.start(name, &shell("sleep 600")).await;
+        let handle = scratch.start(name, &shell("exec sleep 600")).await;
         forge(&scratch.launch(name).join("exit.json"));
         // While the shim lives, no record counts.
         let state = launcher.attach(&handle.record()).await.unwrap().state().borrow().clone();
@@ -216,6 +219,77 @@ async fn shim_that_stands_still_is_woken_to_stop() {
     kill_process(shim_of(&scratch, "still"), Signal::STOP).unwrap();
     let report = handle.stop(StopRequest::new("enough", Duration::ZERO)).await;
     assert_eq!(report.source, ExitSource::Record);
+}
+
+#[tokio::test]
+async fn shim_that_stands_still_is_woken_to_keep_its_deadlines() {
+    let scratch = Scratch::new();
+    let mut spec = shell("sleep 600");
+    spec.limits.wall = Some(Duration::from_millis(300));
+    let handle = scratch.start("overslept", &spec).await;
+    kill_process(shim_of(&scratch, "overslept"), Signal::STOP).unwrap();
+    // The ten seconds between two looks pass at once.
+    tokio::time::pause();
+    let report = handle.exited().await;
+    assert_eq!(report.cause, Some(StopCause::WallTime));
+}
+
+#[tokio::test]
+async fn request_reaches_a_shim_whose_fifo_is_gone() {
+    let scratch = Scratch::new();
+    let handle = scratch.start("deaf", &shell("sleep 600")).await;
+    std::fs::remove_file(scratch.launch("deaf").join("ctl")).unwrap();
+    let asked = std::time::Instant::now();
+    let report = handle.stop(StopRequest::new("enough", Duration::ZERO)).await;
+    assert_eq!(report.cause, Some(StopCause::EngineOrOperator { signal: 15 }));
+    assert_eq!(report.source, ExitSource::Record);
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn endless_grace_is_a_grace() {
+    let scratch = Scratch::new();
+    let handle = scratch.start("patient", &shell("sleep 600")).await;
+    let report = handle.stop(StopRequest::new("whenever", Duration::MAX)).await;
+    assert_eq!(report.outcome, Outcome::Signaled(15));
+}
+
+#[tokio::test]
+async fn command_ends_when_its_launch_directory_is_removed() {
+    let scratch = Scratch::new();
+    let mark = mark("homeless");
+    let handle = scratch.start("homeless", &marked_shell("sleep 600 & sleep 600", &mark)).await;
+    wait_for("the processes", || (marked(&mark).len() == 3).then_some(())).await;
+    std::fs::remove_dir_all(scratch.launch("homeless")).unwrap();
+    let report = tokio::time::timeout(DEADLINE, handle.exited()).await.unwrap();
+    assert!(matches!(report.outcome, Outcome::Lost(_)), "{report:?}");
+    // What is lost is dead.
+    assert_eq!(marked(&mark), Vec::<i32>::new());
+}
+
+#[tokio::test]
+async fn inherited_signals_and_limits_cost_no_exit_code() {
+    let (outer, scratch) = (Scratch::new(), Scratch::new());
+    // The supervisor is a launch itself, so that no signal is ignored but those named here.
+    let mut spec = shell("trap '' CHLD TERM HUP; ulimit -f 16384; exec \"$0\" \"$@\"");
+    spec.args.push(std::env::current_exe().unwrap().display().to_string());
+    let test = ["--exact", "recovery::supervisor_process", "--ignored", "--nocapture"];
+    spec.args.extend(test.map(str::to_owned));
+    spec.env.insert("SUPERVISOR_STATE".to_owned(), scratch.state().display().to_string());
+    let script = "head -c 20000000 /dev/zero; sleep 0.2; exit 7".to_owned();
+    spec.env.insert("SUPERVISOR_SCRIPT".to_owned(), script);
+    let supervisor = outer.start("outer", &spec).await;
+    let record = scratch.state().join("record.json");
+    let record = wait_for("the inner launch", || std::fs::read(&record).ok()).await;
+    let launcher = scratch.launcher();
+    let handle = launcher.attach(&serde_json::from_slice(&record).unwrap()).await.unwrap();
+    let report = tokio::time::timeout(DEADLINE, handle.exited()).await.unwrap();
+    // 8 MiB in blocks of 512 bytes: enough for the shim's own file, and not for the output.
+    assert_eq!((report.outcome.clone(), report.log_end), (Outcome::Exited(7), 20_000_000));
+    assert!(report.dropped_bytes > 10_000_000, "{report:?}");
+    let (kept, dropped) = read_all(&handle).await;
+    assert_eq!((kept.len() as u64 + dropped, dropped), (20_000_000, report.dropped_bytes));
+    supervisor.stop(StopRequest::new("seen", Duration::ZERO)).await;
 }
 
 #[tokio::test]
@@ -259,4 +333,32 @@ async fn reap_leaves_no_file_and_no_foreign_entry_is_touched() {
     let mut names: Vec<_> = names.map(|entry| entry.file_name()).collect();
     names.sort();
     assert_eq!(names, [".store.json", "not-a-launch"]);
+}
+
+#[tokio::test]
+async fn reap_leaves_alone_what_only_lacks_an_intent() {
+    let scratch = Scratch::new();
+    let launcher = scratch.launcher();
+    let handle = scratch.start("alive", &shell("sleep 600")).await;
+    let (alive, backup) = (scratch.launch("alive"), scratch.launch("backup"));
+    std::fs::rename(alive.join("intent.json"), scratch.path().join("intent.json")).unwrap();
+    std::fs::create_dir(&backup).unwrap();
+    std::fs::write(backup.join("precious"), "").unwrap();
+    // What a power failure leaves.
+    let remnant = scratch.launch("remnant");
+    std::fs::create_dir(&remnant).unwrap();
+    std::fs::write(remnant.join("intent.json"), "").unwrap();
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(600);
+    for directory in [&alive, &backup, &remnant] {
+        std::fs::File::open(directory).unwrap().set_modified(long_ago).unwrap();
+    }
+    let policy =
+        ReapPolicy { keep_ended: Duration::ZERO, keep_unassigned: Duration::ZERO, dry_run: false };
+    let mut report = launcher.reap(&policy).await.unwrap();
+    report.foreign.sort();
+    assert_eq!(report.foreign, [alive.clone(), backup.clone()]);
+    assert!(alive.join("lock").try_exists().unwrap() && backup.try_exists().unwrap());
+    assert!(!remnant.try_exists().unwrap());
+    std::fs::rename(scratch.path().join("intent.json"), alive.join("intent.json")).unwrap();
+    handle.stop(StopRequest::new("enough", Duration::ZERO)).await;
 }

@@ -163,3 +163,44 @@ async fn user_is_switched_or_refused() {
         assert!(matches!(error, LaunchError::Permission { .. }), "{error:?}");
     }
 }
+
+#[tokio::test]
+async fn launch_that_was_given_up_meanwhile_is_not_started() {
+    let scratch = Scratch::new();
+    let launcher = scratch.launcher();
+    let ran = scratch.path().join("ran");
+    let spec = shell(&format!("touch {}", ran.display()));
+    // Both between the look that found no shim and the start that another caller is about.
+    let created = launcher.create(&"verdict".parse().unwrap(), &spec).await.unwrap();
+    std::fs::write(scratch.launch("verdict").join("verdict.json"), "{}").unwrap();
+    let refused = launcher.assign(created, Input::default()).await;
+    assert!(
+        matches!(refused, Err(LaunchError::NeverStarted(StartFailure::Stopped))),
+        "{refused:?}"
+    );
+
+    let created = launcher.create(&"removed".parse().unwrap(), &spec).await.unwrap();
+    std::fs::rename(scratch.launch("removed"), scratch.path().join("elsewhere")).unwrap();
+    let refused = launcher.assign(created, Input::default()).await;
+    assert!(
+        matches!(refused, Err(LaunchError::NeverStarted(StartFailure::Stopped))),
+        "{refused:?}"
+    );
+    assert!(!ran.try_exists().unwrap());
+}
+
+#[tokio::test]
+async fn shim_file_that_was_cleared_away_is_written_again() {
+    let scratch = Scratch::new();
+    let launcher = scratch.launcher();
+    for id in ["one", "two"] {
+        let (id, spec) = (id.parse().unwrap(), shell("exit 3"));
+        let launched = launcher.launch(&id, &spec, Input::default()).await.unwrap();
+        assert_eq!(launched.into_handle().exited().await.outcome, Outcome::Exited(3));
+        for entry in std::fs::read_dir(scratch.state()).unwrap().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("shim-") {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+    }
+}

@@ -22,6 +22,16 @@ pub struct Around<'a> {
 }
 
 impl Around<'_> {
+    /// Asks the database whether the run may go on; [`Authority::Held`] with a cancelled `stop` means that the worker
+    /// itself stops.
+    pub async fn confirm(&self) -> Authority {
+        // Nothing is lost by dropping a renewal that is under way: the heartbeat renews by itself.
+        tokio::select! {
+            authority = self.heartbeat.confirm() => authority,
+            authority = self.told_to_stop() => authority,
+        }
+    }
+
     /// Returns when the run must stop, with why; [`Authority::Held`] means that the worker itself stops.
     ///
     /// # Cancel safety

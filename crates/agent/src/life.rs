@@ -105,9 +105,10 @@ impl Life<'_> {
 
     /// Asks the database whether the run is still ours, before a step that cannot be taken back.
     async fn confirm(&self) -> Result<(), EndedEarly> {
-        match self.around.heartbeat.confirm().await {
-            Authority::Held => Ok(()),
-            authority @ (Authority::CancelRequested
+        match self.around.confirm().await {
+            Authority::Held if !self.around.stop.is_cancelled() => Ok(()),
+            authority @ (Authority::Held
+            | Authority::CancelRequested
             | Authority::Unreachable
             | Authority::Fenced) => Err(self.stopped(authority)),
         }

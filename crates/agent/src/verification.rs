@@ -70,8 +70,8 @@ impl Verification<'_> {
 
     async fn run_one(&self, index: usize, command: &[String]) -> Verified {
         // A paused worker may have lost its run; and a launch gets no longer lease than the run's own.
-        let authority = self.around.heartbeat.confirm().await;
-        if authority != Authority::Held {
+        let authority = self.around.confirm().await;
+        if authority != Authority::Held || self.around.stop.is_cancelled() {
             return Verified::Stopped(authority);
         }
         let (passed, status, output) = match self.launch(index, command).await {

@@ -7,6 +7,7 @@
 pub mod around;
 pub mod heartbeat;
 mod life;
+mod patience;
 pub mod policy;
 pub mod recorder;
 pub mod resident;

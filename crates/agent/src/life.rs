@@ -308,6 +308,10 @@ impl Life<'_> {
                 let report = RunReport::new(RunOutcome::VerificationFailed);
                 Err(Box::new(report.with_message(message)))
             }
+            Verified::Fault { message } => {
+                let message = format!("verification could not be started: {message}");
+                Err(Box::new(RunReport::new(RunOutcome::LaunchFailed).with_message(message)))
+            }
             Verified::Stopped(authority) => Err(self.stopped(authority)),
         }
     }

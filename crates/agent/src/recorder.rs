@@ -15,9 +15,11 @@ use telemetry::chain::error_chain;
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::patience::Patience;
 
 /// Events that may wait for the database before their producer waits too.
 const QUEUE: usize = 1024;
@@ -40,12 +42,12 @@ pub struct Writer {
     task: JoinHandle<i64>,
 }
 
-/// Starts recording the events of a run. Once `hurry` is cancelled, events that cannot be written are dropped.
+/// Starts recording the events of a run. Once `stop` is cancelled, events that cannot be written for a while are dropped.
 #[must_use]
-pub fn record_events(store: Store, key: RunKey, hurry: CancellationToken) -> (Recorder, Writer) {
+pub fn record_events(store: Store, key: RunKey, stop: CancellationToken) -> (Recorder, Writer) {
     let (events, queue) = mpsc::channel(QUEUE);
     #[expect(clippy::disallowed_methods, reason = "owned by the Writer, which is awaited")]
-    let task = tokio::spawn(write_batches(store, key, queue, hurry));
+    let task = tokio::spawn(write_batches(store, key, queue, stop));
     (Recorder { events }, Writer { task })
 }
 
@@ -80,13 +82,13 @@ async fn write_batches(
     store: Store,
     key: RunKey,
     mut queue: mpsc::Receiver<(Timestamp, RunEvent)>,
-    hurry: CancellationToken,
+    stop: CancellationToken,
 ) -> i64 {
     let mut seq = 0;
     let mut fenced = false;
     while let Some(batch) = next_batch(&mut queue, &mut seq).await {
         if !fenced {
-            fenced = !write(&store, key, &batch, &hurry).await;
+            fenced = !write(&store, key, &batch, &stop).await;
         }
     }
     seq
@@ -118,24 +120,18 @@ async fn write(
     store: &Store,
     key: RunKey,
     batch: &[NumberedEvent],
-    hurry: &CancellationToken,
+    stop: &CancellationToken,
 ) -> bool {
-    let mut told = false;
+    let mut patience = Patience::new(stop);
     loop {
-        match hurry.run_until_cancelled(store.append_events(key, batch)).await {
+        match patience.wait_for(store.append_events(key, batch)).await {
             Some(Ok(())) => return true,
-            None => {
-                tracing::warn!(
-                    "events given up: the database does not answer and the worker stops"
-                );
-                return false;
-            }
             Some(Err(FencedError::Store(error))) if error.is_transient() => {
-                if !told {
-                    tracing::warn!(error = %error_chain(&error), "events not written yet");
-                    told = true;
+                patience.note("events not written yet", &error);
+                if !patience.pause(RETRY).await {
+                    tracing::warn!("events given up: the database is away and the worker stops");
+                    return false;
                 }
-                hurry.run_until_cancelled(sleep(RETRY)).await;
             }
             Some(Err(FencedError::Store(error))) => {
                 tracing::warn!(error = %error_chain(&error), "events refused and dropped");
@@ -143,6 +139,10 @@ async fn write(
             }
             Some(Err(error @ FencedError::Fenced { .. })) => {
                 tracing::info!(error = %error_chain(&error), "events dropped: the run is over");
+                return false;
+            }
+            None => {
+                tracing::warn!("events given up: the database does not answer");
                 return false;
             }
         }

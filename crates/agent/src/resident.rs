@@ -23,6 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    patience::Patience,
     policy::RunPolicy,
     run::{StartedRun, Workshop, work_on},
 };
@@ -93,6 +94,8 @@ impl Resident {
         end_run: &CancellationToken,
     ) {
         let key = assignment.key;
+        // Also while the worker stops: a start whose answer was lost would look like a death.
+        let mut patience = Patience::new(stop);
         loop {
             match self.shop.store.start_run(key, self.agent.id).await {
                 Ok(started) => {
@@ -100,9 +103,11 @@ impl Resident {
                     let policy = RunPolicy::from_settings(&self.settings.borrow());
                     return work_on(&self.shop, started, &policy, end_run).await;
                 }
-                Err(FencedError::Store(error)) if error.is_transient() && !stop.is_cancelled() => {
-                    tracing::warn!(run.id = %key.run, error = %error_chain(&error), "run not accepted yet");
-                    stop.run_until_cancelled(sleep(LOOK_EVERY / 4)).await;
+                Err(FencedError::Store(error)) if error.is_transient() => {
+                    patience.note("run not accepted yet", &error);
+                    if !patience.pause(LOOK_EVERY / 4).await {
+                        return;
+                    }
                 }
                 Err(error) => {
                     tracing::info!(run.id = %key.run, error = %error_chain(&error), "run left alone");

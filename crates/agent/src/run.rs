@@ -10,11 +10,7 @@ use launcher::{
 };
 use store::{error::FencedError, pool::Store, runs::Run, tasks::Task};
 use telemetry::chain::error_chain;
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -22,6 +18,7 @@ use crate::{
     around::Around,
     heartbeat::Heartbeat,
     life::Life,
+    patience::Patience,
     policy::{ParentEnvironment, RunPolicy},
     recorder::record_events,
 };
@@ -32,8 +29,6 @@ pub const LABEL_RUN: &str = "opentiger.run";
 pub const LABEL_LEASE: &str = "opentiger.lease";
 /// Wait before a finish that could not be written is tried again.
 const FINISH_RETRY: Duration = Duration::from_millis(500);
-/// How long a worker that was told to stop still waits for the database once its agent had its grace.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest time for removing what a run left here; what is left then is removed by the dispatcher of this host.
 const CLEAN_WITHIN: Duration = Duration::from_secs(60);
 
@@ -87,9 +82,7 @@ pub async fn work_on(
 
 async fn work(shop: &Workshop, started: StartedRun, policy: &RunPolicy, stop: &CancellationToken) {
     let heartbeat = Heartbeat::start(shop.store.clone(), started.key, shop.alarm.clone());
-    let hurry = CancellationToken::new();
-    let _hurrying = JoinSet::from_iter([hurry_after(stop.clone(), policy.grace, hurry.clone())]);
-    let (recorder, writer) = record_events(shop.store.clone(), started.key, hurry.clone());
+    let (recorder, writer) = record_events(shop.store.clone(), started.key, stop.clone());
     tracing::info!("run started");
     let around =
         Around { launcher: &*shop.launcher, heartbeat: &heartbeat, recorder: &recorder, stop };
@@ -100,41 +93,31 @@ async fn work(shop: &Workshop, started: StartedRun, policy: &RunPolicy, stop: &C
         tracing::warn!("clean-up takes too long and is left to the dispatcher");
     }
     writer.finish().await;
-    finish(&shop.store, started.key, &report, &hurry).await;
+    finish(&shop.store, started.key, &report, stop).await;
     tracing::info!(outcome = %report.outcome, "run ended");
 }
 
-/// Ends patience with the database some time after the worker was told to stop.
-async fn hurry_after(stop: CancellationToken, grace: Duration, hurry: CancellationToken) {
-    stop.cancelled().await;
-    sleep(grace + PATIENCE).await;
-    hurry.cancel();
-}
-
 /// Writes the end of a run, however long the database is away. Gives up only when the run is no longer ours, or when
-/// the worker must end: then a dispatcher sees its death and finishes the run.
-async fn finish(store: &Store, key: RunKey, report: &RunReport, hurry: &CancellationToken) {
-    let mut told = false;
+/// the worker stops and the database does not answer: then a dispatcher sees its death and finishes the run.
+async fn finish(store: &Store, key: RunKey, report: &RunReport, stop: &CancellationToken) {
+    let mut patience = Patience::new(stop);
     loop {
-        let finished = hurry.run_until_cancelled(store.finish_run(key, report)).await;
-        match finished {
+        match patience.wait_for(store.finish_run(key, report)).await {
             Some(Ok(_)) => return,
-            None => {
-                tracing::warn!(
-                    "finish given up: the database does not answer and the worker stops"
-                );
-                return;
-            }
             Some(Err(FencedError::Store(error))) if error.is_transient() => {
-                if !told {
-                    tracing::warn!(error = %error_chain(&error), "finish not written yet");
-                    told = true;
+                patience.note("finish not written yet", &error);
+                if patience.pause(FINISH_RETRY).await {
+                    continue;
                 }
-                hurry.run_until_cancelled(sleep(FINISH_RETRY)).await;
+                return tracing::warn!(
+                    "finish given up: the database is away and the worker stops"
+                );
             }
             Some(Err(error)) => {
-                tracing::warn!(error = %error_chain(&error), "finish given up");
-                return;
+                return tracing::warn!(error = %error_chain(&error), "finish given up");
+            }
+            None => {
+                return tracing::warn!("finish given up: the database does not answer");
             }
         }
     }

@@ -29,7 +29,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{around::Around, heartbeat::Authority, policy::LINGER};
+use crate::{
+    around::Around,
+    heartbeat::Authority,
+    policy::{LEASE_GRACE, LINGER},
+};
 
 /// How far an agent may go.
 #[derive(Debug, Clone, Copy)]
@@ -225,11 +229,22 @@ impl Session<'_> {
         match read {
             Some(Ok(())) => (None, None),
             Some(Err(error)) => {
-                self.end("its output cannot be read").await;
+                self.end("its output cannot be read", self.limits.grace).await;
                 (None, Some(format!("the agent's output cannot be read: {}", error_chain(&error))))
             }
             None => {
-                let ((), read) = tokio::join!(self.end(stop_reason(kind)), reading);
+                // Where the lease may be lost, the agent must be gone before it is.
+                let grace = match kind {
+                    Some(StopKind::Interrupted) => self.limits.grace.min(LEASE_GRACE),
+                    Some(
+                        StopKind::Idle
+                        | StopKind::Total
+                        | StopKind::Cancelled
+                        | StopKind::SpendLimit,
+                    )
+                    | None => self.limits.grace,
+                };
+                let ((), read) = tokio::join!(self.end(stop_reason(kind), grace), reading);
                 if let Err(error) = read {
                     tracing::warn!(error = %error_chain(&error), "end of the agent's output not read");
                 }
@@ -238,8 +253,8 @@ impl Session<'_> {
         }
     }
 
-    async fn end(&self, reason: &str) {
-        self.handle.stop(StopRequest::new(reason, self.limits.grace)).await;
+    async fn end(&self, reason: &str, grace: Duration) {
+        self.handle.stop(StopRequest::new(reason, grace)).await;
     }
 
     /// Reads and records until the launch is over and all of it was read.

@@ -10,6 +10,7 @@ use core_types::{
 };
 use futures_util::StreamExt as _;
 use launcher::{
+    error::LaunchError,
     handle::{Handle, StopRequest},
     outcome::{ExitReport, StopCause},
     output::{LogContent, LogCursor},
@@ -52,6 +53,11 @@ pub enum Verified {
         /// One line for people.
         message: String,
     },
+    /// A command could not be started for want of something on this host.
+    Fault {
+        /// One line for people.
+        message: String,
+    },
     /// The run had to stop; [`Authority::Held`] means that the worker itself stops.
     Stopped(Authority),
 }
@@ -75,7 +81,8 @@ impl Verification<'_> {
             return Verified::Stopped(authority);
         }
         let (passed, status, output) = match self.launch(index, command).await {
-            Err(text) => (false, text, String::new()),
+            Err(NotStarted::Command(text)) => (false, text, String::new()),
+            Err(NotStarted::Host(message)) => return Verified::Fault { message },
             Ok(handle) => {
                 self.around.heartbeat.hold(Some(handle.clone()));
                 let ended = self.wait(&handle).await;
@@ -93,11 +100,12 @@ impl Verification<'_> {
         if passed { Verified::Passed } else { Verified::Failed { message } }
     }
 
-    async fn launch(&self, index: usize, command: &[String]) -> Result<Handle, String> {
+    async fn launch(&self, index: usize, command: &[String]) -> Result<Handle, NotStarted> {
         let [program, args @ ..] = command else {
-            return Err("the command is empty".to_owned());
+            return Err(NotStarted::Command("the command is empty".to_owned()));
         };
-        let env = self.fresh_environment().map_err(|error| error_chain(&error).to_string())?;
+        let env = self.fresh_environment();
+        let env = env.map_err(|error| NotStarted::Host(error_chain(&error).to_string()))?;
         let spec = LaunchSpec {
             program: program.into(),
             args: args.to_vec(),
@@ -112,10 +120,18 @@ impl Verification<'_> {
         };
         let id = format!("{}.{}.verify{index}", self.key.run, self.key.lease)
             .parse()
-            .map_err(|error| format!("{error}"))?;
+            .expect("a run id and a number make a launch id");
         match self.around.launcher.launch(&id, &spec, Input::default()).await {
             Ok(launched) => Ok(launched.into_handle()),
-            Err(error) => Err(format!("{} ({})", error_chain(&error), error.hint())),
+            Err(error) => {
+                let text = format!("{} ({})", error_chain(&error), error.hint());
+                Err(match error {
+                    LaunchError::ProgramMissing { .. } | LaunchError::NotExecutable { .. } => {
+                        NotStarted::Command(text)
+                    }
+                    _ => NotStarted::Host(text),
+                })
+            }
         }
     }
 
@@ -139,9 +155,17 @@ impl Verification<'_> {
             report = handle.exited() => return Ended::of(&report),
             authority = self.around.told_to_stop() => authority,
         };
-        handle.stop(StopRequest::new("its run must stop", self.grace)).await;
+        handle.stop(StopRequest::new("its run must stop", self.grace.min(LEASE_GRACE))).await;
         Err(authority)
     }
+}
+
+/// Why a command was not started.
+enum NotStarted {
+    /// It cannot be started anywhere.
+    Command(String),
+    /// This host could not start it now.
+    Host(String),
 }
 
 struct Ended {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use core_types::{outcome::RunOutcome, task::RunStatus};
+use core_types::outcome::RunOutcome;
 use store::{
     agents::HostId,
     recovery::{Orphan, Revocation},
@@ -89,6 +89,13 @@ impl Found {
         elsewhere.any(|orphan| orphan.host.as_ref() != Some(host))
     }
 
+    /// Leaves the runs of other hosts alone.
+    pub fn forget_foreign(&mut self, host: &HostId) {
+        for runs in [&mut self.silent, &mut self.revoked] {
+            runs.retain(|orphan| orphan.host.as_ref() == Some(host));
+        }
+    }
+
     /// The runs to take back, each once, for the reason that is the most certain.
     #[must_use]
     pub fn cases(self, view: &View, rules: Rules<'_>) -> Vec<Case> {
@@ -147,9 +154,7 @@ impl Case {
     pub fn outcome(&self) -> RunOutcome {
         match self.reason {
             Reason::NotAccepted { .. } => RunOutcome::LaunchFailed,
-            Reason::LeftBehind if self.orphan.status == RunStatus::Launching => {
-                RunOutcome::LaunchFailed
-            }
+            // One that was never accepted costs no attempt, whatever it was taken for.
             Reason::LeftBehind | Reason::WorkerDead | Reason::Silent => RunOutcome::WorkerLost,
         }
     }
@@ -180,7 +185,7 @@ mod tests {
         Orphan {
             key: RunKey { run: RunId::generate(), lease: LeaseNumber(1) },
             task: TaskId::generate(),
-            status: RunStatus::Running,
+            status: core_types::task::RunStatus::Running,
             agent: None,
             process: None,
             host: Some(HostId::new(host)),

@@ -98,8 +98,11 @@ impl Recovery {
             read_at: Instant::now(),
         };
         if found.has_foreign(host) {
-            let dispatchers = note.note("dispatchers", store.dispatchers().await);
-            found.tended = dispatchers.into_iter().flatten().map(|d| d.beat.host).collect();
+            match note.note("dispatchers", store.dispatchers().await) {
+                Some(live) => found.tended = live.into_iter().map(|d| d.beat.host).collect(),
+                // Who tends the other hosts is not known, so they are left alone in this look.
+                None => found.forget_foreign(host),
+            }
         }
         found
     }

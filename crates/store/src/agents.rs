@@ -186,7 +186,7 @@ impl Store {
         Ok(retired > 0)
     }
 
-    /// Signs off idle agents that have been silent for an hour, so that dead ones do not pile up; tells how many.
+    /// Signs off idle agents that have been silent for a week, so that dead ones do not pile up; tells how many.
     /// Served by `agents_idle`.
     ///
     /// # Errors
@@ -196,7 +196,7 @@ impl Store {
         let retired = connection
             .execute(
                 "UPDATE agents SET retired_at = clock_timestamp()
-                 WHERE run IS NULL AND retired_at IS NULL AND last_beat < clock_timestamp() - interval '1 hour'",
+                 WHERE run IS NULL AND retired_at IS NULL AND last_beat < clock_timestamp() - interval '7 days'",
                 &[],
             )
             .await?;

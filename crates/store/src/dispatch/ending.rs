@@ -29,6 +29,11 @@ pub(super) struct Standing {
     pub(super) claims: LeaseNumber,
 }
 
+/// How many runs that cost no attempt are followed by another at once.
+const FREE_AT_ONCE: i64 = 2;
+/// The pause before each further one.
+const FREE_PAUSE: Duration = Duration::from_secs(30);
+
 /// What becomes of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Decision {
@@ -48,6 +53,7 @@ pub(super) fn decide(task: Standing, outcome: RunOutcome) -> Result<Decision, Fo
         }
         // Whoever asked to cancel does not want what would follow; what is over is over, well or badly.
         FollowUp::Retry { .. } | FollowUp::Block(_) if task.cancel_requested => FollowUp::Cancelled,
+        FollowUp::Retry { counts: false, .. } => free_retry(task, attempts),
         follow_up => follow_up,
     };
     let (step, counts) = match follow_up {
@@ -62,6 +68,17 @@ pub(super) fn decide(task: Standing, outcome: RunOutcome) -> Result<Decision, Fo
         follow_up,
         attempts: if counts { attempts } else { task.attempts },
     })
+}
+
+/// What follows a run that costs no attempt: soon the first times, later with a pause, and in the end it is held against
+/// the task after all. Something that interrupts every run would otherwise have the agent paid for without end.
+fn free_retry(task: Standing, attempts: u32) -> FollowUp {
+    let uncounted = task.claims.0 - i64::from(task.attempts);
+    if uncounted > i64::from(FREE_CLAIMS) {
+        return RunOutcome::LaunchFailed.follow_up(attempts, task.max_attempts);
+    }
+    let delay = if uncounted > FREE_AT_ONCE { FREE_PAUSE } else { Duration::ZERO };
+    FollowUp::Retry { delay, counts: false }
 }
 
 /// Whether the run's worker went away before it touched the task, which is no attempt at it.

@@ -115,7 +115,7 @@ async fn agents_long_silent_are_signed_off() {
     world
         .sql
         .execute(
-            "UPDATE agents SET last_beat = now() - interval '2 h' WHERE id = $1",
+            "UPDATE agents SET last_beat = now() - interval '8 days' WHERE id = $1",
             &[&silent.as_uuid()],
         )
         .await

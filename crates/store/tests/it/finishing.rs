@@ -101,16 +101,32 @@ async fn a_failed_attempt_cools_down_and_the_last_one_fails_the_task() {
 }
 
 #[tokio::test]
-async fn an_interruption_costs_no_attempt_and_is_tried_again_at_once() {
+async fn an_interruption_is_free_at_first_then_waits_and_in_the_end_counts() {
     let world = World::new().await;
     let task = world.task(NewTask { max_attempts: 1, ..plain_task() }).await;
-    for _ in 0..3 {
+    let interrupt = async || {
+        world.sql.batch_execute("UPDATE tasks SET not_before = now()").await.unwrap();
+        world.store.release_cooled(10).await.unwrap();
+        let run = world.run_with_new_agent().await;
+        world.finish(run.key, RunOutcome::Interrupted).await.task_state
+    };
+    for _ in 0..2 {
         let run = world.run_with_new_agent().await;
         let finished = world.finish(run.key, RunOutcome::Interrupted).await;
         assert_eq!(finished.task_state, TaskState::Queued);
+        assert_eq!(world.read(task).await.not_before, None);
     }
-    assert_eq!(world.read(task).await.attempts, 0);
-    assert_eq!(world.run_with_new_agent().await.task, task);
+    let mut interruptions = 2;
+    while world.read(task).await.attempts == 0 {
+        interruptions += 1;
+        assert!(interruptions < 20, "something that interrupts every run is paid for without end");
+        if interrupt().await == TaskState::Queued {
+            assert!(world.read(task).await.not_before.is_some(), "it waits a while");
+        }
+    }
+    assert_eq!(interruptions, 11);
+    let blocked = TaskState::Blocked { reason: BlockReason::AttemptsExhausted };
+    assert_eq!(world.read(task).await.state, blocked);
 }
 
 #[tokio::test]

@@ -14,7 +14,8 @@ use crate::{
     cli::HandoverArgs,
     client::Client,
     console::{Steps, line},
-    demo, install,
+    demo,
+    install::{self, Purpose},
     interrupts::Interrupts,
     services::Environment,
     stack::{Ownership, Stack},
@@ -29,7 +30,7 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// Does what the command line asks for.
 pub(crate) fn run(args: &HandoverArgs) -> Result<()> {
-    install::ensure(args.yes)?;
+    install::ensure(Purpose::Running, args.yes)?;
     let profile = if args.release { Profile::Release } else { Profile::Debug };
     let packages: Vec<&str> = PROGRAMS.iter().copied().chain(["testing"]).collect();
     let binaries = Binaries::build(&packages, profile)?;

@@ -1,4 +1,5 @@
-//! Puts on the machine what running and testing needs: Postgres' server programs, git, certificates, node with npm.
+//! Puts on the machine what running and testing needs: Postgres' server programs, git, certificates, node with npm;
+//! for the tests also the servers and tools that they talk to.
 //!
 //! Only through the packages of Debian and Ubuntu; on any other system it says what to install and stops. It never
 //! raises its own rights without a yes, and never asks where nobody can answer.
@@ -14,6 +15,7 @@ use crate::{
     agent_tools,
     commands::{Tool, find_program},
     console::{confirm, line},
+    fuzz_tools,
 };
 
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -39,24 +41,46 @@ const NPM: Missing = Missing { what: "npm (7 or newer)", packages: &["npm"] };
 const CERTIFICATE_AUTHORITIES: Missing =
     Missing { what: "certificate authorities", packages: &["ca-certificates"] };
 
+const PYTHON: Missing = Missing { what: "python3 with pip", packages: &["python3", "python3-pip"] };
+const REDIS: Missing = Missing { what: "redis-server", packages: &["redis-server"] };
+const SSH_SERVER: Missing =
+    Missing { what: "the programs of OpenSSH", packages: &["openssh-server", "openssh-client"] };
+const OPENSSL: Missing = Missing { what: "openssl", packages: &["openssl"] };
+
+/// Programs that only tests start, each with what brings it.
+const FOR_TESTS: &[(&str, Missing)] =
+    &[("redis-server", REDIS), ("sshd", SSH_SERVER), ("ssh", SSH_SERVER), ("openssl", OPENSSL)];
+
+/// What shall be possible on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Running openTiger.
+    Running,
+    /// Running its tests as well.
+    Testing,
+}
+
 /// Installs whatever is missing; does nothing, and says nothing, where all is there.
-pub(crate) fn ensure(yes: bool) -> Result<()> {
-    let missing = missing();
+pub(crate) fn ensure(purpose: Purpose, yes: bool) -> Result<()> {
+    let missing = missing(purpose);
     if missing.is_empty() {
         return Ok(());
     }
     let list: Vec<&str> = missing.iter().map(|one| one.what).collect();
     line(format!("missing on this machine: {}", list.join(", ")));
     install(&missing, yes)?;
-    let still = self::missing();
+    let still = self::missing(purpose);
     if let Some(one) = still.first() {
         bail!("{} is still missing after its package was installed", one.what);
     }
     Ok(())
 }
 
-fn missing() -> Vec<Missing> {
-    let mut missing = Vec::new();
+fn missing(purpose: Purpose) -> Vec<Missing> {
+    let mut missing = match purpose {
+        Purpose::Running => Vec::new(),
+        Purpose::Testing => missing_for_tests(),
+    };
     if postgres_directory().is_none() {
         missing.push(POSTGRES);
     }
@@ -74,6 +98,26 @@ fn missing() -> Vec<Missing> {
         }
     }
     missing
+}
+
+fn missing_for_tests() -> Vec<Missing> {
+    let mut missing: Vec<Missing> = Vec::new();
+    for (program, what) in FOR_TESTS {
+        if !has_server_program(program) && !missing.contains(what) {
+            missing.push(*what);
+        }
+    }
+    if !fuzz_tools::are_current() && !fuzz_tools::has_pip() {
+        missing.push(PYTHON);
+    }
+    missing
+}
+
+/// Whether a program is in `PATH`, or where Debian puts what only root is expected to start.
+fn has_server_program(name: &str) -> bool {
+    let administrators = ["/usr/sbin", "/usr/local/sbin"];
+    find_program(name).is_some()
+        || administrators.iter().any(|directory| Path::new(directory).join(name).is_file())
 }
 
 /// The folder with `postgres` and `initdb`, looked for where [`embedded`] looks.

@@ -17,6 +17,7 @@ mod commands;
 mod console;
 mod demo;
 mod follow;
+mod fuzz_tools;
 mod generated;
 mod install;
 mod interrupts;

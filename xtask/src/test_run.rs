@@ -2,7 +2,10 @@
 //!
 //! The runner writes to this terminal unchanged and has the last word.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use embedded::postgres::Durability;
@@ -13,6 +16,8 @@ use crate::{
     cli::TestArgs,
     commands::{Tool, find_program},
     console::{AlreadyTold, line},
+    fuzz_tools,
+    install::Purpose,
     interrupts::Interrupts,
     services::Environment,
     stack::{Ownership, Stack},
@@ -21,13 +26,14 @@ use crate::{
 
 /// Does what the command line asks for.
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
-    let tools = up::prepare(args.yes)?;
+    let tools = up::prepare(Purpose::Testing, args.yes)?;
+    let fuzzer = fuzz_tools::ensure()?;
     build(args.runner_args.is_empty())?;
     if args.runner_args.is_empty() {
         Tool::cargo().args(["test", "--workspace", "--locked", "--doc", "--quiet"]).run()?;
     }
     let runtime = Runtime::new().context("start the runtime")?;
-    runtime.block_on(with_postgres(args.runner_args.clone(), tools))
+    runtime.block_on(with_postgres(args.runner_args.clone(), tools, fuzzer))
 }
 
 /// Builds the programs, which tests start; and where all tests run, the tests too, with the selection that the runner
@@ -38,7 +44,7 @@ fn build(everything: bool) -> Result<()> {
     cargo.run().context("build what the tests need")
 }
 
-async fn with_postgres(runner_args: Vec<String>, tools: AgentTools) -> Result<()> {
+async fn with_postgres(runner_args: Vec<String>, tools: AgentTools, fuzzer: PathBuf) -> Result<()> {
     let mut interrupts = Interrupts::new()?;
     let state_dir = system::purpose_directory("test")?;
     let mut stack = Stack::new(&state_dir, Ownership::Shared)?;
@@ -51,7 +57,7 @@ async fn with_postgres(runner_args: Vec<String>, tools: AgentTools) -> Result<()
     let url = postgres.url.expose().to_owned();
     // An interrupt reaches the runner too, which then ends by itself; waiting for it is all there is to do.
     let mut tests =
-        tokio::task::spawn_blocking(move || run_tests(&runner_args, &url, &tools.claude));
+        tokio::task::spawn_blocking(move || run_tests(&runner_args, &url, &tools, &fuzzer));
     let outcome = tokio::select! {
         outcome = &mut tests => outcome,
         () = interrupts.next() => tests.await,
@@ -65,7 +71,7 @@ async fn with_postgres(runner_args: Vec<String>, tools: AgentTools) -> Result<()
     outcome.context("wait for the test runner")?
 }
 
-fn run_tests(runner_args: &[String], url: &str, claude: &Path) -> Result<()> {
+fn run_tests(runner_args: &[String], url: &str, tools: &AgentTools, fuzzer: &Path) -> Result<()> {
     let runner: &[&str] = if find_program("cargo-nextest").is_some() {
         &["nextest", "run"]
     } else {
@@ -78,7 +84,8 @@ fn run_tests(runner_args: &[String], url: &str, claude: &Path) -> Result<()> {
         .args(selection(runner_args))
         .args(runner_args)
         .env("OPENTIGER_TEST_DATABASE_URL", url)
-        .env("OPENTIGER_TEST_CLAUDE", claude)
+        .env("OPENTIGER_TEST_CLAUDE", &tools.claude)
+        .env("OPENTIGER_TEST_SCHEMATHESIS", fuzzer)
         .status()?;
     if !status.success() {
         return Err(AlreadyTold.into());

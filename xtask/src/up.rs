@@ -10,7 +10,8 @@ use crate::{
     binaries::{Binaries, Profile},
     cli::UpArgs,
     console::{Steps, line},
-    demo, install,
+    demo,
+    install::{self, Purpose},
     interrupts::Interrupts,
     services::Environment,
     stack::{Ownership, Stack},
@@ -21,7 +22,7 @@ use crate::{
 pub(crate) fn run(args: &UpArgs) -> Result<()> {
     let begun = Instant::now();
     let mut steps = Steps::default();
-    let tools = steps.time("install", || prepare(args.yes))?;
+    let tools = steps.time("install", || prepare(Purpose::Running, args.yes))?;
     let binaries = steps.time("build", || {
         let packages: Vec<&str> = PROGRAMS.iter().copied().chain(["model-stub"]).collect();
         Binaries::build(&packages, Profile::Debug)
@@ -37,9 +38,9 @@ pub(crate) fn run(args: &UpArgs) -> Result<()> {
     Ok(())
 }
 
-/// Puts on the machine what running and testing needs.
-pub(crate) fn prepare(yes: bool) -> Result<AgentTools> {
-    install::ensure(yes)?;
+/// Puts on the machine what the purpose needs.
+pub(crate) fn prepare(purpose: Purpose, yes: bool) -> Result<AgentTools> {
+    install::ensure(purpose, yes)?;
     agent_tools::ensure()
 }
 

@@ -52,6 +52,24 @@ pub fn claude_path() -> PathBuf {
     }
 }
 
+/// The variable that names the folder of the API fuzzer's Python packages; `cargo xtask test` installs them and sets it.
+const SCHEMATHESIS_VARIABLE: &str = "OPENTIGER_TEST_SCHEMATHESIS";
+
+/// The folder of Python packages in which the API's fuzzer is.
+///
+/// # Panics
+/// When the variable `OPENTIGER_TEST_SCHEMATHESIS` does not name it.
+#[must_use]
+pub fn schemathesis_packages() -> PathBuf {
+    let named = std::env::var_os(SCHEMATHESIS_VARIABLE).map(PathBuf::from);
+    named.filter(|path| path.join("schemathesis").is_dir()).unwrap_or_else(|| {
+        panic!(
+            "{SCHEMATHESIS_VARIABLE} does not name a folder with the Python package `schemathesis`; `cargo xtask test` \
+             installs the pinned one and sets it"
+        )
+    })
+}
+
 /// The directories in which programs are looked for.
 ///
 /// # Panics

@@ -1,5 +1,6 @@
 //! The program as its users start and stop it.
 
+mod fuzzing;
 mod program;
 
 use std::time::Duration;

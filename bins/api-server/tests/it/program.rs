@@ -127,7 +127,7 @@ impl Program {
         }
     }
 
-    fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         self.errors.lock().expect("no reader panics").clone()
     }
 }

@@ -18,7 +18,7 @@ mod layers;
 mod manifests;
 mod sources;
 
-/// Folders that hold nothing of ours.
+/// Names of what holds nothing of ours; `.git` is a file where the work tree is a linked one.
 const SKIPPED: &[&str] = &[".git", ".opentiger", "node_modules", "target"];
 
 /// One breach of a rule.
@@ -99,7 +99,10 @@ fn text_files(root: &Path) -> Result<Vec<TextFile>> {
         for entry in entries {
             let entry = entry?;
             let kind = entry.file_type()?;
-            if kind.is_dir() && !SKIPPED.iter().any(|name| entry.file_name() == *name) {
+            if SKIPPED.iter().any(|name| entry.file_name() == *name) {
+                continue;
+            }
+            if kind.is_dir() {
                 folders.push(entry.path());
             } else if kind.is_file()
                 && let Ok(text) = fs::read_to_string(entry.path())

@@ -77,7 +77,7 @@ fn allowed(setting: &Setting) -> String {
             let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
             quoted.join(", ")
         }
-        Kind::Secret | Kind::SecretUrl => {
+        Kind::Secret | Kind::SecretUrl | Kind::AccessKey | Kind::AccessKeys => {
             format!("{}; secret, never shown", setting.kind.allowed())
         }
         Kind::Text
@@ -85,7 +85,9 @@ fn allowed(setting: &Setting) -> String {
         | Kind::Program
         | Kind::Branch
         | Kind::HttpUrl
-        | Kind::LoopbackAddress
+        | Kind::Address
+        | Kind::Boolean
+        | Kind::HostList
         | Kind::Integer { .. }
         | Kind::List
         | Kind::PathList => setting.kind.allowed(),

@@ -3,9 +3,13 @@
 //! A value is given as a text (environment) or as JSON (database). Texts are never guessed: `1e5`, `007` and `true`
 //! are texts until the table says otherwise. Nothing here knows which key is checked.
 
-use std::net::SocketAddr;
+mod forms;
 
 use figment::value::Value;
+
+use self::forms::{
+    ACCESS_KEY_LENGTH, is_access_key, is_address, is_branch, is_host, is_plain_http_url, is_program,
+};
 
 /// Longest text of a setting, in bytes.
 const TEXT_LIMIT: usize = 16 * 1024;
@@ -30,8 +34,16 @@ pub enum Kind {
     Branch,
     /// An `http` or `https` URL without user name and password; may be empty.
     HttpUrl,
-    /// An IP address of this machine alone, and a port.
-    LoopbackAddress,
+    /// An IP address of this machine, and a port.
+    Address,
+    /// `true` or `false`, in these words.
+    Boolean,
+    /// A secret by which somebody may enter; may be empty.
+    AccessKey,
+    /// Secrets by which somebody may enter, separated by commas; blank ones count for nothing.
+    AccessKeys,
+    /// Names of hosts, separated by commas.
+    HostList,
     /// A whole number.
     Integer {
         /// The least allowed value.
@@ -64,7 +76,7 @@ impl Kind {
     /// Whether values of this kind must not be shown.
     #[must_use]
     pub const fn is_secret(self) -> bool {
-        matches!(self, Self::Secret | Self::SecretUrl)
+        matches!(self, Self::Secret | Self::SecretUrl | Self::AccessKey | Self::AccessKeys)
     }
 
     /// The word for this kind in documents and in the API.
@@ -72,12 +84,15 @@ impl Kind {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Text => "text",
-            Self::Secret | Self::SecretUrl => "secret",
+            Self::Secret | Self::SecretUrl | Self::AccessKey => "secret",
+            Self::AccessKeys => "list of secrets",
+            Self::Boolean => "boolean",
+            Self::HostList => "list of host names",
             Self::Path { .. } => "path",
             Self::Program => "program",
             Self::Branch => "branch",
             Self::HttpUrl => "url",
-            Self::LoopbackAddress => "address",
+            Self::Address => "address",
             Self::Integer { .. } => "integer",
             Self::Choice(_) => "choice",
             Self::List => "list",
@@ -99,8 +114,18 @@ impl Kind {
             Self::HttpUrl => {
                 "an `http://` or `https://` URL without user name and password, or empty".to_owned()
             }
-            Self::LoopbackAddress => {
-                "a loopback address and a port, such as `127.0.0.1:4301` or `[::1]:4301`".to_owned()
+            Self::Address => {
+                "an IP address and a port, such as `127.0.0.1:4301` or `[::1]:4301`".to_owned()
+            }
+            Self::Boolean => "true, false".to_owned(),
+            Self::AccessKey => {
+                format!("at least {ACCESS_KEY_LENGTH} visible ASCII characters, or empty")
+            }
+            Self::AccessKeys => format!(
+                "keys separated by commas, each of at least {ACCESS_KEY_LENGTH} visible ASCII characters, or empty"
+            ),
+            Self::HostList => {
+                "names or IP addresses of hosts, without port, separated by commas".to_owned()
             }
             Self::Integer { min, max } => format!("an integer from {min} to {max}"),
             Self::Choice(words) => words.join(", "),
@@ -113,13 +138,19 @@ impl Kind {
     pub(crate) fn check(self, given: Given<'_>) -> Result<Value, Complaint> {
         match (self, given) {
             (Self::Integer { min, max }, _) => integer(given, min, max),
-            (Self::List | Self::PathList, Given::Json(serde_json::Value::Array(items))) => {
+            (Self::Boolean, Given::Json(serde_json::Value::Bool(flag))) => Ok(Value::from(*flag)),
+            (Self::Boolean, _) => boolean(&self.text_of(given)?),
+            (list, Given::Json(serde_json::Value::Array(items))) if list.is_list() => {
                 let texts = items.iter().map(|item| self.text_of(Given::Json(item)));
                 self.list(texts.collect::<Result<_, _>>()?)
             }
-            (Self::List | Self::PathList, _) => self.list(split_list(&self.text_of(given)?)),
+            (list, _) if list.is_list() => self.list(split_list(&self.text_of(given)?)),
             _ => self.text(&self.text_of(given)?),
         }
+    }
+
+    const fn is_list(self) -> bool {
+        matches!(self, Self::List | Self::PathList | Self::HostList | Self::AccessKeys)
     }
 
     fn text_of(self, given: Given<'_>) -> Result<String, Complaint> {
@@ -144,13 +175,17 @@ impl Kind {
             Self::Program => is_program(text),
             Self::Branch => text.is_empty() || is_branch(text),
             Self::HttpUrl => text.is_empty() || is_plain_http_url(text)?,
-            Self::LoopbackAddress => is_loopback_address(text)?,
+            Self::Address => is_address(text)?,
+            Self::AccessKey => text.is_empty() || is_access_key(text)?,
             Self::Choice(words) => words.contains(&text),
             Self::Text
             | Self::Secret
             | Self::SecretUrl
             | Self::Integer { .. }
+            | Self::Boolean
             | Self::List
+            | Self::AccessKeys
+            | Self::HostList
             | Self::PathList => true,
         };
         if valid {
@@ -161,11 +196,21 @@ impl Kind {
     }
 
     fn list(self, items: Vec<String>) -> Result<Value, Complaint> {
-        let relative = |item: &&String| self == Self::PathList && !item.starts_with('/');
-        match items.iter().find(relative) {
-            Some(item) => Err(Complaint(format!("{} is not an absolute path", quoted(item)))),
-            None => Ok(Value::from(items)),
+        for item in &items {
+            match self {
+                Self::PathList if !item.starts_with('/') => {
+                    return Err(Complaint(format!("{} is not an absolute path", quoted(item))));
+                }
+                Self::HostList if !is_host(item) => {
+                    return Err(Complaint(format!("{} is not the name of a host", quoted(item))));
+                }
+                Self::AccessKeys => {
+                    is_access_key(item)?;
+                }
+                _ => {}
+            }
         }
+        Ok(Value::from(items))
     }
 }
 
@@ -203,45 +248,12 @@ fn wrong_type(json: &serde_json::Value, expected: &str) -> Complaint {
     Complaint(format!("is {got}, expected {expected}"))
 }
 
-fn is_program(text: &str) -> bool {
-    text.starts_with('/') || !(text.is_empty() || text.starts_with('-') || text.contains('/'))
-}
-
-/// The rules of `git check-ref-format --branch`, and 200 bytes at most so that `.lock` fits behind a part of it.
-fn is_branch(text: &str) -> bool {
-    let forbidden = |c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c);
-    let bad_part = |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
-    text.len() <= 200
-        && !text.starts_with('-')
-        && !text.ends_with('.')
-        && !matches!(text, "@" | "HEAD")
-        && !["..", "@{"].iter().any(|pair| text.contains(pair))
-        && !text.chars().any(forbidden)
-        && !text.split('/').any(bad_part)
-}
-
-fn is_plain_http_url(text: &str) -> Result<bool, Complaint> {
-    // The text may hold a password, so no complaint of this kind repeats it.
-    let Ok(url) = url::Url::parse(text) else {
-        return Err(Complaint("is not a URL".to_owned()));
-    };
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(Complaint("is not an `http` or `https` URL".to_owned()));
+fn boolean(text: &str) -> Result<Value, Complaint> {
+    match text {
+        "true" => Ok(Value::from(true)),
+        "false" => Ok(Value::from(false)),
+        _ => Err(Complaint(format!("{} is neither `true` nor `false`", quoted(text)))),
     }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(Complaint("has a user name or a password in it".to_owned()));
-    }
-    Ok(true)
-}
-
-fn is_loopback_address(text: &str) -> Result<bool, Complaint> {
-    let Ok(address) = text.parse::<SocketAddr>() else {
-        return Err(Complaint(format!("{} is not an IP address with a port", quoted(text))));
-    };
-    if !address.ip().is_loopback() {
-        return Err(Complaint(format!("{} can be reached from other machines", quoted(text))));
-    }
-    Ok(true)
 }
 
 /// Splits at commas that are not inside parentheses, so that `Bash(git log:a,b),Edit` has two items.
@@ -304,11 +316,49 @@ mod tests {
     }
 
     #[test]
-    fn only_loopback_addresses_are_taken() {
-        assert!(Kind::LoopbackAddress.check(Given::Text("127.0.0.1:4301")).is_ok());
-        assert!(Kind::LoopbackAddress.check(Given::Text("[::1]:0")).is_ok());
-        refuses(Kind::LoopbackAddress, "0.0.0.0:4301", "can be reached from other machines");
-        refuses(Kind::LoopbackAddress, "4301", "is not an IP address");
+    fn addresses_are_numbers_with_a_port() {
+        for address in ["127.0.0.1:4301", "[::1]:0", "0.0.0.0:4301"] {
+            assert!(Kind::Address.check(Given::Text(address)).is_ok(), "{address}");
+        }
+        refuses(Kind::Address, "4301", "is not an IP address");
+        refuses(Kind::Address, "localhost:4301", "is not an IP address");
+    }
+
+    #[test]
+    fn a_boolean_is_one_of_two_words() {
+        assert_eq!(Kind::Boolean.check(Given::Text("true")), Ok(Value::from(true)));
+        assert_eq!(Kind::Boolean.check(Given::Json(&json!(false))), Ok(Value::from(false)));
+        assert_eq!(Kind::Boolean.check(Given::Json(&json!("false"))), Ok(Value::from(false)));
+        for text in ["", "False", "TRUE", "0", "1", "no", " true"] {
+            refuses(Kind::Boolean, text, "neither `true` nor `false`");
+        }
+        assert!(Kind::Boolean.check(Given::Json(&json!(0))).is_err());
+    }
+
+    #[test]
+    fn keys_are_long_and_visible_and_blank_ones_count_for_nothing() {
+        let two = Value::from(vec!["0123456789abcdef".to_owned(), "fedcba9876543210".to_owned()]);
+        let given = " 0123456789abcdef,, fedcba9876543210 ,";
+        assert_eq!(Kind::AccessKeys.check(Given::Text(given)), Ok(two));
+        for blank in ["", " ", ",", " , ,"] {
+            let none = Value::from(Vec::<String>::new());
+            assert_eq!(Kind::AccessKeys.check(Given::Text(blank)), Ok(none));
+        }
+        assert_eq!(Kind::AccessKey.check(Given::Text("")), Ok(Value::from("")));
+        for kind in [Kind::AccessKey, Kind::AccessKeys] {
+            for bad in ["hunter2", "hunter2hunter2hunter2ä", "hunter2 hunter2 hunter2"] {
+                let complaint = kind.check(Given::Text(bad)).unwrap_err();
+                assert!(!complaint.0.contains("hunter2"), "{complaint:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_without_a_port() {
+        assert!(Kind::HostList.check(Given::Text("tiger.example, 10.0.0.7,[::1]")).is_ok());
+        for bad in ["tiger.example:80", "http://tiger.example", "a b", "*.example", "a..b"] {
+            refuses(Kind::HostList, bad, "is not the name of a host");
+        }
     }
 
     #[test]

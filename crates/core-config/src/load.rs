@@ -83,6 +83,39 @@ pub fn load_lenient_database(
     loaded.filter(|_| faults.is_empty()).ok_or(faults)
 }
 
+/// The same for a program that serves the API: an address that other machines can reach needs a key or a secret.
+///
+/// # Errors
+/// Every fault of the environment, in one report.
+pub fn load_to_serve(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    database: Option<&DatabaseSnapshot>,
+) -> Result<Loaded, Faults> {
+    let (loaded, mut faults) = build(&Environment::new(environment), database);
+    let unusable = |key: &str| faults.iter().any(|fault| fault.key == key);
+    if !unusable("API_KEYS")
+        && !unusable("API_SECRET")
+        && let Some(fault) = loaded.as_ref().and_then(open_to_strangers)
+    {
+        faults.push(fault);
+    }
+    loaded.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+/// The fault of an address that strangers can reach while nobody can prove who they are.
+fn open_to_strangers(loaded: &Loaded) -> Option<Fault> {
+    let address = loaded.settings.api_listen;
+    (!address.ip().is_loopback() && loaded.settings.knows_no_caller()).then(|| Fault {
+        key: "OPENTIGER_API_LISTEN".to_owned(),
+        source: Source::Environment,
+        what: format!(
+            "`{address}` can be reached from other machines, and neither `API_KEYS` nor `API_SECRET` is set"
+        ),
+        allowed: "a loopback address, such as `127.0.0.1:4301`, while there is no key".to_owned(),
+        hint: "set `API_KEYS` or `API_SECRET`, or listen on a loopback address".to_owned(),
+    })
+}
+
 /// The settings without what is faulty, and the faults outside of the database's rows.
 fn build(
     environment: &Environment,

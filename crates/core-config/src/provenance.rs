@@ -68,8 +68,12 @@ fn layered(figment: &Figment, setting: &Setting) -> Option<Layered> {
 fn shown(kind: Kind, value: &Value) -> Shown {
     let text = value.as_str().unwrap_or_default();
     match kind {
-        Kind::Secret => {
+        Kind::Secret | Kind::AccessKey => {
             Shown::Secret { set: !text.is_empty(), last_four: Secret::new(text).last_four() }
+        }
+        Kind::AccessKeys => {
+            let set = value.as_array().is_some_and(|keys| !keys.is_empty());
+            Shown::Secret { set, last_four: None }
         }
         Kind::SecretUrl => Shown::Secret { set: !text.is_empty(), last_four: None },
         Kind::Text
@@ -77,7 +81,9 @@ fn shown(kind: Kind, value: &Value) -> Shown {
         | Kind::Program
         | Kind::Branch
         | Kind::HttpUrl
-        | Kind::LoopbackAddress
+        | Kind::Address
+        | Kind::Boolean
+        | Kind::HostList
         | Kind::Integer { .. }
         | Kind::Choice(_)
         | Kind::List

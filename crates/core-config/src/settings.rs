@@ -41,6 +41,15 @@ pub struct Settings {
     pub state_dir: PathBuf,
     #[serde(rename = "OPENTIGER_API_LISTEN")]
     pub api_listen: SocketAddr,
+    #[serde(rename = "OPENTIGER_API_HOSTS")]
+    pub api_hosts: Vec<String>,
+    pub api_keys: Vec<Secret>,
+    #[serde(deserialize_with = "secret")]
+    pub api_secret: Option<Secret>,
+    #[serde(rename = "OPENTIGER_ALLOW_INSECURE_SYSTEM_CONTROL")]
+    pub allow_insecure_system_control: bool,
+    #[serde(rename = "API_RATE_LIMIT_PER_MINUTE", deserialize_with = "count")]
+    pub api_rate_limit: Option<u32>,
     #[serde(rename = "OPENTIGER_LOG")]
     pub log: String,
     #[serde(rename = "OPENTIGER_LOG_FORMAT")]
@@ -83,6 +92,14 @@ pub struct Settings {
     pub local_repo_roots: Vec<PathBuf>,
     #[serde(deserialize_with = "path")]
     pub opentiger_claude_home: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Whether nobody can prove to the API who they are, for no key and no token is set.
+    #[must_use]
+    pub const fn knows_no_caller(&self) -> bool {
+        self.api_keys.is_empty() && self.api_secret.is_none()
+    }
 }
 
 fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {

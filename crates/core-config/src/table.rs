@@ -140,10 +140,42 @@ pub const SETTINGS: &[Setting] = &[
     ),
     Setting::environment(
         "OPENTIGER_API_LISTEN",
-        Kind::LoopbackAddress,
+        Kind::Address,
         Fallback::Text("127.0.0.1:4301"),
-        "The address on which the API listens; port 0 takes any free one. Only loopback addresses in this version.",
+        "The address on which the API listens; port 0 takes any free one. One that other machines can reach needs a key or a secret.",
     ),
+    Setting::environment(
+        "OPENTIGER_API_HOSTS",
+        Kind::HostList,
+        Fallback::Empty,
+        "The names by which the API may be called, besides `localhost` and the address it is reached on; needed behind a proxy and for a DNS name.",
+    ),
+    Setting::environment(
+        "API_KEYS",
+        Kind::AccessKeys,
+        Fallback::Empty,
+        "Keys with which a caller may do everything, sent as the header `X-API-Key`; when empty, there is none.",
+    ),
+    Setting::environment(
+        "API_SECRET",
+        Kind::AccessKey,
+        Fallback::Empty,
+        "The token with which a caller may do everything, sent as `Authorization: Bearer`; when empty, there is none.",
+    ),
+    Setting::environment(
+        "OPENTIGER_ALLOW_INSECURE_SYSTEM_CONTROL",
+        Kind::Boolean,
+        Fallback::Text("true"),
+        "Whether callers on this machine may control the system without a key; others, and settings that reach the host, need one always.",
+    ),
+    Setting::database(
+        "API_RATE_LIMIT_PER_MINUTE",
+        integer(0, 1_000_000),
+        Fallback::Integer(1200),
+        "How many requests one address may send, callers on this machine ten times as many; 0 is unlimited.",
+    )
+    .unit("requests per minute")
+    .effective(TakesEffect::NextRequest),
     Setting::environment(
         "OPENTIGER_LOG",
         Kind::Text,

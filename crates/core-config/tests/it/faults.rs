@@ -5,7 +5,7 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
 use core_config::{
     database::validate_row,
     fault::{Fault, Source},
-    load::{load, load_lenient_database},
+    load::{load, load_lenient_database, load_to_serve},
 };
 use serde_json::json;
 
@@ -32,7 +32,7 @@ fn a_fault_says_key_source_what_is_wrong_what_is_allowed_and_what_to_do() {
 fn all_faults_of_a_start_are_in_one_report() {
     let variables = [
         ("MAX_CONCURRENT_WORKERS", "1e5"),
-        ("OPENTIGER_API_LISTEN", "0.0.0.0:4301"),
+        ("OPENTIGER_API_LISTEN", "4301"),
         ("OPENTIGER_STATEDIR", "/srv"),
     ];
     let database = rows(&[("CANCEL_GRACE_S", json!(true)), ("NO_SUCH_KEY", json!("x"))]);
@@ -49,6 +49,22 @@ fn all_faults_of_a_start_are_in_one_report() {
         ]
     );
     assert!(faults.to_string().starts_with("5 settings cannot be used\n  MAX_CONCURRENT_WORKERS"));
+}
+
+#[test]
+fn an_address_that_strangers_can_reach_needs_a_key_in_the_program_that_listens_there() {
+    let open = ("OPENTIGER_API_LISTEN", "0.0.0.0:4301");
+    let faults = load_to_serve(environment(&[open, ("API_KEYS", " , ")]), None).unwrap_err();
+    assert_eq!(faults.len(), 1);
+    assert!(faults.to_string().contains("neither `API_KEYS` nor `API_SECRET` is set"), "{faults}");
+    let bad_key = load_to_serve(environment(&[open, ("API_KEYS", "short")]), None).unwrap_err();
+    assert_eq!(bad_key.iter().next().unwrap().key, "API_KEYS");
+    assert_eq!(bad_key.len(), 1, "a key that cannot be used is one fault and not two");
+    for key in [("API_KEYS", "0123456789abcdef"), ("API_SECRET", "0123456789abcdef")] {
+        load_to_serve(environment(&[open, key]), None).unwrap();
+    }
+    load(environment(&[open]), None).expect("others do not listen there");
+    load_to_serve(environment(&[("OPENTIGER_API_LISTEN", "[::1]:4301")]), None).unwrap();
 }
 
 #[test]
@@ -71,13 +87,15 @@ fn no_fault_shows_the_value_of_a_secret() {
         ("ANTHROPIC_API_KEY", "hunter2\nhunter2"),
         ("DATABASE_URL", "postgres://me:hunter2\n@db/tiger"),
         ("ANTHROPIC_BASE_URL", "https://me:hunter2@gateway"),
+        ("API_KEYS", "hunter2"),
+        ("API_SECRET", "hunter2"),
     ];
     let database = rows(&[
         ("ANTHROPIC_API_KEY", json!({"key": "hunter2"})),
         ("DATABASE_URL", json!("postgres://me:hunter2@db")),
     ]);
     let faults = load(environment(&variables), Some(&database)).unwrap_err();
-    assert_eq!(faults.len(), 5);
+    assert_eq!(faults.len(), 7);
     let report = format!("{faults}{faults:?}{}", serde_json::to_string(&faults).unwrap());
     assert!(!report.contains("hunter2"), "{report}");
 }

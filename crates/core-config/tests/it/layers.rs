@@ -20,6 +20,8 @@ fn nothing_set_gives_the_defaults() {
     let settings = &loaded.settings;
     assert_eq!(settings.database_url, None);
     assert_eq!(settings.api_listen.to_string(), "127.0.0.1:4301");
+    assert!(settings.knows_no_caller() && settings.allow_insecure_system_control);
+    assert_eq!(settings.api_rate_limit, Some(1200));
     assert_eq!(settings.log_format, LogFormat::Text);
     assert_eq!(settings.execution_environment, ExecutionEnvironment::Host);
     assert!(settings.max_concurrent_workers >= 1);
@@ -84,6 +86,8 @@ fn secrets_are_masked_wherever_they_could_show() {
     let variables = [
         ("ANTHROPIC_API_KEY", "sk-ant-hunter2-0042"),
         ("DATABASE_URL", "postgres://me:hunter2@db.example.org/tiger"),
+        ("API_KEYS", "hunter2-hunter2-0001,hunter2-hunter2-0002"),
+        ("API_SECRET", "hunter2-hunter2-0003"),
     ];
     let loaded = load(environment(&variables), None).unwrap();
     let json = serde_json::to_string(&loaded.provenance).unwrap();
@@ -94,6 +98,13 @@ fn secrets_are_masked_wherever_they_could_show() {
     assert_eq!(*key, Shown::Secret { set: true, last_four: Some("0042".to_owned()) });
     let url = &provenance(&loaded, "DATABASE_URL").effective.value;
     assert_eq!(*url, Shown::Secret { set: true, last_four: None });
+    let keys = &provenance(&loaded, "API_KEYS").effective.value;
+    assert_eq!(*keys, Shown::Secret { set: true, last_four: None });
+    let secret = &provenance(&loaded, "API_SECRET").effective.value;
+    assert_eq!(*secret, Shown::Secret { set: true, last_four: Some("0003".to_owned()) });
+    let empty = load(environment(&[("API_KEYS", "")]), None).unwrap();
+    let keys = &provenance(&empty, "API_KEYS").effective;
+    assert_eq!(keys.value, Shown::Secret { set: false, last_four: None }, "empty is not set");
 }
 
 #[test]

@@ -19,7 +19,7 @@ struct Arguments {
 async fn main() -> ExitCode {
     let Arguments { check_config } = Arguments::parse();
     let result = if check_config {
-        bootstrap::check::check_config().map_err(anyhow::Error::from)
+        bootstrap::check::check_config(true).map_err(anyhow::Error::from)
     } else {
         serve::run().await
     };

@@ -17,7 +17,7 @@ const GIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves until a signal asks it to stop.
 pub(crate) async fn run() -> anyhow::Result<()> {
-    let started = bootstrap::start::start("api-server").await?;
+    let started = bootstrap::start::start_serving("api-server").await?;
     let stop = started.stop_token().context("listen for signals")?;
     let state = ApiState::new(started.store.clone(), started.watch_settings(), git(), stop);
     let address = started.settings.settings.api_listen;

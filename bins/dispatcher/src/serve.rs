@@ -10,7 +10,7 @@ use executor::environment::DEFAULT_PATH;
 /// Dispatches until a signal asks it to stop.
 pub(crate) async fn run(check_config: bool) -> anyhow::Result<()> {
     if check_config {
-        return Ok(bootstrap::check::check_config()?);
+        return Ok(bootstrap::check::check_config(false)?);
     }
     let started = bootstrap::start::start("dispatcher").await?;
     let stop = started.stop_token().context("listen for signals")?;

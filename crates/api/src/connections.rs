@@ -31,6 +31,8 @@ use tokio_util::{
 };
 use tower::ServiceExt as _;
 
+use crate::access::Ends;
+
 /// How long a connection without a request may still take to end after the server is asked to stop.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The pause after the system refused to accept, which it does for want of descriptors.
@@ -100,9 +102,15 @@ async fn converse(stream: TcpStream, router: Router, head: Duration, stop: Cance
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(error = %error, "connection without nodelay");
     }
+    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
+        tracing::debug!("connection ended before its first request");
+        return;
+    };
+    let ends = Ends { peer, local };
     let requests = TaskTracker::new();
     requests.close();
-    let answer = service_fn(|request: http::Request<Incoming>| {
+    let answer = service_fn(|mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(ends);
         let (router, under_way) = (router.clone(), requests.token());
         async move {
             let response = router.oneshot(request).await?;

@@ -3,8 +3,7 @@
 //! Owns the wire: names of fields, status codes, limits of requests. What a task is and what becomes of it is decided in
 //! `core-types` and `store`; this crate runs nothing, claims nothing and writes no SQL.
 //!
-//! In this version it is for this machine alone: it binds loopback addresses only, answers only requests whose `Host`
-//! names the loopback, and refuses changes that a foreign web page asks for.
+//! Who may ask what is decided by one layer around all routes, `access`: callers on this machine, and callers with a key.
 
 pub mod error;
 pub mod openapi;

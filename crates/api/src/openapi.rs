@@ -11,6 +11,7 @@ use utoipa::{
 };
 
 use crate::{
+    access::routes::describe,
     error::{ErrorBody, FieldFault},
     router::routes,
 };
@@ -20,7 +21,7 @@ use crate::{
 #[openapi(
     info(
         title = "openTiger",
-        description = "Queues coding tasks, lets agents do them, and shows what came of it.\n\nEvery answer that is no success is a JSON object with `error` (for people), `code` (for programs), and `details` where fields are at fault.",
+        description = "Queues coding tasks, lets agents do them, and shows what came of it.\n\nEvery answer that is no success is a JSON object with `error` (for people), `code` (for programs), and `details` where fields are at fault.\n\nEach operation's `x-right` says what a caller needs: `open` nothing; `read` and `work` a key, or a program or page on the server's own machine; `control` the same unless `OPENTIGER_ALLOW_INSECURE_SYSTEM_CONTROL` is `false`; `host` a key always.",
     ),
     components(schemas(ErrorBody, FieldFault)),
     tags(
@@ -34,6 +35,13 @@ pub(crate) struct About;
 /// The OpenAPI document of every route.
 #[must_use]
 pub fn document() -> Document {
+    let mut document = bare_document();
+    describe(&mut document);
+    document
+}
+
+/// The document as the handlers give it: nothing in it says who may ask.
+pub(crate) fn bare_document() -> Document {
     routes().split_for_parts().1
 }
 
@@ -71,7 +79,7 @@ impl IntoResponses for Always {
         errors(&[
             (
                 "403",
-                "The request is not for this machine, or a foreign web page asks for a change.",
+                "The request is not for this server, a web page of another site asks, or the caller may not do this.",
             ),
             ("500", "A fault of the server; its log has more under the request's id."),
             (

@@ -1,12 +1,19 @@
 //! Which route goes to which handler, and what lies around all of them.
 
-use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn};
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware::{from_fn, from_fn_with_state},
+};
 use http::{Method, StatusCode};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    access::{Gate, guard},
     error::ApiError,
     extract::BODY_LIMIT,
     middleware::{observe, panicked},
@@ -36,12 +43,14 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
 
 /// The routes with everything around them.
 pub(crate) fn router(state: ApiState) -> Router {
-    let (router, _document) = routes().split_for_parts();
+    let (router, document) = routes().split_for_parts();
+    let gate = Arc::new(Gate::new(document, state.settings.clone()));
     router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(gate, guard))
         .layer(from_fn(observe))
         .with_state(state)
 }

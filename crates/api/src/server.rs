@@ -1,4 +1,4 @@
-//! The listener: binds the loopback, serves, and stops in order.
+//! The listener: binds an address that strangers cannot use, serves, and stops in order.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -21,9 +21,11 @@ pub struct Server {
 /// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Other machines could reach the address.
-    #[error("`{address}` can be reached from other machines; allowed: 127.0.0.0/8 and [::1]")]
-    NotLoopback {
+    /// Other machines could reach the address, and no caller can prove who they are.
+    #[error(
+        "`{address}` can be reached from other machines, and neither `API_KEYS` nor `API_SECRET` is set"
+    )]
+    Unprotected {
         /// The address as it was given.
         address: SocketAddr,
     },
@@ -50,8 +52,8 @@ impl BindError {
     #[must_use]
     pub const fn hint(&self) -> &'static str {
         match self {
-            Self::NotLoopback { .. } => {
-                "set `OPENTIGER_API_LISTEN` to a loopback address; this version is for this machine alone"
+            Self::Unprotected { .. } => {
+                "set `API_KEYS` or `API_SECRET`, or set `OPENTIGER_API_LISTEN` to a loopback address"
             }
             Self::InUse { .. } => {
                 "stop the other program, or set `OPENTIGER_API_LISTEN` to another port (0 takes any free one)"
@@ -74,13 +76,13 @@ pub enum Served {
 }
 
 impl Server {
-    /// Listens on a loopback address. Port 0 takes any free one.
+    /// Listens on an address. Port 0 takes any free one.
     ///
     /// # Errors
-    /// [`BindError`]; any other address is refused before the system is asked.
+    /// [`BindError`]; without any key an address that is not of the loopback is refused before the system is asked.
     pub async fn bind(address: SocketAddr, state: ApiState) -> Result<Self, BindError> {
-        if !address.ip().is_loopback() {
-            return Err(BindError::NotLoopback { address });
+        if !address.ip().is_loopback() && state.settings().settings.knows_no_caller() {
+            return Err(BindError::Unprotected { address });
         }
         let refused = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => BindError::InUse { address, source },

@@ -10,7 +10,8 @@ use std::{
 
 use core_config::{
     database::DatabaseSnapshot,
-    load::{Loaded, load_lenient_database},
+    fault::Faults,
+    load::{Loaded, load_lenient_database, load_to_serve},
     settings::{LogFormat, Settings},
 };
 use core_types::secret::Secret;
@@ -85,6 +86,8 @@ pub struct StartOptions {
     pub program: String,
     /// The most connections in the pool.
     pub connections: usize,
+    /// Whether it serves the API: what it listens on must not be open to strangers.
+    pub serves_api: bool,
 }
 
 /// Starts with a pool of four connections.
@@ -92,7 +95,16 @@ pub struct StartOptions {
 /// # Errors
 /// See [`start_with`].
 pub async fn start(program: &str) -> Result<Started, StartError> {
-    start_with(StartOptions { program: program.to_owned(), connections: 4 }).await
+    start_with(StartOptions { program: program.to_owned(), connections: 4, serves_api: false })
+        .await
+}
+
+/// Starts a program that serves the API, with a pool of four connections.
+///
+/// # Errors
+/// See [`start_with`].
+pub async fn start_serving(program: &str) -> Result<Started, StartError> {
+    start_with(StartOptions { program: program.to_owned(), connections: 4, serves_api: true }).await
 }
 
 /// Loads the settings, starts logging, connects to the configured database or starts the private one, and migrates it.
@@ -101,7 +113,7 @@ pub async fn start(program: &str) -> Result<Started, StartError> {
 /// [`StartError`]; its exit code is 2 where the settings are at fault and 1 otherwise.
 pub async fn start_with(options: StartOptions) -> Result<Started, StartError> {
     let hidden = hide_memory();
-    let first = load_lenient_database(variables(), None).map_err(StartError::Settings)?;
+    let first = first_settings(options.serves_api).map_err(StartError::Settings)?;
     start_logging(&first.settings)?;
     if let Err(error) = hidden {
         tracing::error!(error = %error, "secrets of this process can be read by others of its user");
@@ -129,6 +141,15 @@ pub async fn start_with(options: StartOptions) -> Result<Started, StartError> {
     };
     started.keep_embedded();
     Ok(started)
+}
+
+/// The settings of the environment alone.
+pub(crate) fn first_settings(serves_api: bool) -> Result<Loaded, Faults> {
+    if serves_api {
+        load_to_serve(variables(), None)
+    } else {
+        load_lenient_database(variables(), None)
+    }
 }
 
 impl Started {

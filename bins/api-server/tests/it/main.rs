@@ -27,6 +27,52 @@ fn faults_of_the_environment_are_one_report_and_exit_code_2() {
 }
 
 #[test]
+fn an_address_that_others_reach_needs_a_key_and_is_refused_with_the_report() {
+    let open = ("OPENTIGER_API_LISTEN", "0.0.0.0:0");
+    let both = [open, ("API_KEYS", " , "), ("CANCEL_GRACE_S", "soon")];
+    for arguments in [vec![], vec!["--check-config"]] {
+        let mut program = Program::start(&arguments, &both);
+        assert_eq!(program.exit_code(), Some(2));
+        let said = program.errors();
+        assert!(said.contains("2 settings cannot be used"), "{said}");
+        assert!(said.contains("neither `API_KEYS` nor `API_SECRET` is set"), "{said}");
+    }
+    let short = [open, ("API_SECRET", "hunter2")];
+    let mut program = Program::start(&[], &short);
+    assert_eq!(program.exit_code(), Some(2));
+    let said = program.errors();
+    assert!(said.contains("API_SECRET") && !said.contains("hunter2"), "{said}");
+}
+
+#[tokio::test]
+async fn with_a_key_it_listens_on_any_address_and_refuses_whoever_has_none() {
+    let database = TestDatabase::new().await;
+    // Not taken for the loopback by its number, and still reached from this machine alone.
+    let variables = [
+        ("DATABASE_URL", database.url.expose()),
+        ("OPENTIGER_API_LISTEN", "[::ffff:127.0.0.1]:0"),
+        ("API_KEYS", "hunter2-hunter2-0001,,hunter2-hunter2-0002"),
+    ];
+    let mut program = Program::start(&[], &variables);
+    let address = program.address();
+    let get = |headers: &str| program::get_with(&address, "/config", headers);
+    let refused = get("");
+    assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
+    assert!(refused.contains("www-authenticate: Bearer"), "{refused}");
+    assert!(get("x-api-key: hunter2-hunter2-0003\r\n").starts_with("HTTP/1.1 401"));
+    for key in ["0001", "0002"] {
+        let answer = get(&format!("x-api-key: hunter2-hunter2-{key}\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(!answer.contains("hunter2"), "{answer}");
+    }
+    assert!(program::get(&address, "/health").starts_with("HTTP/1.1 200"));
+    program.signal(Signal::TERM);
+    assert_eq!(program.exit_code(), Some(0));
+    let said = program.errors();
+    assert!(said.contains("request refused") && !said.contains("hunter2"), "{said}");
+}
+
+#[test]
 fn a_fit_environment_passes_the_check_and_starts_nothing() {
     let mut program = Program::start(&["--check-config"], &[]);
     assert_eq!(program.exit_code(), Some(0));

@@ -167,9 +167,14 @@ pub(crate) fn reachable_directory() -> TempDir {
 
 /// The whole answer to a request, head and body.
 pub(crate) fn get(address: &str, path: &str) -> String {
+    get_with(address, path, "")
+}
+
+/// The same with more lines of the head, each with its end.
+pub(crate) fn get_with(address: &str, path: &str, headers: &str) -> String {
     exchange(
         address,
-        &format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"),
+        &format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n{headers}connection: close\r\n\r\n"),
     )
 }
 

@@ -26,7 +26,7 @@ pub(crate) async fn alive() -> Json<HealthView> {
     responses(
         (status = 200, description = "Everything is there.", body = ReadinessView),
         (status = 503, description = "Something is missing.", body = ReadinessView),
-        (status = 403, description = "The `Host` of the request is not this machine.", body = crate::error::ErrorBody),
+        (status = 403, description = "The `Host` of the request is not this server.", body = crate::error::ErrorBody),
         (status = 500, description = "A fault of the server.", body = crate::error::ErrorBody),
     )
 )]

@@ -16,6 +16,7 @@ mod extract;
 mod fields;
 mod hub;
 mod middleware;
+mod path_ids;
 mod repositories;
 mod requests;
 mod router;

@@ -13,6 +13,7 @@ use utoipa::{
 use crate::{
     access::routes::describe,
     error::{ErrorBody, FieldFault},
+    path_ids,
     router::routes,
 };
 
@@ -37,6 +38,7 @@ pub(crate) struct About;
 pub fn document() -> Document {
     let mut document = bare_document();
     describe(&mut document);
+    path_ids::describe(&mut document);
     document
 }
 

@@ -1,6 +1,6 @@
 //! Settings and database made into a server, from the first request to the last.
 
-use std::{io::Write as _, time::Duration};
+use std::{io::Write as _, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use api::{
@@ -8,6 +8,7 @@ use api::{
     state::ApiState,
 };
 use checkout::git::GitCommand;
+use client::address::{AddressFile, Announced};
 use telemetry::chain::error_chain;
 
 /// How long requests and changes may take to end after the server is asked to stop.
@@ -24,6 +25,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let server = Server::bind(address, state)
         .await
         .map_err(|error| anyhow::anyhow!("{}; {}", error_chain(&error), error.hint()))?;
+    let _announced = announce_in_state_dir(&server, &started.state_dir);
     announce(&server)?;
     match server.serve(GRACE).await {
         Served::Gracefully => tracing::info!("stopped gracefully"),
@@ -53,4 +55,22 @@ fn announce(server: &Server) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "api-server listens on http://{address}").context("write to standard output")?;
     out.flush().context("write to standard output")
+}
+
+/// Says it in the state directory too, where the command line looks. Without it the default address is tried.
+fn announce_in_state_dir(server: &Server, state_dir: &Path) -> Option<Announced> {
+    let process = bootstrap::start::own_process().ok()?;
+    let file = AddressFile {
+        address: server.address(),
+        pid: process.pid,
+        start_ticks: process.start_ticks,
+        boot_id: process.boot_id,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let announced = file.announce(state_dir);
+    announced
+        .inspect_err(|error| {
+            tracing::warn!(error = %error_chain(error), "command line not told the address");
+        })
+        .ok()
 }

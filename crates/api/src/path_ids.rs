@@ -1,26 +1,36 @@
 //! The form of ids in paths, told once for every route in the OpenAPI document.
 
-use utoipa::openapi::{OpenApi, RefOr, schema::Schema};
+use utoipa::openapi::{
+    OpenApi, Paths, RefOr,
+    path::{Parameter, PathItem},
+    schema::Schema,
+};
 
-use crate::{access::routes::operations, schema};
+use crate::schema;
 
 /// Gives the parameter `id` of every path the form of the ids that its first part is about.
 pub(crate) fn describe(document: &mut OpenApi) {
-    for (path, _, operation) in operations(document) {
+    let Paths { paths, .. } = &mut document.paths;
+    for (path, item) in paths {
         let form = match path.split('/').nth(1) {
             Some("tasks") => schema::task_id(),
             Some("runs") => schema::run_id(),
             Some("agents") => schema::agent_id(),
             Some(_) | None => continue,
         };
-        for parameter in operation.parameters.iter_mut().flatten() {
-            if let RefOr::T(parameter) = parameter
-                && parameter.name == "id"
-            {
-                parameter.schema = Some(RefOr::T(Schema::Object(form.clone())));
-            }
+        for parameter in parameters(item).filter(|parameter| parameter.name == "id") {
+            parameter.schema = Some(RefOr::T(Schema::Object(form.clone())));
         }
     }
+}
+
+fn parameters(item: &mut PathItem) -> impl Iterator<Item = &mut Parameter> {
+    let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch];
+    let parameters = operations.into_iter().flatten().filter_map(|one| one.parameters.as_mut());
+    parameters.flatten().filter_map(|parameter| match parameter {
+        RefOr::T(parameter) => Some(parameter),
+        RefOr::Ref(_) => None,
+    })
 }
 
 #[cfg(test)]

@@ -19,6 +19,9 @@ use crate::{
 const PREFIX: &str = "OPENTIGER_";
 /// But these belong to tests and are read by them alone.
 const TEST_PREFIX: &str = "OPENTIGER_TEST_";
+/// And these to the command line `opentiger`, which says with them where the server is and who asks. Somebody who has
+/// them set may start any other program too.
+const CLIENT_VARIABLES: &[&str] = &["OPENTIGER_API_URL", "OPENTIGER_API_KEY"];
 
 /// The variables of a process.
 #[derive(Debug)]
@@ -63,7 +66,7 @@ impl Environment {
 }
 
 fn is_ours(key: &str) -> bool {
-    key.starts_with(PREFIX) && !key.starts_with(TEST_PREFIX)
+    key.starts_with(PREFIX) && !key.starts_with(TEST_PREFIX) && !CLIENT_VARIABLES.contains(&key)
 }
 
 fn typed(setting: &Setting, value: &OsStr) -> Result<figment::value::Value, Fault> {

@@ -21,8 +21,7 @@ fn settings_file() -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_makes_the_server_fail_or_answer_as_nobody_documented() {
     let database = TestDatabase::new().await;
-    let unlimited = ("API_RATE_LIMIT_PER_MINUTE", "0");
-    let mut server = Program::start(&[], &[("DATABASE_URL", database.url.expose()), unlimited]);
+    let mut server = Program::start(&[], &[("DATABASE_URL", database.url.expose())]);
     let document = format!("http://{}/openapi.json", server.address());
     let fuzzing = tokio::task::spawn_blocking(move || {
         #[expect(clippy::disallowed_methods, reason = "a test's own tool, waited for")]

@@ -5,6 +5,7 @@ mod program;
 
 use std::time::Duration;
 
+use client::address::AddressFile;
 use embedded::postgres::{EmbeddedOptions, ensure_postgres};
 use launcher::process::ProcessLauncher;
 use rustix::process::Signal;
@@ -123,6 +124,21 @@ async fn it_says_where_it_listens_serves_and_stops_at_a_signal() {
     assert_eq!(program.exit_code(), Some(0));
     assert_eq!(program.output(), "", "one line and no more goes to standard output");
     assert!(program.errors().contains("stopped gracefully"));
+}
+
+#[tokio::test]
+async fn the_state_directory_says_where_it_listens_while_it_does() {
+    let database = TestDatabase::new().await;
+    let state = reachable_directory();
+    let place = state.path().to_str().expect("the path is text");
+    let variables = [("DATABASE_URL", database.url.expose()), ("OPENTIGER_STATE_DIR", place)];
+    let mut program = Program::start(&[], &variables);
+    let address = program.address();
+    let file = AddressFile::read(state.path()).unwrap().expect("it is there");
+    assert_eq!(file.address.to_string(), address);
+    program.signal(Signal::TERM);
+    assert_eq!(program.exit_code(), Some(0));
+    assert_eq!(AddressFile::read(state.path()).unwrap(), None);
 }
 
 #[tokio::test]

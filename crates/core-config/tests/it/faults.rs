@@ -76,8 +76,13 @@ fn an_unknown_variable_of_ours_is_a_fault_that_suggests_the_nearest_name() {
 }
 
 #[test]
-fn variables_of_others_and_of_tests_are_left_alone() {
-    let variables = [("CLAUDE_CODE_SOMETHING", "1"), ("OPENTIGER_TEST_DATABASE_URL", "x")];
+fn variables_of_others_of_tests_and_of_the_command_line_are_left_alone() {
+    let variables = [
+        ("CLAUDE_CODE_SOMETHING", "1"),
+        ("OPENTIGER_TEST_DATABASE_URL", "x"),
+        ("OPENTIGER_API_URL", "http://127.0.0.1:4301"),
+        ("OPENTIGER_API_KEY", "k"),
+    ];
     load(environment(&variables), None).unwrap();
 }
 

@@ -5,5 +5,6 @@ pub(crate) mod config;
 pub(crate) mod creation;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod log;
 pub(crate) mod runs;
 pub(crate) mod tasks;

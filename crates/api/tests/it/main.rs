@@ -6,6 +6,8 @@ mod bad_input;
 mod documents;
 mod errors;
 mod events;
+mod filters;
+mod logs;
 mod outages;
 mod support;
 mod system;

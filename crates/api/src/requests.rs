@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod cursor;
+pub(crate) mod diff;
 pub(crate) mod filters;
 pub(crate) mod log;
 pub(crate) mod new_task;

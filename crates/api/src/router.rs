@@ -18,7 +18,7 @@ use crate::{
     extract::BODY_LIMIT,
     middleware::{observe, panicked},
     openapi::{self, About},
-    routes::{agents, config, events, health, log, runs, tasks},
+    routes::{agents, config, diff, events, health, log, runs, tasks},
     state::ApiState,
 };
 
@@ -31,8 +31,10 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(tasks::show))
         .routes(routes!(tasks::cancel))
         .routes(routes!(tasks::runs))
+        .routes(routes!(diff::of_task))
         .routes(routes!(runs::list))
         .routes(routes!(runs::show))
+        .routes(routes!(diff::of_run))
         .routes(routes!(log::show))
         .routes(routes!(events::page))
         .routes(routes!(events::follow))

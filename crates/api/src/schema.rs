@@ -11,6 +11,7 @@ use utoipa::openapi::{
 };
 
 use crate::requests::{
+    diff::{BYTES_MAX, FORMATS},
     filters::{AGENT_STATES, ORDERS, SEARCH_MAX},
     log::TAIL_MAX,
     paging::{EVENTS_MAX, PAGE_MAX},
@@ -156,6 +157,14 @@ pub(crate) fn events_limit() -> Object {
 
 pub(crate) fn boolean() -> Object {
     ObjectBuilder::new().schema_type(SchemaType::Type(Type::Boolean)).build()
+}
+
+pub(crate) fn diff_format() -> Object {
+    words(FORMATS).build()
+}
+
+pub(crate) fn diff_bytes() -> Object {
+    count(BYTES_MAX)
 }
 
 pub(crate) fn log_tail() -> Object {

@@ -22,6 +22,7 @@
 pub mod branch;
 pub mod checkouts;
 pub mod collect;
+pub mod diff;
 pub mod error;
 pub mod git;
 pub mod local;

@@ -32,6 +32,8 @@ const RIGHTS: &[(&str, Right)] = &[
     ("listRunsOfTask", Right::Read),
     ("listRuns", Right::Read),
     ("showRun", Right::Read),
+    ("diffTask", Right::Read),
+    ("diffRun", Right::Read),
     ("showLog", Right::Read),
     ("listEvents", Right::Read),
     ("followEvents", Right::Read),

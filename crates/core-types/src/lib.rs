@@ -3,6 +3,7 @@
 //! Owns meanings only. It does no I/O, knows no runtime, no database and no wire format beyond serde.
 
 pub mod choice;
+pub mod credential;
 pub mod event;
 pub mod ids;
 pub mod outcome;

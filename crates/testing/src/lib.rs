@@ -1,4 +1,5 @@
-//! What tests of other crates stand on: databases, network faults, scratch repositories, scripted programs.
+//! What tests of other crates stand on: databases, network faults, scratch repositories, servers of repositories,
+//! scripted programs.
 //!
 //! For tests only; it panics where a test cannot go on, with a text that says what to do. It fakes no part of ours:
 //! a fake that has to keep a contract lives beside that contract.
@@ -9,9 +10,11 @@
 )]
 
 pub mod database;
+pub mod git_server;
 pub mod programs;
 pub mod proxy;
 pub mod repository;
+pub mod ssh_server;
 pub mod wait;
 
 mod owner;

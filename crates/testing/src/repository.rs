@@ -37,13 +37,27 @@ impl ScratchRepository {
     /// The same in a directory of the given name.
     #[must_use]
     pub fn named(name: &str) -> Self {
+        Self::made(name, "sha1")
+    }
+
+    /// A repository that names its objects with SHA-256, with one commit of one file on the branch `main`.
+    #[must_use]
+    pub fn with_long_hashes() -> Self {
+        let repository = Self::made("repository", "sha256");
+        repository.write("README.md", "# A scratch repository\n");
+        repository.commit_all("start");
+        repository
+    }
+
+    fn made(name: &str, format: &str) -> Self {
         let directory = TempDir::new().expect("a temporary directory can be made");
         // Other users of a test shall reach it, as they would a directory of a person.
         set_mode(directory.path(), 0o755);
         let path = directory.path().join(name);
         fs::create_dir(&path).expect("a directory can be made");
         let repository = Self { path, _directory: directory };
-        repository.git(&["init", "--quiet", "--initial-branch=main"]);
+        let format = format!("--object-format={format}");
+        repository.git(&["init", "--quiet", "--initial-branch=main", &format]);
         repository.git(&["config", "user.name", "A User"]);
         repository.git(&["config", "user.email", "user@example.org"]);
         repository

@@ -1,7 +1,7 @@
 //! The directory of all checkouts: makes one for a run, lists and removes them.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,17 +11,22 @@ use core_types::{
     ids::{RunId, TaskId},
     repository::Repository,
 };
+use launcher::launcher::Launcher;
 use uuid::Uuid;
 
 use crate::{
+    access::RemoteAccess,
     branch::BranchName,
     error::CheckoutError,
     files::{blocking, io_error, make_private_dir, read_small, remove_tree, write_new},
     git::{CommitId, GitCommand},
     git_dir::GitDir,
-    local::{Base, LocalRepository, inspect_local},
+    local::{Base, Head, LocalRepository, inspect_local},
+    mirror::{Fetched, Mirrors},
     objects::{Source, bring_objects},
+    remote::Remote,
     roots::AllowedRoots,
+    url::RepositoryUrl,
 };
 
 /// What a result may have at most.
@@ -49,6 +54,24 @@ pub struct Checkouts {
     pub(crate) git: GitCommand,
     roots: AllowedRoots,
     pub(crate) limits: Limits,
+    remotes: Option<Remotes>,
+}
+
+/// What repositories behind a network need: a place for their mirrors, a way to them, and who starts git for it.
+#[derive(Clone)]
+pub struct Remotes {
+    /// The directory that holds all mirrors.
+    pub mirrors: PathBuf,
+    /// How they are reached.
+    pub access: Arc<RemoteAccess>,
+    /// Starts git.
+    pub launcher: Arc<dyn Launcher>,
+}
+
+impl fmt::Debug for Remotes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remotes").field("mirrors", &self.mirrors).finish_non_exhaustive()
+    }
 }
 
 /// What a checkout is made from.
@@ -86,10 +109,18 @@ pub struct Checkout {
     /// The directory of it all.
     pub(crate) directory: PathBuf,
     pub(crate) source: Arc<LocalRepository>,
+    /// Where the result is pushed to; none where it goes into `source`.
+    pub(crate) remote: Option<Arc<Remote>>,
     pub(crate) shallow: Option<Vec<u8>>,
 }
 
 impl Checkout {
+    /// Whether the result goes to another host.
+    #[must_use]
+    pub const fn is_pushed(&self) -> bool {
+        self.remote.is_some()
+    }
+
     /// Makes a directory of the run's own, 0700 and empty, under a name that nobody could foresee: what the agent left
     /// lying in wait is not in it.
     ///
@@ -107,7 +138,15 @@ impl Checkouts {
     /// Takes the directory that holds all checkouts; it is made when the first one is.
     #[must_use]
     pub fn new(root: PathBuf, git: GitCommand) -> Self {
-        Self { root, git, roots: AllowedRoots::default(), limits: Limits::default() }
+        let (roots, limits) = (AllowedRoots::default(), Limits::default());
+        Self { root, git, roots, limits, remotes: None }
+    }
+
+    /// The same, for repositories behind a network too.
+    #[must_use]
+    pub fn with_remotes(mut self, remotes: Remotes) -> Self {
+        self.remotes = Some(remotes);
+        self
     }
 
     /// The same, for repositories below the given directories only.
@@ -128,18 +167,16 @@ impl Checkouts {
     /// one made is removed too.
     ///
     /// # Errors
-    /// Those of [`inspect_local`] and [`LocalRepository::base`]; [`CheckoutError::PartialClone`]; faults of the host.
+    /// Those of [`inspect_local`] and [`LocalRepository::base`]; [`CheckoutError::PartialClone`]; for a repository
+    /// behind a network [`CheckoutError::Url`], [`CheckoutError::Remote`] and those of a missing branch; faults of the
+    /// host.
     pub async fn prepare(&self, request: PrepareRequest<'_>) -> Result<Checkout, CheckoutError> {
-        let path = match request.repository {
-            Repository::Local { path } => path,
-            Repository::Git { url } => {
-                return Err(CheckoutError::GitModeUnsupported { url: url.clone() });
-            }
+        let start = match request.repository {
+            Repository::Local { path } => self.start_locally(path, request.base_branch).await?,
+            Repository::Git { url } => self.start_remotely(url, &request).await?,
         };
-        let source = inspect_local(&self.git, path, &self.roots).await?;
-        let base = source.base(&self.git, request.base_branch).await?;
         self.remove(request.run).await?;
-        let made = self.make(&request, source, base).await;
+        let made = self.make(&request, start).await;
         if made.is_err()
             && let Err(error) = self.remove(request.run).await
         {
@@ -148,11 +185,47 @@ impl Checkouts {
         made
     }
 
+    async fn start_locally(
+        &self,
+        path: &str,
+        branch: Option<&str>,
+    ) -> Result<Start, CheckoutError> {
+        let source = inspect_local(&self.git, path, &self.roots).await?;
+        let base = source.base(&self.git, branch).await?;
+        Ok(Start { source, base, remote: None, mirror: None })
+    }
+
+    /// Fetches into the mirror, which then is what a repository of this host is to the rest.
+    async fn start_remotely(
+        &self,
+        url: &str,
+        request: &PrepareRequest<'_>,
+    ) -> Result<Start, CheckoutError> {
+        let Some(remotes) = self.remotes.clone() else {
+            return Err(CheckoutError::RemotesUnavailable { url: url.to_owned() });
+        };
+        let url = RepositoryUrl::parse(url, remotes.access.rules)?;
+        let branch = request.base_branch.map(str::parse::<BranchName>).transpose()?;
+        let remote = Remote {
+            url,
+            access: remotes.access,
+            git: self.git.clone(),
+            launcher: remotes.launcher,
+            private_dir: remotes.mirrors.clone(),
+        };
+        let fetched =
+            Mirrors::new(remotes.mirrors).fetch(&remote, request.run, branch.as_ref()).await?;
+        let commit = fetched.base.commit.clone();
+        let head = Head::Detached { commit: commit.clone() };
+        let source = LocalRepository::of_our_own(&fetched.git_dir, fetched.format, head);
+        let base = Base { branch: fetched.base.branch.clone(), commit };
+        Ok(Start { source, base, remote: Some(Arc::new(remote)), mirror: Some(fetched) })
+    }
+
     async fn make(
         &self,
         request: &PrepareRequest<'_>,
-        source: LocalRepository,
-        base: Base,
+        Start { source, base, remote, mirror }: Start,
     ) -> Result<Checkout, CheckoutError> {
         let directory = self.directory(request.run);
         let shallow = read_small(&source.common_dir, "shallow", 4 << 20)
@@ -167,10 +240,13 @@ impl Checkouts {
             branch: BranchName::of_run(request.task, request.number),
             directory,
             source: Arc::new(source),
+            remote,
             shallow,
         };
         let (root, in_background) = (self.root.clone(), checkout.clone());
         blocking(move || lay_out(&root, &in_background)).await?;
+        // The objects are linked: whatever happens to the mirror now is no matter.
+        drop(mirror);
         self.write_work_tree(&checkout).await?;
         Ok(checkout)
     }
@@ -216,6 +292,15 @@ impl Checkouts {
     }
 }
 
+/// Where a run starts, and where its result goes.
+struct Start {
+    source: LocalRepository,
+    base: Base,
+    remote: Option<Arc<Remote>>,
+    /// Keeps the mirror as it is until its objects are linked.
+    mirror: Option<Fetched>,
+}
+
 /// Makes the directories, the borrowed objects and the agent's own git directory.
 fn lay_out(root: &Path, checkout: &Checkout) -> Result<(), CheckoutError> {
     fs::create_dir_all(root).map_err(io_error("make directory", root))?;
@@ -249,7 +334,7 @@ fn write_agent_git_dir(checkout: &Checkout) -> Result<(), CheckoutError> {
         path: checkout.work.join(".git"),
         format: source.format,
         bare: false,
-        borrow_from: "../../../objects",
+        borrow_from: Some("../../../objects"),
         head: format!("ref: {}", checkout.branch.to_ref()),
         shallow: checkout.shallow.clone(),
         exclude: Some(exclude),
@@ -288,7 +373,7 @@ impl Checkout {
             path,
             format: self.source.format,
             bare: true,
-            borrow_from: "../../objects",
+            borrow_from: Some("../../objects"),
             head: "ref: refs/heads/none".to_owned(),
             shallow: self.shallow.clone(),
             exclude: None,

@@ -17,6 +17,7 @@ use crate::{
     files::{Opened, blocking, io_error, open_plain, remove_tree},
     git::{CommitId, GitCall, GitOutput},
     git_dir::GitDir,
+    push::push,
     seal::SealedCommit,
 };
 
@@ -54,7 +55,8 @@ impl Checkouts {
         self.publish(checkout, &brought).await
     }
 
-    /// Brings a sealed commit into the user's repository; nothing there refers to it yet.
+    /// Brings a sealed commit into the user's repository; nothing there refers to it yet. Where the result is pushed,
+    /// it is checked and made ready, and nothing leaves this host.
     ///
     /// # Errors
     /// Faults of the result: [`CheckoutError::PackNotPlain`], [`CheckoutError::PackTooLarge`],
@@ -66,7 +68,11 @@ impl Checkouts {
         result: &SealedCommit,
     ) -> Result<Brought, CheckoutError> {
         let collecting = Collecting { checkouts: self, checkout, commit: &result.commit };
-        if !collecting.is_there().await? {
+        if checkout.is_pushed() {
+            // It is pushed from there.
+            collecting.open_quarantine(&result.pack).await?;
+            collecting.check().await?;
+        } else if !collecting.is_there().await? {
             collecting.open_quarantine(&result.pack).await?;
             collecting.check().await?;
             let pack = collecting.repack().await?;
@@ -78,10 +84,10 @@ impl Checkouts {
     }
 
     /// Makes the run's branch on a commit that was brought: one ref, from nothing to this commit. The branch being
-    /// there with this commit is fine.
+    /// there with this commit is fine. Where the result is pushed, this is the push; it may be tried again.
     ///
     /// # Errors
-    /// [`CheckoutError::BranchTaken`], [`CheckoutError::BranchBlocked`], [`CheckoutError::NotWritable`], and others; no
+    /// [`CheckoutError::Remote`], [`CheckoutError::BranchTaken`], [`CheckoutError::BranchBlocked`], [`CheckoutError::NotWritable`], and others; no
     /// ref has changed then.
     pub async fn publish(
         &self,
@@ -89,7 +95,9 @@ impl Checkouts {
         brought: &Brought,
     ) -> Result<Collected, CheckoutError> {
         let collecting = Collecting { checkouts: self, checkout, commit: &brought.commit };
-        if !collecting.is_there().await? {
+        if let Some(remote) = &checkout.remote {
+            push(remote, checkout, &brought.commit).await?;
+        } else if !collecting.is_there().await? {
             collecting.make_branch().await?;
         }
         Ok(Collected { commit: brought.commit.clone(), branch: checkout.branch.clone() })

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::{branch::InvalidBranchName, git::CommitId};
+use crate::{branch::InvalidBranchName, git::CommitId, trouble::RemoteError, url::InvalidUrl};
 
 /// Who has to change something before the same call can succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,12 +18,18 @@ pub enum Fault {
 /// Why a checkout could not be prepared, sealed, collected or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckoutError {
-    /// The task names a URL.
-    #[error("repository `{url}` is behind a url; only repositories on this host work so far")]
-    GitModeUnsupported {
+    /// The task names a URL, and this process knows no way to one.
+    #[error("repository `{url}` is on another host, which this process does not reach")]
+    RemotesUnavailable {
         /// The URL as the task gave it.
         url: String,
     },
+    /// The task names a URL that is not allowed.
+    #[error(transparent)]
+    Url(#[from] InvalidUrl),
+    /// The repository behind the URL cannot be read or written.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The path does not start at the root.
     #[error("`{}` is not an absolute path", path.display())]
     PathNotAbsolute {
@@ -237,11 +243,18 @@ pub enum CheckoutError {
 }
 
 impl CheckoutError {
+    /// Whether the same call may succeed a little later with nothing changed.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Remote(error) if error.trouble.is_transient())
+    }
+
     /// Who has to change something.
     #[must_use]
     pub const fn fault(&self) -> Fault {
         match self {
-            Self::GitModeUnsupported { .. }
+            Self::RemotesUnavailable { .. }
+            | Self::Url(_)
             | Self::PathNotAbsolute { .. }
             | Self::PathMissing { .. }
             | Self::PathNotDirectory { .. }
@@ -263,6 +276,7 @@ impl CheckoutError {
             | Self::PackTooLarge { .. }
             | Self::PackRefused { .. }
             | Self::Unrelated { .. } => Fault::Result,
+            Self::Remote(error) => error.trouble.fault(),
             Self::BranchTaken { .. }
             | Self::BranchBlocked { .. }
             | Self::NotWritable { .. }
@@ -277,9 +291,11 @@ impl CheckoutError {
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::GitModeUnsupported { .. } => {
+            Self::RemotesUnavailable { .. } => {
                 "clone it to this host and use `{\"mode\": \"local\", \"path\": …}`"
             }
+            Self::Url(error) => error.hint,
+            Self::Remote(error) => error.trouble.hint(),
             Self::PathNotAbsolute { .. } => "give the full path, starting with `/`",
             Self::PathMissing { .. } => {
                 "check the path; it is resolved on the host that runs the agents"

@@ -178,3 +178,14 @@ fn open_up(path: &Path) {
         }
     }
 }
+
+/// How many bytes the files below a directory have, no link followed. What vanishes meanwhile counts nothing.
+pub(crate) fn directory_bytes(path: &Path) -> u64 {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let bytes = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => directory_bytes(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.map(bytes).sum()
+}

@@ -37,7 +37,7 @@ pub(crate) struct GitDir {
     pub(crate) format: ObjectFormat,
     pub(crate) bare: bool,
     /// Another object directory to borrow from, relative to this one's `objects`.
-    pub(crate) borrow_from: &'static str,
+    pub(crate) borrow_from: Option<&'static str>,
     /// What `HEAD` says.
     pub(crate) head: String,
     /// The content of `shallow`, where the history is cut.
@@ -55,8 +55,10 @@ impl GitDir {
         }
         write_new(&self.path.join("config"), self.config().as_bytes())?;
         write_new(&self.path.join("HEAD"), format!("{}\n", self.head).as_bytes())?;
-        let alternates = format!("{}\n", self.borrow_from);
-        write_new(&self.path.join("objects/info/alternates"), alternates.as_bytes())?;
+        if let Some(borrow_from) = self.borrow_from {
+            let alternates = format!("{borrow_from}\n");
+            write_new(&self.path.join("objects/info/alternates"), alternates.as_bytes())?;
+        }
         if let Some(shallow) = &self.shallow {
             write_new(&self.path.join("shallow"), shallow)?;
         }

@@ -62,15 +62,10 @@ impl<'a> LaunchedGit<'a> {
         let spec = self.spec(args, variables);
         let not_started =
             |source: LaunchError| CheckoutError::GitNotStarted { doing, source: Box::new(source) };
-        let id = self.launch_id();
+        let id = launch_id(self.run);
         let input = Input { stdin, ..Input::default() };
         let launched = self.launcher.launch(&id, &spec, input).await.map_err(not_started)?;
-        let handle = launched.into_handle();
-        let report = handle.exited().await;
-        let output = read_output(&handle).await;
-        if let Err(error) = handle.destroy(Destroy::Everything).await {
-            tracing::debug!(launch.id = %id, error = %error, "cannot remove an ended launch");
-        }
+        let (report, output) = end_of(&launched.into_handle()).await;
         self.judge(doing, &report, output)
     }
 
@@ -83,18 +78,8 @@ impl<'a> LaunchedGit<'a> {
         spec.env.extend(guard_variables().map(|(key, value)| (key.to_owned(), value.to_owned())));
         spec.env.extend(variables.map(|(key, value)| (key.to_owned(), value)));
         spec.limits.wall = Some(self.git.timeout());
-        spec.labels.insert("opentiger.run".to_owned(), self.run.to_string());
-        spec.labels.insert("opentiger.part".to_owned(), "seal".to_owned());
+        spec.labels = labels(self.run, "seal");
         spec
-    }
-
-    /// An id of its own for every call: a launch id is used up by its first start.
-    fn launch_id(&self) -> LaunchId {
-        static CALLS: AtomicU64 = AtomicU64::new(0);
-        let call = CALLS.fetch_add(1, Ordering::Relaxed);
-        let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_micros();
-        let text = format!("{}.{since:x}.{:x}", self.run, call % 0x1000);
-        text.parse().expect("a run id, two hexadecimal numbers and points make a launch id")
     }
 
     fn judge(
@@ -123,6 +108,31 @@ impl<'a> LaunchedGit<'a> {
             detail: format!("{} ({how})", last.unwrap_or("no output")),
         })
     }
+}
+
+/// The labels by which whoever recovers a run finds what was launched for it.
+pub(crate) fn labels(run: RunId, part: &str) -> BTreeMap<String, String> {
+    let labels = [("opentiger.run", run.to_string()), ("opentiger.part", part.to_owned())];
+    labels.map(|(key, value)| (key.to_owned(), value)).into()
+}
+
+/// An id of its own for every call: a launch id is used up by its first start.
+pub(crate) fn launch_id(run: RunId) -> LaunchId {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_micros();
+    let text = format!("{run}.{since:x}.{:x}", call % 0x1000);
+    text.parse().expect("a run id, two hexadecimal numbers and points make a launch id")
+}
+
+/// Waits for the end of a launch, reads what it printed, and removes it.
+pub(crate) async fn end_of(handle: &Handle) -> (ExitReport, Result<LaunchedOutput, String>) {
+    let report = handle.exited().await;
+    let output = read_output(handle).await;
+    if let Err(error) = handle.destroy(Destroy::Everything).await {
+        tracing::debug!(launch.id = %handle.id(), error = %error, "cannot remove an ended launch");
+    }
+    (report, output)
 }
 
 async fn read_output(handle: &Handle) -> Result<LaunchedOutput, String> {

@@ -8,9 +8,13 @@
 //!   agent ever saw, and leaves that commit as a pack;
 //! - **collect** treats the pack as hostile, and moves one ref in the user's repository.
 //!
+//! A repository behind a network is fetched into a *mirror*, a bare repository of our own that runs share; a checkout is
+//! made from that as from a repository of this host, and collect pushes one new branch.
+//!
 //! # What it does not do
 //! It never runs git on the agent's own `.git`, never touches the user's work tree, index, `HEAD`, configuration or
-//! other branches, knows nothing of tasks' states, and speaks to no network.
+//! other branches, knows nothing of tasks' states, and speaks to no network
+//! but through git, to the one address that a task names.
 //!
 //! # Why hard links into a directory of their own
 //! An alternate that points at the user's repository breaks when `git gc --prune` there drops what a rebase left
@@ -19,19 +23,25 @@
 //! cannot) into `objects/`, beside the work tree, and the agent's repository borrows from there. `git gc` in the
 //! user's repository only unlinks its own names.
 
+pub mod access;
 pub mod branch;
 pub mod checkouts;
 pub mod collect;
-pub mod diff;
 pub mod error;
 pub mod git;
 pub mod local;
+pub mod mirror;
 pub mod roots;
 pub mod seal;
+pub mod trouble;
+pub mod url;
 
 mod changes;
+mod credentials;
 mod files;
 mod git_dir;
 mod launched;
 mod objects;
+mod push;
+mod remote;
 mod worktree;

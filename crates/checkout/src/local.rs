@@ -202,6 +202,19 @@ async fn read_head(
 }
 
 impl LocalRepository {
+    /// A bare repository that openTiger made itself.
+    pub(crate) fn of_our_own(git_dir: &Path, format: ObjectFormat, head: Head) -> Self {
+        Self {
+            path: git_dir.to_owned(),
+            git_dir: git_dir.to_owned(),
+            common_dir: git_dir.to_owned(),
+            head,
+            format,
+            owner: None,
+            roots: AllowedRoots::default(),
+        }
+    }
+
     /// Finds the commit that a run starts from: of the named branch, else of `HEAD`.
     ///
     /// # Errors

@@ -33,6 +33,5 @@ pub mod tasks;
 pub mod wake;
 
 mod connections;
-mod listing;
 mod ready;
 mod row;

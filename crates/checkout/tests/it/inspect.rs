@@ -177,5 +177,5 @@ async fn a_url_is_refused_as_not_there_yet() {
         base_branch: None,
     };
     let error = bench.checkouts.prepare(request).await.unwrap_err();
-    assert!(matches!(error, CheckoutError::GitModeUnsupported { .. }), "{error:?}");
+    assert!(matches!(error, CheckoutError::RemotesUnavailable { .. }), "{error:?}");
 }

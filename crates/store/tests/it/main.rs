@@ -12,7 +12,6 @@ mod cancelling;
 mod claiming;
 mod creating;
 mod fencing;
-mod filters;
 mod finishing;
 mod lists;
 mod migrating;

@@ -1,0 +1,442 @@
+//! The mirrors: for each remote repository one bare repository of our own, which runs share.
+//!
+//! `<root>/<key>/` holds `repo.git`, the file `url`, whose time says when it was used last, and while something is
+//! fetched a directory `incoming-…`. `<root>/<key>.lock` is locked by whoever changes anything; it is never removed.
+//!
+//! A fetch writes into a directory of its own. Only what arrived whole, and was checked, is moved over, the index of a
+//! pack last: a fetch that is killed anywhere leaves nothing that counts, and a git that outlives its caller writes where
+//! nobody looks. So whatever commit is in a mirror, all of its history is.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use core_types::ids::RunId;
+use rustix::fs::FlockOperation;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::{
+    branch::BranchName,
+    error::CheckoutError,
+    files::{blocking, directory_bytes, io_error, make_private_dir, remove_tree, write_new},
+    git::{CommitId, GitCall, path_text},
+    git_dir::{GitDir, ObjectFormat},
+    remote::{Advertised, Remote, RemoteCall},
+    trouble::Trouble,
+};
+
+/// How often a lock that somebody else has is tried.
+const LOCK_EVERY: Duration = Duration::from_millis(100);
+/// So many packs are made one; each fetch that finds something new adds one.
+const MANY_PACKS: usize = 40;
+
+/// The mirrors of this host.
+#[derive(Debug, Clone)]
+pub struct Mirrors {
+    root: PathBuf,
+}
+
+/// One mirror, for people and for whoever makes room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MirrorInfo {
+    /// The name of its directory.
+    pub key: String,
+    /// The address it mirrors.
+    pub url: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When a run last used it.
+    pub last_used: SystemTime,
+}
+
+/// Where a run starts: a commit that the mirror has, with the mirror locked until this value is gone.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) git_dir: PathBuf,
+    pub(crate) format: ObjectFormat,
+    pub(crate) base: Advertised,
+    _lock: Lock,
+}
+
+/// The right to change a mirror.
+#[derive(Debug)]
+struct Lock(#[expect(dead_code, reason = "closing it gives the lock back")] File);
+
+impl Mirrors {
+    /// Takes the directory that holds all mirrors; it is made when the first one is.
+    #[must_use]
+    pub const fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// All mirrors.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Io`] where the directory cannot be read.
+    pub async fn list(&self) -> Result<Vec<MirrorInfo>, CheckoutError> {
+        let root = self.root.clone();
+        blocking(move || keys(&root).map(|keys| keys.iter().map(|key| info(&root, key)).collect()))
+            .await
+    }
+
+    /// Removes a mirror and returns whether it is gone; one that is in use stays. A run that uses it later fetches anew.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Io`] where it cannot be locked or removed.
+    pub async fn remove(&self, key: &str) -> Result<bool, CheckoutError> {
+        let (root, key) = (self.root.clone(), key.to_owned());
+        blocking(move || remove_if(&root, &key, |_| true)).await
+    }
+
+    /// Removes the mirrors that no run used for so long, and returns them.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Io`] as [`Self::remove`].
+    pub async fn remove_unused(&self, keep: Duration) -> Result<Vec<MirrorInfo>, CheckoutError> {
+        let old = move |info: &MirrorInfo| info.last_used.elapsed().is_ok_and(|age| age > keep);
+        let root = self.root.clone();
+        blocking(move || {
+            let mut removed = Vec::new();
+            for key in keys(&root)? {
+                let info = info(&root, &key);
+                if old(&info) && remove_if(&root, &key, old)? {
+                    removed.push(info);
+                }
+            }
+            Ok(removed)
+        })
+        .await
+    }
+
+    /// Brings the commit that a run starts from into the mirror of a remote.
+    pub(crate) async fn fetch(
+        &self,
+        remote: &Remote,
+        run: RunId,
+        branch: Option<&BranchName>,
+    ) -> Result<Fetched, CheckoutError> {
+        let key = remote.url.cache_key();
+        let lock = self.lock(&key).await?;
+        let directory = self.root.join(&key);
+        let mirror = Mirror { git_dir: directory.join("repo.git"), directory, remote, run };
+        mirror.make_ready().await?;
+        // A branch that moved between the two questions is asked for once more.
+        let mut asked = 0;
+        loop {
+            let base = remote.look(run, &mirror.git_dir, branch).await?;
+            let format = mirror.take_format(&base.commit).await?;
+            asked += 1;
+            match mirror.bring(&base).await {
+                Err(CheckoutError::Remote(error)) if asked < 3 && is_stale(&error.detail) => {}
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    return Ok(Fetched { git_dir: mirror.git_dir, format, base, _lock: lock });
+                }
+            }
+        }
+    }
+
+    /// Waits for the lock of a mirror.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    async fn lock(&self, key: &str) -> Result<Lock, CheckoutError> {
+        loop {
+            let (root, key) = (self.root.clone(), key.to_owned());
+            if let Some(lock) = blocking(move || try_lock(&root, &key)).await? {
+                return Ok(lock);
+            }
+            tokio::time::sleep(LOCK_EVERY).await;
+        }
+    }
+}
+
+/// Whether the server does not have the commit any more that it named a moment ago.
+fn is_stale(detail: &str) -> bool {
+    ["not our ref", "unadvertised object", "no such remote ref", "couldn't find remote ref"]
+        .iter()
+        .any(|words| detail.contains(words))
+}
+
+/// One mirror, locked.
+struct Mirror<'a> {
+    directory: PathBuf,
+    git_dir: PathBuf,
+    remote: &'a Remote,
+    run: RunId,
+}
+
+impl Mirror<'_> {
+    /// Makes the repository where it is not there, and removes what killed calls left.
+    async fn make_ready(&self) -> Result<(), CheckoutError> {
+        let (directory, git_dir) = (self.directory.clone(), self.git_dir.clone());
+        let url = self.remote.url.to_string();
+        blocking(move || {
+            fs::create_dir_all(&directory).map_err(io_error("make directory", &directory))?;
+            clear_leftovers(&directory)?;
+            clear_locks(&git_dir)?;
+            if !git_dir.join("HEAD").is_file() {
+                make_repository(&directory, &git_dir, ObjectFormat::Sha1)?;
+            }
+            note_use(&directory, &url)
+        })
+        .await
+    }
+
+    /// Makes an empty mirror one of the hash that the remote uses.
+    async fn take_format(&self, commit: &CommitId) -> Result<ObjectFormat, CheckoutError> {
+        let wanted = ObjectFormat::of(commit);
+        let config = self.git_dir.join("config");
+        let text = fs::read_to_string(&config).map_err(io_error("read", &config))?;
+        let is = if text.contains("sha256") { ObjectFormat::Sha256 } else { ObjectFormat::Sha1 };
+        if is != wanted {
+            let (directory, git_dir) = (self.directory.clone(), self.git_dir.clone());
+            blocking(move || make_repository(&directory, &git_dir, wanted)).await?;
+        }
+        Ok(wanted)
+    }
+
+    /// Brings a commit with all of its history, and keeps it for as long as its branch is asked for.
+    async fn bring(&self, base: &Advertised) -> Result<(), CheckoutError> {
+        if !self.has(&base.commit).await? {
+            let incoming = self.directory.join(format!("incoming-{}", Uuid::new_v4().simple()));
+            let brought = self.fetch_into(&incoming, &base.commit).await;
+            blocking(move || remove_tree(&incoming)).await?;
+            brought?;
+        }
+        self.keep(base).await?;
+        self.tidy().await;
+        Ok(())
+    }
+
+    async fn has(&self, commit: &CommitId) -> Result<bool, CheckoutError> {
+        let name = format!("{commit}^{{commit}}");
+        let call = self.call("look for the commit")?;
+        Ok(call.args(["cat-file", "-e", &name]).try_run().await?.success)
+    }
+
+    async fn fetch_into(&self, incoming: &Path, commit: &CommitId) -> Result<(), CheckoutError> {
+        make_private_dir(incoming)?;
+        make_private_dir(&incoming.join("pack"))?;
+        make_private_dir(&incoming.join("info"))?;
+        let args = [
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-auto-maintenance",
+            "--no-recurse-submodules",
+            "--refmap=",
+            "--end-of-options",
+            self.remote.url.as_str(),
+            commit.as_str(),
+        ];
+        let variables = BTreeMap::from([
+            ("GIT_DIR".to_owned(), path_text(&self.git_dir)?),
+            ("GIT_OBJECT_DIRECTORY".to_owned(), path_text(incoming)?),
+            (
+                "GIT_ALTERNATE_OBJECT_DIRECTORIES".to_owned(),
+                path_text(&self.git_dir.join("objects"))?,
+            ),
+        ]);
+        let args = args.map(str::to_owned).to_vec();
+        let call = RemoteCall {
+            run: self.run,
+            part: "fetch",
+            args,
+            variables,
+            watched: Some(&self.directory),
+        };
+        self.remote.run_well(call).await?;
+        let (from, into) = (incoming.join("pack"), self.git_dir.join("objects/pack"));
+        blocking(move || move_packs(&from, &into)).await?;
+        if self.has(commit).await? {
+            return Ok(());
+        }
+        let detail = format!("commit {commit} did not arrive");
+        Err(self.remote.error(Trouble::Damaged, detail).into())
+    }
+
+    /// Points a ref of our own at the commit. Its name is made from the branch's: no name that a remote chose becomes a
+    /// path here.
+    async fn keep(&self, base: &Advertised) -> Result<(), CheckoutError> {
+        let branch = base.branch.as_ref().map_or("HEAD", BranchName::as_str);
+        let digest = Sha256::digest(branch.as_bytes());
+        let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let name = format!("refs/opentiger/{name}");
+        let call = self.call("note the branch")?;
+        call.args(["update-ref", "--no-deref", &name, base.commit.as_str()]).run().await?;
+        Ok(())
+    }
+
+    /// Makes many packs one. A run that has linked the old ones keeps them.
+    async fn tidy(&self) {
+        let packs = self.git_dir.join("objects/pack");
+        let entries = fs::read_dir(&packs).into_iter().flatten().flatten();
+        let is_pack = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|e| e == "pack");
+        if entries.filter(is_pack).count() < MANY_PACKS {
+            return;
+        }
+        let repacked = match self.call("make many packs one") {
+            Ok(call) => call.args(["repack", "-a", "-d", "-q", "-n"]).run().await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = repacked {
+            tracing::warn!(error = %error, "mirror not repacked");
+        }
+    }
+
+    fn call(&self, doing: &'static str) -> Result<GitCall<'_>, CheckoutError> {
+        self.remote.git.call(doing).git_dir(&self.git_dir)
+    }
+}
+
+impl ObjectFormat {
+    fn of(commit: &CommitId) -> Self {
+        if commit.as_str().len() == 64 { Self::Sha256 } else { Self::Sha1 }
+    }
+}
+
+/// Takes the lock of a mirror, unless somebody has it. The kernel gives it back when its holder dies.
+fn try_lock(root: &Path, key: &str) -> Result<Option<Lock>, CheckoutError> {
+    fs::create_dir_all(root).map_err(io_error("make directory", root))?;
+    let path = root.join(format!("{key}.lock"));
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(io_error("open", &path))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(Lock(file))),
+        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(None),
+        Err(error) => Err(io_error("lock", &path)(error.into())),
+    }
+}
+
+fn remove_if(
+    root: &Path,
+    key: &str,
+    condition: impl Fn(&MirrorInfo) -> bool,
+) -> Result<bool, CheckoutError> {
+    if !is_key(key) {
+        return Ok(false);
+    }
+    let Some(_lock) = try_lock(root, key)? else {
+        return Ok(false);
+    };
+    // It may have been used since it was listed.
+    if !condition(&info(root, key)) {
+        return Ok(false);
+    }
+    remove_tree(&root.join(key)).map(|()| true)
+}
+
+fn keys(root: &Path) -> Result<Vec<String>, CheckoutError> {
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io_error("list", root)(error)),
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter(|name| is_key(name)).collect())
+}
+
+fn is_key(name: &str) -> bool {
+    name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn info(root: &Path, key: &str) -> MirrorInfo {
+    let directory = root.join(key);
+    let noted = directory.join("url");
+    let used = fs::metadata(&noted).or_else(|_| fs::metadata(&directory));
+    MirrorInfo {
+        key: key.to_owned(),
+        url: fs::read_to_string(&noted).unwrap_or_default().trim_end().to_owned(),
+        bytes: directory_bytes(&directory),
+        last_used: used.and_then(|used| used.modified()).unwrap_or_else(|_| SystemTime::now()),
+    }
+}
+
+/// Writes down which address it is, and that it was used now.
+fn note_use(directory: &Path, url: &str) -> Result<(), CheckoutError> {
+    let (path, new) = (directory.join("url"), directory.join("making-url"));
+    remove_tree(&new)?;
+    write_new(&new, format!("{url}\n").as_bytes())?;
+    fs::rename(&new, &path).map_err(io_error("write", &path))
+}
+
+/// Removes what fetches left that were killed.
+fn clear_leftovers(directory: &Path) -> Result<(), CheckoutError> {
+    for entry in fs::read_dir(directory).map_err(io_error("list", directory))?.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("incoming-") || name.starts_with("making-") {
+            remove_file_or_tree(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the lock files and half-written packs of a git that was killed: we hold the mirror's own lock.
+fn clear_locks(git_dir: &Path) -> Result<(), CheckoutError> {
+    for directory in ["", "refs", "refs/opentiger", "objects/pack"] {
+        let directory = git_dir.join(directory);
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.ends_with(".lock") || name.starts_with("tmp_") || name.starts_with(".tmp-") {
+                remove_file_or_tree(&entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn remove_file_or_tree(path: &Path) -> Result<(), CheckoutError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(_) => remove_tree(path),
+    }
+}
+
+/// Makes an empty repository in the place of whatever is there.
+fn make_repository(
+    directory: &Path,
+    git_dir: &Path,
+    format: ObjectFormat,
+) -> Result<(), CheckoutError> {
+    let making = directory.join(format!("making-{}", Uuid::new_v4().simple()));
+    let repository = GitDir {
+        path: making.clone(),
+        format,
+        bare: true,
+        borrow_from: None,
+        head: "ref: refs/heads/none".to_owned(),
+        shallow: None,
+        exclude: None,
+    };
+    repository.make()?;
+    remove_tree(git_dir)?;
+    fs::rename(&making, git_dir).map_err(io_error("make", git_dir))
+}
+
+/// Moves packs over; each counts from the moment its index is there.
+fn move_packs(from: &Path, into: &Path) -> Result<(), CheckoutError> {
+    let names: Vec<String> = fs::read_dir(from)
+        .map_err(io_error("list", from))?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    for stem in names.iter().filter_map(|name| name.strip_suffix(".idx")) {
+        for suffix in ["pack", "rev", "idx"] {
+            let name = format!("{stem}.{suffix}");
+            if names.contains(&name) {
+                let target = into.join(&name);
+                fs::rename(from.join(&name), &target).map_err(io_error("write", &target))?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -54,13 +54,17 @@ impl Repositories {
         if self.lock().is_fresh(&question, Instant::now()) {
             return Ok(Ok(()));
         }
-        let git = self.git.clone();
-        let git = git.ok_or_else(|| ApiError::unavailable("git is not installed"))?;
+        let git = self.git()?;
         let answer = look(git, question.clone()).await?;
         if answer.is_ok() {
             self.lock().remember(question, Instant::now());
         }
         Ok(answer)
+    }
+
+    /// The git of this host.
+    pub(crate) fn git(&self) -> Result<GitCommand, ApiError> {
+        self.git.clone().ok_or_else(|| ApiError::unavailable("git is not installed"))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {

@@ -1,5 +1,9 @@
 //! What clients send: bodies and queries with their limits.
 
 pub(crate) mod batch;
+pub(crate) mod cursor;
+pub(crate) mod diff;
+pub(crate) mod filters;
+pub(crate) mod log;
 pub(crate) mod new_task;
 pub(crate) mod paging;

@@ -18,7 +18,7 @@ use crate::{
     extract::BODY_LIMIT,
     middleware::{observe, panicked},
     openapi::{self, About},
-    routes::{agents, config, events, health, runs, tasks},
+    routes::{agents, config, diff, events, health, log, runs, tasks},
     state::ApiState,
 };
 
@@ -27,14 +27,19 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(About::openapi())
         .routes(routes!(tasks::create, tasks::list))
         .routes(routes!(tasks::create_batch))
+        .routes(routes!(tasks::summary))
         .routes(routes!(tasks::show))
         .routes(routes!(tasks::cancel))
         .routes(routes!(tasks::runs))
+        .routes(routes!(diff::of_task))
         .routes(routes!(runs::list))
         .routes(routes!(runs::show))
+        .routes(routes!(diff::of_run))
+        .routes(routes!(log::show))
         .routes(routes!(events::page))
         .routes(routes!(events::follow))
         .routes(routes!(agents::list))
+        .routes(routes!(agents::show))
         .routes(routes!(config::show))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))

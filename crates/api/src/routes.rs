@@ -3,7 +3,9 @@
 pub(crate) mod agents;
 pub(crate) mod config;
 pub(crate) mod creation;
+pub(crate) mod diff;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod log;
 pub(crate) mod runs;
 pub(crate) mod tasks;

@@ -5,9 +5,17 @@ use core_types::{
     task::{BlockReason, ExecutorKind, RiskLevel, Role, RunStatus, TaskStatus},
 };
 use serde_json::Value;
-use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{
+    KnownFormat, SchemaFormat,
+    schema::{Array, ArrayBuilder, Object, ObjectBuilder, SchemaType, Type},
+};
 
-use crate::requests::paging::{EVENTS_MAX, PAGE_MAX};
+use crate::requests::{
+    diff::{BYTES_MAX, FORMATS},
+    filters::{AGENT_STATES, ORDERS, SEARCH_MAX},
+    log::TAIL_MAX,
+    paging::{EVENTS_MAX, PAGE_MAX},
+};
 
 fn words(words: &[&str]) -> ObjectBuilder {
     ObjectBuilder::new()
@@ -51,6 +59,52 @@ pub(crate) fn executor() -> Object {
 
 pub(crate) fn task_status() -> Object {
     words(TaskStatus::WORDS).build()
+}
+
+fn list_of(item: Object) -> Array {
+    ArrayBuilder::new().items(item).min_items(Some(1)).build()
+}
+
+pub(crate) fn task_statuses() -> Array {
+    list_of(task_status())
+}
+
+pub(crate) fn run_statuses() -> Array {
+    list_of(run_status())
+}
+
+pub(crate) fn run_outcomes() -> Array {
+    list_of(words(RunOutcome::WORDS).build())
+}
+
+pub(crate) fn order() -> Object {
+    words(ORDERS).build()
+}
+
+pub(crate) fn agent_state() -> Object {
+    words(AGENT_STATES).build()
+}
+
+pub(crate) fn plain_text() -> Object {
+    text().build()
+}
+
+pub(crate) fn search_text() -> Object {
+    text().max_length(Some(SEARCH_MAX)).build()
+}
+
+fn text() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .min_length(Some(1))
+        .pattern(Some(r"^[^\u0000]+$"))
+}
+
+pub(crate) fn moment() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+        .build()
 }
 
 pub(crate) fn optional_executor() -> Object {
@@ -99,6 +153,22 @@ pub(crate) fn page_limit() -> Object {
 
 pub(crate) fn events_limit() -> Object {
     count(EVENTS_MAX)
+}
+
+pub(crate) fn boolean() -> Object {
+    ObjectBuilder::new().schema_type(SchemaType::Type(Type::Boolean)).build()
+}
+
+pub(crate) fn diff_format() -> Object {
+    words(FORMATS).build()
+}
+
+pub(crate) fn diff_bytes() -> Object {
+    count(BYTES_MAX)
+}
+
+pub(crate) fn log_tail() -> Object {
+    count(TAIL_MAX)
 }
 
 fn count(max: u32) -> Object {

@@ -2,6 +2,9 @@
 
 pub(crate) mod agent;
 pub(crate) mod config;
+pub(crate) mod counts;
+pub(crate) mod diff;
 pub(crate) mod health;
+pub(crate) mod log;
 pub(crate) mod run;
 pub(crate) mod task;

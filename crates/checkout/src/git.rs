@@ -233,6 +233,12 @@ impl GitCall<'_> {
         Ok(self)
     }
 
+    /// Reads objects from this directory instead of the git directory's own.
+    pub(crate) fn objects(mut self, directory: &str) -> Self {
+        self.env.insert("GIT_OBJECT_DIRECTORY".to_owned(), directory.to_owned());
+        self
+    }
+
     pub(crate) fn run_as(mut self, user: Option<UserId>) -> Self {
         self.user = user;
         self
@@ -262,6 +268,25 @@ impl GitCall<'_> {
 
     /// Runs git and leaves it to the caller what its exit status means.
     pub(crate) async fn try_run(self) -> Result<GitOutput, CheckoutError> {
+        let (doing, limit) = (self.doing, self.output_limit);
+        let (output, truncated) = self.run_whatever_comes().await?;
+        if truncated {
+            let detail = format!("its output is larger than {limit} bytes");
+            return Err(CheckoutError::Git { doing, detail });
+        }
+        Ok(output)
+    }
+
+    /// Runs git, fails unless it ended with 0, and cuts its output at the limit; tells whether it did.
+    pub(crate) async fn run_cut(
+        self,
+        doing: &'static str,
+    ) -> Result<(Vec<u8>, bool), CheckoutError> {
+        let (output, truncated) = self.run_whatever_comes().await?;
+        if output.success { Ok((output.stdout, truncated)) } else { Err(output.into_error(doing)) }
+    }
+
+    async fn run_whatever_comes(self) -> Result<(GitOutput, bool), CheckoutError> {
         let (doing, timeout) = (self.doing, self.git.timeout);
         let tool = Tool {
             program: self.git.program.clone(),
@@ -275,17 +300,15 @@ impl GitCall<'_> {
         };
         let output = tool.run().await.map_err(|error| tool_error(doing, timeout, error))?;
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.truncated {
-            let detail = format!("its output is larger than {} bytes", self.output_limit);
-            return Err(CheckoutError::Git { doing, detail });
-        }
+        let truncated = output.truncated;
         let how = match (output.status, output.signal) {
             (Some(status), _) => format!("exit status {status}"),
             (None, Some(signal)) => format!("signal {signal}"),
             (None, None) => "no exit status".to_owned(),
         };
         let (success, status) = (output.status == Some(0), output.status);
-        Ok(GitOutput { success, status, stdout: output.stdout, stderr, how })
+        let output = GitOutput { success, status, stdout: output.stdout, stderr, how };
+        Ok((output, truncated))
     }
 }
 

@@ -27,6 +27,7 @@ pub mod access;
 pub mod branch;
 pub mod checkouts;
 pub mod collect;
+pub mod diff;
 pub mod error;
 pub mod git;
 pub mod local;

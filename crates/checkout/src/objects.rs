@@ -3,6 +3,7 @@
 //! Reads nothing but the directory `objects` and what its alternates name; never runs git.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io,
     os::unix::{
@@ -177,6 +178,19 @@ impl Bringing<'_> {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+/// Refuses objects that lie, or borrow from what lies, outside of the allowed directories.
+pub(crate) fn check_alternates(objects: &Path, roots: &AllowedRoots) -> Result<(), CheckoutError> {
+    let mut level = BTreeSet::from([objects.to_owned()]);
+    for _ in 0..=MAX_DEPTH {
+        let mut next = BTreeSet::new();
+        for objects in level {
+            next.extend(alternates(&roots.check(&objects)?)?);
+        }
+        level = next;
+    }
+    Ok(())
 }
 
 fn names(directory: &Path) -> Result<Vec<String>, CheckoutError> {

@@ -105,6 +105,41 @@ pub struct Agent {
     pub retired_at: Option<Timestamp>,
 }
 
+/// What an agent does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentState {
+    /// It is alive and has no run.
+    Idle,
+    /// It is alive and has a run.
+    Busy,
+    /// It has not signed off and gives no sign.
+    Silent,
+    /// It has signed off, or was signed off.
+    Retired,
+}
+
+/// Which agents a list shows; what is left out is not asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AgentFilter {
+    /// Only those of this role.
+    pub role: Option<Role>,
+    /// Only those that do this; where left out, those that have not signed off.
+    pub state: Option<AgentState>,
+}
+
+impl Agent {
+    /// What it does.
+    #[must_use]
+    pub const fn state(&self) -> AgentState {
+        match (self.retired_at, self.live, self.run) {
+            (Some(_), _, _) => AgentState::Retired,
+            (None, false, _) => AgentState::Silent,
+            (None, true, Some(_)) => AgentState::Busy,
+            (None, true, None) => AgentState::Idle,
+        }
+    }
+}
+
 /// Whether a beat counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BeatReply {
@@ -210,6 +245,43 @@ impl Store {
     pub async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
         let rest = "WHERE retired_at IS NULL ORDER BY live DESC, name, id LIMIT $2";
         self.select_agents(rest, &[&LIVE_FOR_MS, &LIST_LIMIT]).await
+    }
+
+    /// The agent, if there is one. Served by the primary key.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn agent(&self, id: AgentId) -> Result<Option<Agent>, StoreError> {
+        let found = self.select_agents("WHERE id = $2", &[&LIVE_FOR_MS, &id.as_uuid()]).await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// Agents: live ones first, then by name; those that have signed off by when, the last one first. At most 1000.
+    /// Served by `agents_present` or `agents_retired`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn list_agents(&self, filter: AgentFilter) -> Result<Vec<Agent>, StoreError> {
+        const LIVE: &str = "last_beat > clock_timestamp() - $1::bigint * interval '1 millisecond'";
+        let role = filter.role.map(Role::as_str);
+        let (state, order) = match filter.state {
+            None => ("retired_at IS NULL".to_owned(), "live DESC, name, id"),
+            Some(AgentState::Idle) => {
+                (format!("retired_at IS NULL AND run IS NULL AND {LIVE}"), "name, id")
+            }
+            Some(AgentState::Busy) => {
+                (format!("retired_at IS NULL AND run IS NOT NULL AND {LIVE}"), "name, id")
+            }
+            Some(AgentState::Silent) => {
+                (format!("retired_at IS NULL AND NOT {LIVE}"), "last_beat DESC, id")
+            }
+            Some(AgentState::Retired) => {
+                ("retired_at IS NOT NULL".to_owned(), "retired_at DESC, id DESC")
+            }
+        };
+        let rest =
+            format!("WHERE {state} AND ($3::text IS NULL OR role = $3) ORDER BY {order} LIMIT $2");
+        self.select_agents(&rest, &[&LIVE_FOR_MS, &LIST_LIMIT, &role]).await
     }
 
     /// Every agent of this host that has not signed off, silent ones too. Served by `agents_present_by_host`.

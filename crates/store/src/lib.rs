@@ -33,5 +33,6 @@ pub mod tasks;
 pub mod wake;
 
 mod connections;
+mod listing;
 mod ready;
 mod row;

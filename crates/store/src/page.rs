@@ -1,9 +1,19 @@
-//! Pages of a list: newest first, continued by a cursor that stays right while rows are added.
+//! Pages of a list, continued by a cursor that stays right while rows are added.
 
 use std::{fmt, num::ParseIntError, str::FromStr};
 
 /// The longest page of any list.
 pub const PAGE_LIMIT: u32 = 500;
+
+/// The direction of a list, by when its rows were made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The newest first.
+    #[default]
+    Newest,
+    /// The oldest first.
+    Oldest,
+}
 
 /// Where a page ended; the next page starts behind it. Its text is opaque to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,9 +41,9 @@ impl FromStr for Cursor {
 /// One page of a list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page<T> {
-    /// The rows, newest first.
+    /// The rows, in the order that was asked for.
     pub items: Vec<T>,
-    /// Where the next page starts; absent on the last one.
+    /// Where the next page starts; absent on the last one. A page with a next one may be short or empty.
     pub next_cursor: Option<Cursor>,
 }
 

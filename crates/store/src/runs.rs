@@ -15,11 +15,12 @@ use crate::{
     agents::HostId,
     connections::Statements,
     error::StoreError,
-    page::{Cursor, Page, clamp},
     pool::Store,
     row::{get, number, word, word_opt},
     tasks::Task,
 };
+
+pub mod list;
 
 /// Most events in one answer.
 pub const EVENTS_LIMIT: i64 = 10_000;
@@ -87,17 +88,6 @@ pub struct StoredEvent {
     pub at: Timestamp,
     /// What happened; the field `kind` tells which other fields there are.
     pub event: serde_json::Value,
-}
-
-/// Which runs a list shows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RunFilter {
-    /// Only those of this status.
-    pub status: Option<RunStatus>,
-    /// Only those behind this place.
-    pub before: Option<Cursor>,
-    /// Longest page; 1 to [`crate::page::PAGE_LIMIT`].
-    pub limit: u32,
 }
 
 /// The columns of a [`Run`], of a table named `r`.
@@ -177,26 +167,6 @@ impl Store {
         rows.iter().map(from_row).collect()
     }
 
-    /// Runs, newest first. Served by the index on `seq` or `runs_by_status`.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database fails.
-    pub async fn list_runs(&self, filter: &RunFilter) -> Result<Page<Run>, StoreError> {
-        let limit = clamp(filter.limit);
-        let before = filter.before.map_or(i64::MAX, |cursor| cursor.0);
-        let status = filter.status.map(RunStatus::as_str);
-        let sql = format!(
-            "SELECT {COLUMNS} FROM runs r WHERE r.seq < $1{} ORDER BY r.seq DESC LIMIT {}",
-            if status.is_some() { " AND r.status = $2" } else { " AND $2::text IS NULL" },
-            limit + 1,
-        );
-        let connection = self.connection().await?;
-        let rows = connection.query(&sql, &[&before, &status]).await?;
-        let runs: Result<Vec<_>, StoreError> =
-            rows.iter().map(|row| Ok((get(row, "seq")?, from_row(row)?))).collect();
-        Ok(Page::from_one_more(runs?, limit))
-    }
-
     /// The events of a run with numbers above `after_seq`, in order; at most `limit` and [`EVENTS_LIMIT`].
     ///
     /// # Errors
@@ -236,15 +206,13 @@ impl Store {
                 &[&run.as_uuid(), &after_seq, &limit],
             )
             .await?;
-        let stored = rows.iter().map(|row| {
-            Ok(StoredEvent {
-                seq: get(row, "seq")?,
-                at: get(row, "at")?,
-                event: get(row, "event")?,
-            })
-        });
-        stored.collect()
+        rows.iter().map(stored_event).collect()
     }
+}
+
+/// Reads the columns `seq`, `at` and `event`.
+pub(crate) fn stored_event(row: &Row) -> Result<StoredEvent, StoreError> {
+    Ok(StoredEvent { seq: get(row, "seq")?, at: get(row, "at")?, event: get(row, "event")? })
 }
 
 /// Reads one run, inside a transaction or not. Served by the primary key.

@@ -1,4 +1,4 @@
-//! Tasks: their rows, and reading them. Making, cancelling and explaining them are in the modules below.
+//! Tasks: their rows, and reading one. Listing, making, cancelling and explaining them are in the modules below.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use uuid::Uuid;
 use crate::{
     connections::Statements,
     error::StoreError,
-    page::{Cursor, Page, clamp},
     pool::Store,
     row::{get, json, number, number_opt, word},
 };
 
 pub mod cancel;
 pub mod create;
+pub mod list;
 pub mod waiting;
 
 mod check;
@@ -101,19 +101,6 @@ pub struct Task {
     pub updated_at: Timestamp,
     /// When it became done, failed or cancelled.
     pub finished_at: Option<Timestamp>,
-}
-
-/// Which tasks a list shows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TaskFilter {
-    /// Only those of this status.
-    pub status: Option<TaskStatus>,
-    /// Only those of this role.
-    pub role: Option<Role>,
-    /// Only those behind this place.
-    pub before: Option<Cursor>,
-    /// Longest page; 1 to [`crate::page::PAGE_LIMIT`].
-    pub limit: u32,
 }
 
 /// The columns of a [`Task`], of a table named `t`. Served by the primary key and `task_dependencies_by_task`.
@@ -224,30 +211,6 @@ impl Store {
     pub async fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
         let connection = self.connection().await?;
         find(&connection, id).await
-    }
-
-    /// Tasks, newest first. Served by the index on `seq`, `tasks_by_status`, `tasks_by_role` or
-    /// `tasks_by_status_and_role`.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database fails.
-    pub async fn list_tasks(&self, filter: &TaskFilter) -> Result<Page<Task>, StoreError> {
-        let limit = clamp(filter.limit);
-        let before = filter.before.map_or(i64::MAX, |cursor| cursor.0);
-        let status = filter.status.map(TaskStatus::as_str);
-        let role = filter.role.map(Role::as_str);
-        // One text for each combination: a condition `$2 is null or …` would keep the planner from the right index.
-        let sql = format!(
-            "SELECT {COLUMNS} FROM tasks t WHERE t.seq < $1{}{} ORDER BY t.seq DESC LIMIT {}",
-            if status.is_some() { " AND t.status = $2" } else { " AND $2::text IS NULL" },
-            if role.is_some() { " AND t.role = $3" } else { " AND $3::text IS NULL" },
-            limit + 1,
-        );
-        let connection = self.connection().await?;
-        let rows = connection.query(&sql, &[&before, &status, &role]).await?;
-        let tasks: Result<Vec<_>, StoreError> =
-            rows.iter().map(|row| Ok((get(row, "seq")?, from_row(row)?))).collect();
-        Ok(Page::from_one_more(tasks?, limit))
     }
 }
 

@@ -1,10 +1,6 @@
-//! Queries of lists: filters, the length of a page, and the place where it begins.
+//! The length of a page, and queries of events.
 
-use std::str::FromStr;
-
-use core_types::task::{Role, RunStatus, TaskStatus};
 use serde::Deserialize;
-use store::page::Cursor;
 use utoipa::IntoParams;
 
 use crate::error::{ApiError, FieldFault};
@@ -12,44 +8,11 @@ use crate::error::{ApiError, FieldFault};
 /// The longest page.
 pub(crate) const PAGE_MAX: u32 = 200;
 /// The length of a page where the query names none.
-const PAGE_DEFAULT: u32 = 50;
+pub(crate) const PAGE_DEFAULT: u32 = 50;
 /// The most events of one page.
 pub(crate) const EVENTS_MAX: u32 = 1000;
 /// The length of a page of events where the query names none.
 const EVENTS_DEFAULT: u32 = 200;
-
-/// The query of `GET /tasks`.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct TasksQuery {
-    /// Only tasks that stand so.
-    #[param(schema_with = crate::schema::task_status)]
-    status: Option<String>,
-    /// Only tasks of this role.
-    #[param(schema_with = crate::schema::role)]
-    role: Option<String>,
-    /// The length of the page, 1 to 200; 50 where left out.
-    #[param(schema_with = crate::schema::page_limit)]
-    limit: Option<String>,
-    /// The `next_cursor` of the page before.
-    cursor: Option<String>,
-}
-
-/// The query of `GET /runs`.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct RunsQuery {
-    /// Only runs that stand so.
-    #[param(schema_with = crate::schema::run_status)]
-    status: Option<String>,
-    /// The length of the page, 1 to 200; 50 where left out.
-    #[param(schema_with = crate::schema::page_limit)]
-    limit: Option<String>,
-    /// The `next_cursor` of the page before.
-    cursor: Option<String>,
-}
 
 /// The query of `GET /runs/{id}/events`.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -74,41 +37,6 @@ pub(crate) struct StreamQuery {
     after: Option<String>,
 }
 
-impl TasksQuery {
-    pub(crate) fn filter(&self) -> Result<store::tasks::TaskFilter, ApiError> {
-        let mut faults = Vec::new();
-        let filter = store::tasks::TaskFilter {
-            status: parsed(
-                "status",
-                self.status.as_deref(),
-                &TaskStatus::WORDS.join(", "),
-                &mut faults,
-            ),
-            role: parsed("role", self.role.as_deref(), &Role::WORDS.join(", "), &mut faults),
-            before: cursor(self.cursor.as_deref(), &mut faults),
-            limit: limit(self.limit.as_deref(), PAGE_DEFAULT, PAGE_MAX, &mut faults),
-        };
-        if faults.is_empty() { Ok(filter) } else { Err(ApiError::parameters(faults)) }
-    }
-}
-
-impl RunsQuery {
-    pub(crate) fn filter(&self) -> Result<store::runs::RunFilter, ApiError> {
-        let mut faults = Vec::new();
-        let filter = store::runs::RunFilter {
-            status: parsed(
-                "status",
-                self.status.as_deref(),
-                &RunStatus::WORDS.join(", "),
-                &mut faults,
-            ),
-            before: cursor(self.cursor.as_deref(), &mut faults),
-            limit: limit(self.limit.as_deref(), PAGE_DEFAULT, PAGE_MAX, &mut faults),
-        };
-        if faults.is_empty() { Ok(filter) } else { Err(ApiError::parameters(faults)) }
-    }
-}
-
 impl EventsQuery {
     /// The place after which the page begins, and its length.
     pub(crate) fn page(&self) -> Result<(i64, u32), ApiError> {
@@ -128,24 +56,12 @@ impl StreamQuery {
     }
 }
 
-fn parsed<T: FromStr>(
-    field: &str,
+pub(crate) fn limit(
     text: Option<&str>,
-    allowed: &str,
+    default: u32,
+    max: u32,
     faults: &mut Vec<FieldFault>,
-) -> Option<T> {
-    let parsed = text?.parse().ok();
-    if parsed.is_none() {
-        faults.push(FieldFault::new(field, "is not allowed", allowed));
-    }
-    parsed
-}
-
-fn cursor(text: Option<&str>, faults: &mut Vec<FieldFault>) -> Option<Cursor> {
-    parsed("cursor", text, "the `next_cursor` of the page before", faults)
-}
-
-fn limit(text: Option<&str>, default: u32, max: u32, faults: &mut Vec<FieldFault>) -> u32 {
+) -> u32 {
     let Some(text) = text else { return default };
     match text.parse() {
         Ok(limit) if (1..=max).contains(&limit) => limit,
@@ -157,7 +73,7 @@ fn limit(text: Option<&str>, default: u32, max: u32, faults: &mut Vec<FieldFault
     }
 }
 
-fn event_number(text: Option<&str>, faults: &mut Vec<FieldFault>) -> i64 {
+pub(crate) fn event_number(text: Option<&str>, faults: &mut Vec<FieldFault>) -> i64 {
     let Some(text) = text else { return 0 };
     match text.parse() {
         Ok(number) if number >= 0 => number,

@@ -166,8 +166,8 @@ async fn check_repositories(
 }
 
 /// While nobody knows which repositories are allowed, none is.
-fn unknown_limit(fault: &Fault) -> ApiError {
-    let text = format!("no task can be made while a setting is faulty: {fault}");
+pub(crate) fn unknown_limit(fault: &Fault) -> ApiError {
+    let text = format!("no repository is looked at while a setting is faulty: {fault}");
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "setting_unusable", text)
 }
 

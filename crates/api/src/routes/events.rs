@@ -82,29 +82,15 @@ pub(crate) async fn follow(
     let asked = query.after()?;
     let after = last.map_or(asked, |LastEventId(seq)| seq);
     let run = state.store.run(id).await?.ok_or_else(|| ApiError::not_found("run"))?;
-    let mut follow = Follow {
-        store: state.store.clone(),
-        run: id,
-        after,
-        ear: state.hub.ear(),
-        read: VecDeque::new(),
-        over: false,
-    };
+    let mut follow = Follow::new(&state, id, after);
     follow.ear.clear();
     follow.look().await?;
     if follow.read.is_empty() && run.status == RunStatus::Ended {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let stopped = state.stop.clone().cancelled_owned();
-    let events = events(follow).map(Ok::<_, Infallible>).take_until(stopped);
+    let events = follow.events().map(|event| Ok::<_, Infallible>(wire(event))).take_until(stopped);
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
-}
-
-fn events(follow: Follow) -> impl Stream<Item = Event> + Send {
-    stream::unfold(follow, |mut follow| async move {
-        let event = follow.next().await?;
-        Some((wire(event), follow))
-    })
 }
 
 fn wire(event: StoredEvent) -> Event {
@@ -120,7 +106,7 @@ fn kind(event: &StoredEvent) -> &str {
 }
 
 /// The place of one stream in its run.
-struct Follow {
+pub(crate) struct Follow {
     store: Store,
     run: RunId,
     after: i64,
@@ -130,6 +116,20 @@ struct Follow {
 }
 
 impl Follow {
+    /// Begins behind the event `after`.
+    pub(crate) fn new(state: &ApiState, run: RunId, after: i64) -> Self {
+        let (store, ear) = (state.store.clone(), state.hub.ear());
+        Self { store, run, after, ear, read: VecDeque::new(), over: false }
+    }
+
+    /// All events from here on.
+    pub(crate) fn events(self) -> impl Stream<Item = StoredEvent> + Send {
+        stream::unfold(self, |mut follow| async move {
+            let event = follow.next().await?;
+            Some((event, follow))
+        })
+    }
+
     /// Waits for the next event; none after the last one.
     async fn next(&mut self) -> Option<StoredEvent> {
         loop {

@@ -13,10 +13,15 @@ use crate::{
     error::ApiError,
     extract::{JsonBody, PathId, QueryTexts},
     openapi::{AboutBody, AboutId, AboutQuery, Always},
-    requests::{batch::BatchRequest, new_task::NewTaskRequest, paging::TasksQuery},
+    requests::{
+        batch::BatchRequest,
+        filters::{TasksQuery, next_task_cursor},
+        new_task::NewTaskRequest,
+    },
     routes::creation::{Made, Naming, make},
     state::ApiState,
     views::{
+        counts::TaskSummaryView,
         run::{RunView, TaskRuns},
         task::{CancelView, TaskBatch, TaskDetail, TaskPage, TaskSummary, TaskView, WaitingView},
     },
@@ -76,7 +81,10 @@ const fn made_status(fresh: bool) -> StatusCode {
     if fresh { StatusCode::CREATED } else { StatusCode::OK }
 }
 
-/// Lists tasks, newest first, without their long fields `goal`, `context` and `verification`.
+/// Lists tasks without their long fields `goal`, `context` and `verification`.
+///
+/// All filters hold together. Where no index serves them, a page looks at 20000 tasks at most: it may then be short or
+/// empty although `next_cursor` is there, and the next page goes on.
 #[utoipa::path(
     get, path = "/tasks", tag = "tasks", operation_id = "listTasks", params(TasksQuery),
     responses((status = 200, description = "A page of tasks.", body = TaskPage), AboutQuery, Always)
@@ -85,11 +93,23 @@ pub(crate) async fn list(
     State(state): State<ApiState>,
     QueryTexts(query): QueryTexts<TasksQuery>,
 ) -> Result<Json<TaskPage>, ApiError> {
-    let page = state.store.list_tasks(&query.filter()?).await?;
+    let filter = query.filter()?;
+    let page = state.store.list_tasks(&filter).await?;
     Ok(Json(TaskPage {
         items: page.items.into_iter().map(TaskSummary::from).collect(),
-        next_cursor: page.next_cursor.map(|cursor| cursor.to_string()),
+        next_cursor: next_task_cursor(filter, page.next_cursor),
     }))
+}
+
+/// Counts the tasks by status and role, and shows for how long the oldest queued one has been there.
+#[utoipa::path(
+    get, path = "/tasks/summary", tag = "tasks", operation_id = "countTasks",
+    responses((status = 200, description = "How many there are.", body = TaskSummaryView), Always)
+)]
+pub(crate) async fn summary(
+    State(state): State<ApiState>,
+) -> Result<Json<TaskSummaryView>, ApiError> {
+    Ok(Json(state.store.count_tasks().await?.into()))
 }
 
 /// Shows a task, its runs, and why it waits.

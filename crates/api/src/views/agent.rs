@@ -6,8 +6,13 @@ use core_types::{
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use store::agents::Agent;
+use store::{
+    agents::{Agent, AgentState},
+    runs::Run,
+};
 use utoipa::ToSchema;
+
+use crate::views::run::RunView;
 
 /// An agent process.
 #[derive(Debug, Serialize, ToSchema)]
@@ -23,6 +28,9 @@ pub(crate) struct AgentView {
     /// The run it is busy with.
     #[schema(schema_with = crate::schema::optional_run_id)]
     run: Option<RunId>,
+    /// `idle`, `busy`, `silent` or `retired`.
+    #[schema(schema_with = crate::schema::agent_state)]
+    state: &'static str,
     /// Whether it gave a sign a short while ago.
     live: bool,
     #[schema(value_type = String, format = DateTime)]
@@ -33,7 +41,22 @@ pub(crate) struct AgentView {
     retired_at: Option<Timestamp>,
 }
 
-/// All agents.
+/// An agent with the run it is busy with.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AgentDetail {
+    #[serde(flatten)]
+    agent: AgentView,
+    /// The run it is busy with, as it stands.
+    present_run: Option<RunView>,
+}
+
+impl AgentDetail {
+    pub(crate) fn new(agent: Agent, run: Option<Run>) -> Self {
+        Self { agent: agent.into(), present_run: run.map(RunView::from) }
+    }
+}
+
+/// Agents.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AgentList {
     pub(crate) items: Vec<AgentView>,
@@ -41,6 +64,12 @@ pub(crate) struct AgentList {
 
 impl From<Agent> for AgentView {
     fn from(agent: Agent) -> Self {
+        let state = match agent.state() {
+            AgentState::Idle => "idle",
+            AgentState::Busy => "busy",
+            AgentState::Silent => "silent",
+            AgentState::Retired => "retired",
+        };
         Self {
             id: agent.id,
             name: agent.name,
@@ -49,6 +78,7 @@ impl From<Agent> for AgentView {
             pid: agent.process.pid,
             version: agent.version,
             run: agent.run,
+            state,
             live: agent.live,
             registered_at: agent.registered_at,
             last_beat: agent.last_beat,

@@ -1,6 +1,7 @@
 //! Runs and their events as clients see them.
 
 use core_types::{
+    event::RunEvent,
     ids::{AgentId, RunId, TaskId},
     outcome::RunOutcome,
     task::RunStatus,
@@ -50,6 +51,41 @@ pub(crate) struct RunView {
     ended_at: Option<Timestamp>,
     /// From its start to its end.
     duration_s: Option<f64>,
+}
+
+/// A run with what happened in it, in short.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RunDetail {
+    #[serde(flatten)]
+    run: RunView,
+    /// The steps it went through, in order.
+    phases: Vec<PhaseView>,
+    /// The verification commands that ran, in order.
+    verification: Vec<VerificationView>,
+}
+
+/// One step of a run.
+#[derive(Debug, Serialize, ToSchema)]
+struct PhaseView {
+    /// `preparing`, `agent`, `sealing`, `verifying`, `committing`; a newer version may know more.
+    name: String,
+    #[schema(value_type = String, format = DateTime)]
+    started_at: Timestamp,
+    /// Absent while it lasts.
+    duration_s: Option<f64>,
+}
+
+/// What a verification command came to.
+#[derive(Debug, Serialize, ToSchema)]
+struct VerificationView {
+    command: Vec<String>,
+    passed: bool,
+    /// How it ended.
+    status: String,
+    /// What it printed, cut.
+    output: String,
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
 }
 
 /// What a run used.
@@ -154,6 +190,38 @@ impl From<Run> for RunView {
             ended_at: run.ended_at,
             duration_s,
         }
+    }
+}
+
+impl RunDetail {
+    pub(crate) fn new(run: Run, milestones: Vec<StoredEvent>) -> Self {
+        let ended_at = run.ended_at;
+        let (mut phases, mut verification) = (Vec::<PhaseView>::new(), Vec::new());
+        for StoredEvent { at, event, .. } in milestones {
+            match serde_json::from_value(event) {
+                Ok(RunEvent::Phase { name }) => {
+                    end_phase(&mut phases, at);
+                    phases.push(PhaseView { name, started_at: at, duration_s: None });
+                }
+                Ok(RunEvent::Ended { .. }) => end_phase(&mut phases, at),
+                Ok(RunEvent::Verification { command, passed, status, output }) => {
+                    verification.push(VerificationView { command, passed, status, output, at });
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        if let Some(at) = ended_at {
+            end_phase(&mut phases, at);
+        }
+        Self { run: run.into(), phases, verification }
+    }
+}
+
+/// Ends the last phase, if it is not over.
+fn end_phase(phases: &mut [PhaseView], at: Timestamp) {
+    if let Some(phase) = phases.last_mut().filter(|phase| phase.duration_s.is_none()) {
+        let seconds = at.duration_since(phase.started_at).as_secs_f64();
+        phase.duration_s = Some(seconds.max(0.0));
     }
 }
 

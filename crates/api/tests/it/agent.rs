@@ -18,7 +18,7 @@ use store::{
 /// An agent that is registered.
 pub(crate) struct TestAgent {
     store: Store,
-    id: AgentId,
+    pub(crate) id: AgentId,
 }
 
 impl TestAgent {
@@ -52,6 +52,11 @@ impl TestAgent {
             .map(|(seq, text)| numbered(seq, RunEvent::Text { text: (*text).to_owned() }))
             .collect();
         self.store.append_events(key, &events).await.expect("the run is ours");
+    }
+
+    /// Appends an event.
+    pub(crate) async fn note(&self, key: RunKey, seq: i64, event: RunEvent) {
+        self.store.append_events(key, &[numbered(seq, event)]).await.expect("the run is ours");
     }
 
     /// Appends the last event and finishes the run with a commit.

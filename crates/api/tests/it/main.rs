@@ -3,9 +3,12 @@
 mod access;
 mod agent;
 mod bad_input;
+mod diffs;
 mod documents;
 mod errors;
 mod events;
+mod filters;
+mod logs;
 mod outages;
 mod support;
 mod system;

@@ -87,8 +87,14 @@ impl Api {
         let response = self.client.request(request).await.expect("the server answers");
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.expect("the body arrives whole").to_bytes();
+        let is_text = head
+            .headers
+            .get("content-type")
+            .is_some_and(|kind| kind.to_str().is_ok_and(|kind| kind.starts_with("text/")));
         let json = if bytes.is_empty() {
             Value::Null
+        } else if is_text {
+            Value::from(String::from_utf8_lossy(&bytes))
         } else {
             serde_json::from_slice(&bytes).expect("the answer is JSON")
         };

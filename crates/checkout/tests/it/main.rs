@@ -8,6 +8,7 @@ mod branch_names;
 mod collect;
 mod contents;
 mod cost;
+mod diffs;
 mod hostile;
 mod inspect;
 mod kinds;

@@ -5,8 +5,8 @@ use core_types::{
 };
 use store::{
     page::Cursor,
-    runs::RunFilter,
-    tasks::{NewTask, TaskFilter},
+    runs::list::RunFilter,
+    tasks::{NewTask, list::TaskFilter},
 };
 
 use crate::world::{World, plain_task};
@@ -48,7 +48,8 @@ async fn a_list_keeps_to_its_filter() {
     let cancelled = world.plain().await;
     world.store.cancel_task(cancelled, "x").await.unwrap();
     let list = async |status, role| {
-        let filter = TaskFilter { status, role, before: None, limit: 1 };
+        let statuses = Option::into_iter(status).collect();
+        let filter = TaskFilter { statuses, role, limit: 1, ..TaskFilter::default() };
         pages(&world, filter, async || {}).await
     };
     assert_eq!(list(Some(TaskStatus::Queued), None).await, [worker, tester]);
@@ -77,12 +78,12 @@ async fn runs_are_listed_by_status_and_by_task() {
     let of_task = world.store.runs_of_task(task).await.unwrap();
     let ids: Vec<_> = of_task.iter().map(|run| (run.id, run.number)).collect();
     assert_eq!(ids, [(second.key.run, 2), (first.key.run, 1)]);
-    let filter = RunFilter { status: Some(RunStatus::Ended), limit: 10, ..RunFilter::default() };
+    let filter = RunFilter { statuses: vec![RunStatus::Ended], limit: 10, ..RunFilter::default() };
     let ended = world.store.list_runs(&filter).await.unwrap();
     assert_eq!(ended.items.iter().map(|run| run.key()).collect::<Vec<_>>(), [first.key]);
     let all = world.store.list_runs(&RunFilter { limit: 1, ..RunFilter::default() }).await.unwrap();
     assert_eq!(all.items[0].key(), second.key);
-    let rest = RunFilter { limit: 1, before: all.next_cursor, status: None };
+    let rest = RunFilter { limit: 1, before: all.next_cursor, ..RunFilter::default() };
     assert_eq!(world.store.list_runs(&rest).await.unwrap().items[0].key(), first.key);
 }
 

@@ -12,6 +12,7 @@ mod cancelling;
 mod claiming;
 mod creating;
 mod fencing;
+mod filters;
 mod finishing;
 mod lists;
 mod migrating;

@@ -14,7 +14,8 @@ async fn two_migrators_at_once_apply_everything_once() {
     let mut applied = [one.unwrap().applied, two.unwrap().applied];
     applied.sort_unstable();
     let newest = Store::newest_schema_version();
-    assert_eq!(applied, [0, usize::try_from(newest).unwrap()]);
+    let all = world.count("SELECT count(*) FROM refinery_schema_history").await;
+    assert_eq!(applied, [0, usize::try_from(all).unwrap()]);
     assert_eq!(other.schema_version().await.unwrap(), Some(newest));
 }
 

@@ -1,0 +1,81 @@
+//! What a run changed, as clients see it.
+
+use checkout::{
+    diff::{Change, ChangedFile, Diff},
+    git::CommitId,
+};
+use core_types::ids::RunId;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What a run changed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DiffView {
+    #[schema(schema_with = crate::schema::run_id)]
+    run: RunId,
+    /// The commit the run started from.
+    base_commit: String,
+    /// The commit that holds its result.
+    commit: String,
+    /// The branch the commit was put on.
+    branch: Option<String>,
+    /// The files that changed, at most 1000.
+    files: Vec<ChangedFileView>,
+    /// Whether more files changed.
+    files_truncated: bool,
+    /// The unified diff. Bytes that are no UTF-8 are replaced; `format=patch` has them.
+    patch: String,
+    /// Whether the diff is longer.
+    truncated: bool,
+}
+
+/// A file that changed.
+#[derive(Debug, Serialize, ToSchema)]
+struct ChangedFileView {
+    path: String,
+    /// Where it was before, if it was renamed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    old_path: Option<String>,
+    /// `added`, `deleted`, `modified`, `renamed`, `type_changed`.
+    #[schema(examples("modified"))]
+    change: &'static str,
+    /// Lines that came; `null` where it is no text.
+    added: Option<u64>,
+    /// Lines that went; `null` where it is no text.
+    deleted: Option<u64>,
+}
+
+impl DiffView {
+    pub(crate) fn new(
+        run: RunId,
+        (base, commit): (&CommitId, &CommitId),
+        branch: Option<String>,
+        diff: Diff,
+    ) -> Self {
+        Self {
+            run,
+            base_commit: base.to_string(),
+            commit: commit.to_string(),
+            branch,
+            files: diff.files.into_iter().map(ChangedFileView::from).collect(),
+            files_truncated: diff.files_truncated,
+            patch: String::from_utf8_lossy(&diff.patch).into_owned(),
+            truncated: diff.patch_truncated,
+        }
+    }
+}
+
+impl From<ChangedFile> for ChangedFileView {
+    fn from(file: ChangedFile) -> Self {
+        let change = match file.change {
+            Change::Added => "added",
+            Change::Deleted => "deleted",
+            Change::Modified => "modified",
+            Change::Renamed => "renamed",
+            Change::TypeChanged => "type_changed",
+        };
+        let ChangedFile { path, old_path, added, deleted, .. } = file;
+        Self { path, old_path, change, added, deleted }
+    }
+}

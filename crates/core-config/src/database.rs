@@ -56,6 +56,45 @@ pub fn validate_row(key: &str, value: &serde_json::Value) -> Result<(), Fault> {
     check_row(key, value).map(drop)
 }
 
+/// Checks a change that somebody asks for, and gives the value as it is to be stored.
+///
+/// No value removes a row, whatever is in it: `has_row` says whether there is one, so that a row that another version
+/// left behind can be removed although its key is no setting, and a mistyped key is told.
+///
+/// # Errors
+/// The fault, where the key is no setting, is not for the database, or the value is not allowed. Its hint is for whoever
+/// asks, and may be empty.
+pub fn check_update(
+    key: &str,
+    value: Option<&serde_json::Value>,
+    has_row: bool,
+) -> Result<Option<serde_json::Value>, Fault> {
+    let fault = |what: &str, allowed: String, hint: String| Fault {
+        key: key.to_owned(),
+        source: Source::Database,
+        what: what.to_owned(),
+        allowed,
+        hint,
+    };
+    match (setting(key), value) {
+        (_, None) if has_row => Ok(None),
+        (None, _) => {
+            let meant = nearest(key, from_database().into_iter());
+            let hint = meant.map_or_else(String::new, |name| format!("did you mean `{name}`?"));
+            Err(fault("is not a setting", from_database().join(", "), hint))
+        }
+        (Some(setting), _) if setting.layers == Layers::Environment => {
+            let hint = format!("set the variable `{key}` and start the process again");
+            Err(fault("cannot be set in the database", "the environment only".to_owned(), hint))
+        }
+        (Some(_), None) => Ok(None),
+        (Some(setting), Some(json)) => match setting.kind.check(Given::Json(json)) {
+            Ok(typed) => Ok(Some(serde_json::to_value(typed).unwrap_or_else(|_| json.clone()))),
+            Err(complaint) => Err(fault(&complaint.0, setting.kind.allowed(), String::new())),
+        },
+    }
+}
+
 fn check_row(key: &str, json: &serde_json::Value) -> Result<figment::value::Value, Fault> {
     let fault = |what: String, allowed: String, hint: String| Fault {
         key: key.to_owned(),

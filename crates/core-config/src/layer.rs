@@ -43,7 +43,7 @@ impl Layer {
     }
 }
 
-impl Provider for Layer {
+impl Provider for &Layer {
     fn metadata(&self) -> Metadata {
         Metadata::named(self.source.as_str())
     }

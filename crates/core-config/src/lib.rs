@@ -9,6 +9,7 @@
 pub mod database;
 pub mod document;
 pub mod fault;
+pub mod groups;
 pub mod kind;
 pub mod load;
 pub mod provenance;
@@ -18,3 +19,4 @@ pub mod table;
 mod environment;
 mod layer;
 mod nearest;
+mod sums;

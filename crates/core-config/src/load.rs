@@ -1,6 +1,6 @@
 //! Puts the layers on top of each other: defaults, then the database, then the environment.
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
 
 use figment::Figment;
 
@@ -9,8 +9,9 @@ use crate::{
     environment::{Environment, no_state_directory},
     fault::{Fault, Faults, Source},
     layer::Layer,
-    provenance::{Provenance, hash, provenance},
+    provenance::{Provenance, provenance},
     settings::Settings,
+    sums::Sums,
 };
 
 /// The settings in force, and how they came about.
@@ -20,12 +21,25 @@ pub struct Loaded {
     pub settings: Arc<Settings>,
     /// Value and source of every key, secrets masked, in the order of the table.
     pub provenance: Vec<Provenance>,
-    /// A hash over all effective values, secrets included: equal where the settings are.
-    pub hash: String,
     /// The revision of the database's rows, where there were any to read.
     pub revision: Option<i64>,
     /// Rows that cannot be used. While there are any, nothing may be claimed (C6).
     pub database_faults: Option<Faults>,
+    /// What does not change while a process lives.
+    base: Arc<Base>,
+    sums: Sums,
+}
+
+/// The layers that a process keeps for its life: its environment, and what it makes of it. Holds secrets.
+struct Base {
+    environment: Layer,
+    defaults: Layer,
+}
+
+impl std::fmt::Debug for Base {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Base").finish_non_exhaustive()
+    }
 }
 
 impl Loaded {
@@ -33,6 +47,35 @@ impl Loaded {
     #[must_use]
     pub fn with_database_faults(&self, revision: i64, faults: Faults) -> Self {
         Self { revision: Some(revision), database_faults: Some(faults), ..self.clone() }
+    }
+
+    /// The settings after the rows of the database became these: a state with a bad row is refused, the old one stays and
+    /// is marked (C6).
+    #[must_use]
+    pub fn after(&self, rows: &DatabaseSnapshot) -> Self {
+        match assemble(&self.base, Some(rows)) {
+            Ok(Self { database_faults: Some(faults), .. }) => {
+                self.with_database_faults(rows.revision, faults)
+            }
+            Ok(loaded) => loaded,
+            // The layers below and above were fit before, and rows that are typed do not change that.
+            Err(faults) => self.with_database_faults(rows.revision, faults),
+        }
+    }
+
+    /// For each key that every process may read a short sum of its value in force, secrets included: equal in two
+    /// processes where the values are. `salt` is the same for all that are compared, and nobody else's.
+    ///
+    /// Of a sum only 32 bits are left: enough to tell a handful of processes apart, too few to confirm a guess.
+    #[must_use]
+    pub fn fingerprints(&self, salt: &[u8]) -> BTreeMap<&'static str, String> {
+        self.sums.fingerprints(salt)
+    }
+
+    /// The keys that the environment of this process sets.
+    pub fn set_by_environment(&self) -> impl Iterator<Item = &'static str> {
+        let set = |entry: &&Provenance| entry.effective.source == Source::Environment;
+        self.provenance.iter().filter(set).map(|entry| entry.setting.key)
     }
 
     /// The directories below which a task's repository must lie; none is anywhere.
@@ -126,25 +169,36 @@ fn build(
     if state_directory.is_none() && !environment_layer.contains("OPENTIGER_STATE_DIR") {
         faults.push(no_state_directory());
     }
-    let (database_layer, database_faults) = database.cloned().unwrap_or_default().layer();
     let defaults = Layer::defaults(Some(state_directory.unwrap_or_else(|| "/".to_owned())));
-    let beneath = Figment::from(defaults).merge(database_layer);
-    let full = beneath.clone().merge(environment_layer);
-    match full.extract::<Settings>() {
-        Ok(settings) => {
-            let loaded = Loaded {
-                settings: Arc::new(settings),
-                provenance: provenance(&full, &beneath),
-                hash: hash(&full),
-                revision: database.map(|snapshot| snapshot.revision),
-                database_faults: Some(database_faults).filter(|faults| !faults.is_empty()),
-            };
-            (Some(loaded), faults)
+    let base = Arc::new(Base { environment: environment_layer, defaults });
+    match assemble(&base, database) {
+        Ok(loaded) => (Some(loaded), faults),
+        Err(found) => {
+            faults.append(found);
+            (None, faults)
         }
+    }
+}
+
+/// The layers on top of each other, without rows that are faulty.
+fn assemble(base: &Arc<Base>, database: Option<&DatabaseSnapshot>) -> Result<Loaded, Faults> {
+    let (database_layer, database_faults) = database.cloned().unwrap_or_default().layer();
+    let beneath = Figment::from(&base.defaults).merge(&database_layer);
+    let full = beneath.clone().merge(&base.environment);
+    match full.extract::<Settings>() {
+        Ok(settings) => Ok(Loaded {
+            settings: Arc::new(settings),
+            provenance: provenance(&full, &beneath),
+            revision: database.map(|snapshot| snapshot.revision),
+            database_faults: Some(database_faults).filter(|faults| !faults.is_empty()),
+            base: Arc::clone(base),
+            sums: Sums::of(&full),
+        }),
         Err(error) => {
+            let mut faults = Faults::default();
             error.into_iter().for_each(|error| faults.push(untyped(&error)));
             faults.append(database_faults);
-            (None, faults)
+            Err(faults)
         }
     }
 }

@@ -3,7 +3,6 @@
 use core_types::secret::Secret;
 use figment::{Figment, value::Value};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use crate::{
     fault::Source,
@@ -89,19 +88,4 @@ fn shown(kind: Kind, value: &Value) -> Shown {
         | Kind::List
         | Kind::PathList => Shown::Plain(serde_json::to_value(value).unwrap_or_default()),
     }
-}
-
-/// A hash over all effective values: equal in two processes exactly when their settings are.
-pub(crate) fn hash(figment: &Figment) -> String {
-    let mut hash = Sha256::new();
-    for setting in SETTINGS {
-        let value = figment.find_value(setting.key).ok();
-        let json = value.and_then(|value| serde_json::to_string(&value).ok());
-        // JSON texts hold no raw control characters, so these separators cannot be part of one.
-        hash.update(setting.key);
-        hash.update([0]);
-        hash.update(json.unwrap_or_default());
-        hash.update([b'\n']);
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
 
 use core_config::{
-    database::validate_row,
+    database::{check_update, validate_row},
     fault::{Fault, Source},
     load::{load, load_lenient_database, load_to_serve},
 };
@@ -186,4 +186,34 @@ fn a_value_can_be_checked_before_it_is_stored() {
         validate_row("CANCEL_GRACES", &json!(5)).unwrap_err().hint,
         "did you mean `CANCEL_GRACE_S`?"
     );
+}
+
+#[test]
+fn a_change_is_typed_or_refused_and_a_row_can_always_be_removed() {
+    let change = |key: &str, value: serde_json::Value| check_update(key, Some(&value), true);
+    assert_eq!(change("CANCEL_GRACE_S", json!("7")).unwrap(), Some(json!(7)));
+    let tools = change("CLAUDE_CODE_ALLOWED_TOOLS", json!("Bash(git log:a,b), Edit")).unwrap();
+    assert_eq!(tools, Some(json!(["Bash(git log:a,b)", "Edit"])));
+    for (key, value, what) in [
+        ("CANCEL_GRACE_S", json!(601), "`601` is out of range"),
+        ("CANCEL_GRACE_S", json!(true), "is a boolean, expected an integer"),
+        ("EXECUTION_ENVIRONMENT", json!("cloud"), "`cloud` is not allowed"),
+        ("CANCEL_GRACES", json!(1), "is not a setting"),
+        ("API_SECRET", json!("hunter2"), "cannot be set in the database"),
+    ] {
+        let fault = change(key, value).unwrap_err();
+        assert_eq!(fault.what, what);
+        assert!(!fault.allowed.is_empty() && !fault.to_string().contains("hunter2"), "{fault}");
+    }
+    assert_eq!(
+        change("CANCEL_GRACES", json!(1)).unwrap_err().hint,
+        "did you mean `CANCEL_GRACE_S`?"
+    );
+
+    for key in ["CANCEL_GRACE_S", "LEFT_BY_ANOTHER_VERSION", "API_KEYS"] {
+        assert_eq!(check_update(key, None, true).unwrap(), None, "{key}");
+    }
+    assert_eq!(check_update("CANCEL_GRACE_S", None, false).unwrap(), None);
+    assert_eq!(check_update("CANCEL_GRACES", None, false).unwrap_err().what, "is not a setting");
+    assert!(check_update("API_KEYS", None, false).is_err());
 }

@@ -108,11 +108,41 @@ fn secrets_are_masked_wherever_they_could_show() {
 }
 
 #[test]
-fn the_hash_follows_every_value_secrets_included() {
-    let hash = |variables: &[(&str, &str)]| load(environment(variables), None).unwrap().hash;
-    let plain = hash(&[]);
-    assert_eq!(plain, hash(&[("LLM_EXECUTOR", "claude_code")]));
-    assert_ne!(plain, hash(&[("CANCEL_GRACE_S", "11")]));
-    assert_ne!(hash(&[("ANTHROPIC_API_KEY", "a")]), hash(&[("ANTHROPIC_API_KEY", "b")]));
-    assert!(!hash(&[("ANTHROPIC_API_KEY", "hunter2")]).contains("hunter2"));
+fn fingerprints_follow_every_value_secrets_included_and_tell_little_of_it() {
+    let prints = |variables: &[(&str, &str)], salt: &str| {
+        load(environment(variables), None).unwrap().fingerprints(salt.as_bytes())
+    };
+    let plain = prints(&[], "salt");
+    assert_eq!(plain, prints(&[("LLM_EXECUTOR", "claude_code")], "salt"));
+    let other = prints(&[("CANCEL_GRACE_S", "11")], "salt");
+    let differing: Vec<&str> =
+        plain.iter().filter(|(key, print)| other[*key] != **print).map(|(key, _)| *key).collect();
+    assert_eq!(differing, ["CANCEL_GRACE_S"]);
+    let of_key = |key: &str, salt: &str| {
+        prints(&[("ANTHROPIC_API_KEY", key)], salt)["ANTHROPIC_API_KEY"].clone()
+    };
+    assert_ne!(of_key("a", "salt"), of_key("b", "salt"));
+    assert_ne!(of_key("a", "salt"), of_key("a", "another"), "another database has other sums");
+    assert_eq!(of_key("a", "salt").len(), 8, "too short to confirm a guess");
+    assert!(!plain.contains_key("API_KEYS"), "who may enter is no business of other processes");
+}
+
+#[test]
+fn new_rows_give_new_settings_and_a_bad_row_leaves_the_old_ones_marked() {
+    let first = load(environment(&[("AGENT_IDLE_TIMEOUT_S", "30")]), None).unwrap();
+    let second =
+        first.after(&rows(&[("CANCEL_GRACE_S", json!(3)), ("AGENT_IDLE_TIMEOUT_S", json!(60))]));
+    assert_eq!(second.settings.cancel_grace, Duration::from_secs(3));
+    assert_eq!(second.settings.agent_idle_timeout, Duration::from_secs(30), "the environment wins");
+    assert_eq!((second.revision, &second.database_faults), (Some(7), &None));
+    assert_eq!(
+        second.set_by_environment().collect::<Vec<_>>(),
+        ["OPENTIGER_STATE_DIR", "AGENT_IDLE_TIMEOUT_S"]
+    );
+    let third = second.after(&rows(&[("CANCEL_GRACE_S", json!("soon"))]));
+    assert_eq!(third.settings, second.settings);
+    assert_eq!(third.database_faults.as_ref().unwrap().len(), 1);
+    let fourth = third.after(&rows(&[]));
+    assert_eq!(fourth.settings, first.settings);
+    assert_eq!(fourth.database_faults, None);
 }

@@ -11,4 +11,5 @@ pub mod settings;
 pub mod signals;
 pub mod start;
 
+mod publishing;
 mod secrecy;

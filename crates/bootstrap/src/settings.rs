@@ -2,21 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use core_config::{
-    database::DatabaseSnapshot,
-    load::{Loaded, load_lenient_database},
-};
+use core_config::{database::DatabaseSnapshot, load::Loaded};
 use store::{config_rows::ConfigRows, pool::Store, wake::Channel};
 use telemetry::chain::error_chain;
-use tokio::{sync::watch, time};
+use tokio::{
+    sync::watch,
+    time::{self, MissedTickBehavior},
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::environment::variables;
+use crate::publishing::{BEAT, Publisher};
 
 /// How often the rows are read although nobody said that they changed.
 const POLL: Duration = Duration::from_secs(30);
 
-/// Reads the rows again whenever they changed, until the token says stop. `seen` are the rows behind the settings.
+/// Reads the rows again whenever they changed, until `ended`, and tells others what is in force, until `leaving`. `seen`
+/// are the rows behind the settings.
 ///
 /// A state with a bad row is refused: the old values stay, marked with the faults (C6), and nothing may be claimed
 /// until the row is mended. While the database is away everything stays as it is.
@@ -24,16 +25,34 @@ pub(crate) async fn follow(
     store: Store,
     mut seen: DatabaseSnapshot,
     settings: watch::Sender<Arc<Loaded>>,
-    stop: CancellationToken,
+    mut publisher: Option<Publisher>,
+    leaving: CancellationToken,
+    ended: CancellationToken,
 ) {
     let mut wakes = store.wakes(&[Channel::Config]);
+    let mut poll = time::interval(POLL);
+    let mut beat = time::interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        // Both arms only wait: a wake-up that is lost by dropping one is made up for by reading all rows.
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = time::timeout(POLL, wakes.next()) => {
-                refresh(&store, &mut seen, &settings).await;
+        // All arms only wait: a wake-up that is lost by dropping one is made up for by reading all rows.
+        let look = tokio::select! {
+            () = ended.cancelled() => return,
+            () = leaving.cancelled(), if publisher.is_some() => {
+                if let Some(publisher) = publisher.take() {
+                    publisher.retire().await;
+                }
+                continue;
             }
+            _ = wakes.next() => true,
+            _ = poll.tick() => true,
+            _ = beat.tick() => false,
+        };
+        if look {
+            refresh(&store, &mut seen, &settings).await;
+        }
+        if let Some(publisher) = &mut publisher {
+            let in_force = Arc::clone(&settings.borrow());
+            publisher.tell(&in_force).await;
         }
     }
 }
@@ -55,22 +74,12 @@ async fn refresh(
         return;
     }
     seen.clone_from(&rows);
-    let old = Arc::clone(&settings.borrow());
-    match load_lenient_database(variables(), Some(&rows)) {
-        Ok(mut loaded) => match loaded.database_faults.take() {
-            None => {
-                tracing::info!(settings.revision = rows.revision, "settings changed");
-                settings.send_replace(Arc::new(loaded));
-            }
-            Some(faults) => {
-                let marked = old.with_database_faults(rows.revision, faults);
-                report(&marked);
-                settings.send_replace(Arc::new(marked));
-            }
-        },
-        // The environment of a process does not change, and it was fit at the start.
-        Err(faults) => tracing::error!(error = %error_chain(&faults), "settings refused"),
+    let loaded = settings.borrow().after(&rows);
+    match &loaded.database_faults {
+        None => tracing::info!(settings.revision = rows.revision, "settings changed"),
+        Some(_) => report(&loaded),
     }
+    settings.send_replace(Arc::new(loaded));
 }
 
 /// Logs the faults of rows, once per change of the rows.
@@ -89,12 +98,14 @@ pub(crate) fn snapshot(rows: ConfigRows) -> DatabaseSnapshot {
 mod tests {
     use std::collections::BTreeMap;
 
+    use core_config::load::load_lenient_database;
     use serde_json::json;
-    use store::config_rows::ConfigUpdate;
+    use store::{agents::HostId, config_rows::ConfigUpdate};
     use testing::database::TestDatabase;
     use tokio::task::JoinSet;
 
     use super::*;
+    use crate::environment::variables;
 
     /// Sets one row as a person at a psql prompt would, whatever the table of settings says.
     async fn set(store: &Store, key: &str, value: serde_json::Value) {
@@ -117,7 +128,7 @@ mod tests {
         let (sender, mut settings) = watch::channel(Arc::new(first));
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(follow(database.store.clone(), rows, sender, stop.clone()));
+        tasks.spawn(follow(database.store.clone(), rows, sender, None, stop.clone(), stop.clone()));
 
         set(&database.store, "CANCEL_GRACE_S", json!(7)).await;
         let loaded = changed(&mut settings).await;
@@ -152,5 +163,115 @@ mod tests {
         database.run(sql).await;
         refresh(&database.store, &mut seen, &sender).await;
         assert_eq!(changed(&mut settings).await.settings.cancel_grace, Duration::from_secs(7));
+    }
+
+    /// A process that follows the settings of a database, with an environment of its own.
+    struct Process {
+        settings: watch::Receiver<Arc<Loaded>>,
+        leaving: CancellationToken,
+        ended: CancellationToken,
+        tasks: JoinSet<()>,
+    }
+
+    async fn process(
+        database: &TestDatabase,
+        program: &str,
+        variables: &[(&str, &str)],
+    ) -> Process {
+        let options = store::pool::PoolOptions::new(program);
+        let store = Store::connect(&database.url, options).await.unwrap();
+        let rows = snapshot(store.config_rows().await.unwrap());
+        let base = [("OPENTIGER_STATE_DIR", "/srv")];
+        let variables =
+            base.iter().chain(variables).map(|(key, value)| ((*key).into(), (*value).into()));
+        let first = load_lenient_database(variables, Some(&rows)).unwrap();
+        let (sender, settings) = watch::channel(Arc::new(first));
+        let publisher = Publisher::new(store.clone(), program, &HostId::new("here"));
+        let (leaving, ended) = (CancellationToken::new(), CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(follow(store, rows, sender, publisher, leaving.clone(), ended.clone()));
+        Process { settings, leaving, ended, tasks }
+    }
+
+    impl Process {
+        async fn stops(mut self) {
+            self.ended.cancel();
+            time::timeout(Duration::from_secs(5), self.tasks.join_next()).await.expect("it stops");
+        }
+    }
+
+    /// Waits until the live processes have told something.
+    async fn told(
+        store: &Store,
+        fits: impl Fn(&[store::process_settings::LiveSettings]) -> bool,
+    ) -> Vec<store::process_settings::LiveSettings> {
+        let look = async {
+            loop {
+                let live = store.live_settings().await.unwrap();
+                if fits(&live) {
+                    return live;
+                }
+                time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        time::timeout(Duration::from_secs(10), look).await.expect("it is told in time")
+    }
+
+    #[tokio::test]
+    async fn a_change_reaches_every_process_within_a_second() {
+        let database = TestDatabase::new().await;
+        let mut one = process(&database, "dispatcher", &[]).await;
+        let mut two = process(&database, "worker", &[("TASK_TIMEBOX_S", "60")]).await;
+        told(&database.store, |live| live.len() == 2).await;
+        for grace in 1..=3 {
+            let began = std::time::Instant::now();
+            set(&database.store, "CANCEL_GRACE_S", json!(grace)).await;
+            for settings in [&mut one.settings, &mut two.settings] {
+                let loaded = changed(settings).await;
+                assert_eq!(loaded.settings.cancel_grace, Duration::from_secs(grace));
+            }
+            assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        }
+        set(&database.store, "TASK_TIMEBOX_S", json!(90)).await;
+        assert_eq!(changed(&mut one.settings).await.settings.task_timebox.as_secs(), 90);
+        let here = changed(&mut two.settings).await;
+        assert_eq!(here.settings.task_timebox.as_secs(), 60, "the environment wins in its process");
+        one.stops().await;
+        two.stops().await;
+    }
+
+    #[tokio::test]
+    async fn processes_tell_what_their_environment_sets_and_where_they_differ() {
+        let database = TestDatabase::new().await;
+        let key = ("ANTHROPIC_API_KEY", "hunter2-hunter2-0001");
+        let one = process(&database, "dispatcher", &[("CANCEL_GRACE_S", "3"), key]).await;
+        let two = process(&database, "worker", &[]).await;
+        let both = |live: &[store::process_settings::LiveSettings]| live.len() == 2;
+        let live = told(&database.store, both).await;
+        let of = |program: &str| {
+            let said = live.iter().map(|live| &live.said).find(|said| said.program == program);
+            said.expect("it told").clone()
+        };
+        let (dispatcher, worker) = (of("dispatcher"), of("worker"));
+        assert_eq!(dispatcher.environment.len(), 3, "{:?}", dispatcher.environment);
+        let differing: Vec<&str> = (dispatcher.fingerprints.iter())
+            .filter(|(key, print)| worker.fingerprints[*key] != **print)
+            .map(|(key, _)| key.as_str())
+            .collect();
+        assert_eq!(differing, ["ANTHROPIC_API_KEY", "CANCEL_GRACE_S"]);
+        assert!(!format!("{live:?}").contains("hunter2"));
+
+        set(&database.store, "CANCEL_GRACE_S", json!(3)).await;
+        let equal = |live: &[store::process_settings::LiveSettings]| {
+            let prints: Vec<&String> =
+                live.iter().map(|live| &live.said.fingerprints["CANCEL_GRACE_S"]).collect();
+            prints.len() == 2 && prints[0] == prints[1]
+        };
+        told(&database.store, equal).await;
+        one.leaving.cancel();
+        let alone = told(&database.store, |live| live.len() == 1).await;
+        assert_eq!(alone[0].said.program, "worker", "who is stopping is not listed any more");
+        one.stops().await;
+        two.stops().await;
     }
 }

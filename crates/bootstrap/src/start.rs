@@ -40,6 +40,7 @@ use crate::{
     environment::{environment, variables},
     error::StartError,
     host::host_name,
+    publishing::Publisher,
     secrecy::hide_memory,
     settings::{follow, report, snapshot},
     signals::StopSignals,
@@ -70,6 +71,10 @@ pub struct Started {
     /// The name of this host, see [`host_name`].
     pub host: HostId,
     tasks: TaskTracker,
+    /// The name of this program.
+    program: String,
+    /// Cancelled when this process is asked to stop, and when this value is dropped.
+    stopping: CancellationToken,
     /// Cancelled when this value is dropped.
     ended: CancellationToken,
     /// Cancelled when the private Postgres is gone for good.
@@ -112,6 +117,7 @@ pub async fn start_serving(program: &str) -> Result<Started, StartError> {
 /// # Errors
 /// [`StartError`]; its exit code is 2 where the settings are at fault and 1 otherwise.
 pub async fn start_with(options: StartOptions) -> Result<Started, StartError> {
+    let program = options.program.clone();
     let hidden = hide_memory();
     let first = first_settings(options.serves_api).map_err(StartError::Settings)?;
     start_logging(&first.settings)?;
@@ -135,6 +141,8 @@ pub async fn start_with(options: StartOptions) -> Result<Started, StartError> {
         host,
         tasks: TaskTracker::new(),
         _end: ended.clone().drop_guard(),
+        program,
+        stopping: ended.child_token(),
         ended,
         broken: CancellationToken::new(),
         lost: Arc::default(),
@@ -153,11 +161,21 @@ pub(crate) fn first_settings(serves_api: bool) -> Result<Loaded, Faults> {
 }
 
 impl Started {
-    /// The settings as they are from now on: the rows of the database are followed while this value lives.
+    /// The settings as they are from now on: the rows of the database are followed, and what is in force is told to
+    /// others until this process is asked to stop.
     #[must_use]
     pub fn watch_settings(&self) -> watch::Receiver<Arc<Loaded>> {
         let (sender, receiver) = watch::channel(Arc::clone(&self.settings));
-        self.tasks.spawn(follow(self.store.clone(), self.rows.clone(), sender, self.ended.clone()));
+        let publisher = Publisher::new(self.store.clone(), &self.program, &self.host);
+        let (store, rows) = (self.store.clone(), self.rows.clone());
+        self.tasks.spawn(follow(
+            store,
+            rows,
+            sender,
+            publisher,
+            self.stopping.clone(),
+            self.ended.clone(),
+        ));
         receiver
     }
 
@@ -168,7 +186,7 @@ impl Started {
     /// The system refuses a signal handler.
     pub fn stop_token(&self) -> io::Result<CancellationToken> {
         let signals = StopSignals::new()?;
-        let stop = self.ended.child_token();
+        let stop = self.stopping.clone();
         let obey = signals.obey(stop.clone(), self.broken.clone());
         self.tasks.spawn(self.ended.clone().run_until_cancelled_owned(obey));
         Ok(stop)

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use deadpool_postgres::{GenericClient as _, Transaction};
+use jiff::Timestamp;
 use serde_json::Value;
+use tokio_postgres::Row;
 
 use crate::{
     connections::{Connection, Statements},
     error::{MayBeStoreError, StoreError},
+    page::{Cursor, Page, clamp},
     pool::Store,
-    row::{clean, get},
+    row::{clean, clean_opt, get},
     wake::Channel,
 };
 
@@ -68,6 +71,23 @@ impl MayBeStoreError for SetConfigError {
     }
 }
 
+/// One change of one key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConfigChange {
+    /// The revision it made.
+    pub revision: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub who: String,
+    /// Of which key.
+    pub key: String,
+    /// The value before, masked where it is a secret; absent where there was no row.
+    pub old_value: Option<Value>,
+    /// The value after, masked where it is a secret; absent where the row was removed.
+    pub new_value: Option<Value>,
+}
+
 /// What the history shows of a secret.
 const MASK: &str = "***";
 
@@ -81,7 +101,33 @@ impl Store {
         read(&connection).await
     }
 
-    /// Changes settings, all or none, and notes each change in the history.
+    /// The changes of settings, newest first, of all keys or of one. Served by the primary key, and for one key by
+    /// `config_audit_by_key`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn config_history(
+        &self,
+        key: Option<&str>,
+        before: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Page<ConfigChange>, StoreError> {
+        let limit = clamp(limit);
+        let before = before.map_or(i64::MAX, |cursor| cursor.0);
+        let sql = format!(
+            "SELECT seq, revision, at, who, key, old_value, new_value FROM config_audit WHERE seq < $1{} ORDER BY seq DESC LIMIT {}",
+            if key.is_some() { " AND key = $2" } else { " AND $2::text IS NULL" },
+            limit + 1,
+        );
+        let connection = self.connection().await?;
+        let rows = connection.query(&sql, &[&before, &clean_opt(key)]).await?;
+        let changes: Result<Vec<_>, StoreError> =
+            rows.iter().map(|row| Ok((get(row, "seq")?, change(row)?))).collect();
+        Ok(Page::from_one_more(changes?, limit))
+    }
+
+    /// Changes settings, all or none, and notes each change in the history. Where every value is there already, the
+    /// revision stays.
     ///
     /// # Errors
     /// [`SetConfigError::RevisionChanged`] where `expected_revision` is given and is not the present one.
@@ -113,9 +159,12 @@ impl Store {
         if let Some(expected) = expected_revision.filter(|expected| *expected != actual) {
             return Err(SetConfigError::RevisionChanged { expected, actual });
         }
-        tx.execute("UPDATE config_revision SET revision = $1", &[&(actual + 1)]).await?;
+        let mut changed = false;
         for (key, update) in updates {
-            apply(&tx, key, update, who, actual + 1).await?;
+            changed |= apply(&tx, key, update, who, actual + 1).await?;
+        }
+        if changed {
+            tx.execute("UPDATE config_revision SET revision = $1", &[&(actual + 1)]).await?;
         }
         let rows = read(&tx).await?;
         tx.commit().await?;
@@ -140,17 +189,29 @@ async fn read(client: &impl Statements) -> Result<ConfigRows, StoreError> {
     Ok(config)
 }
 
+fn change(row: &Row) -> Result<ConfigChange, StoreError> {
+    Ok(ConfigChange {
+        revision: get(row, "revision")?,
+        at: get(row, "at")?,
+        who: get(row, "who")?,
+        key: get(row, "key")?,
+        old_value: get(row, "old_value")?,
+        new_value: get(row, "new_value")?,
+    })
+}
+
+/// Changes one key and says whether that was needed.
 async fn apply(
     tx: &Transaction<'_>,
     key: &str,
     update: &ConfigUpdate,
     who: &str,
     revision: i64,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let old = tx.query_opt("SELECT value FROM system_config WHERE key = $1", &[&key]).await?;
     let old: Option<Value> = old.as_ref().map(|row| get(row, "value")).transpose()?;
     if old == update.value {
-        return Ok(());
+        return Ok(false);
     }
     match &update.value {
         Some(value) => {
@@ -174,5 +235,5 @@ async fn apply(
         &[&revision, &who, &key, &shown(old.as_ref()), &shown(update.value.as_ref())],
     )
     .await?;
-    Ok(())
+    Ok(true)
 }

@@ -27,6 +27,7 @@ pub mod error;
 pub mod migrate;
 pub mod page;
 pub mod pool;
+pub mod process_settings;
 pub mod recovery;
 pub mod runs;
 pub mod tasks;

@@ -1,7 +1,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use store::config_rows::{ConfigUpdate, SetConfigError};
+use store::{
+    agents::{HostId, ProcessIdentity},
+    config_rows::{ConfigUpdate, SetConfigError},
+    process_settings::ProcessSettings,
+};
 
 use crate::world::World;
 
@@ -64,4 +68,65 @@ async fn the_history_tells_who_changed_what_and_masks_secrets() {
             entry("bert", "KEY", Some(json!("***")), json!("***")),
         ]
     );
+}
+
+#[tokio::test]
+async fn a_change_that_changes_nothing_leaves_the_revision_and_the_history_as_they_are() {
+    let world = World::new().await;
+    let set = updates(&[("A", Some(json!(1)), false), ("B", None, false)]);
+    assert_eq!(world.store.set_config_rows(&set, "anna", None).await.unwrap().revision, 1);
+    assert_eq!(world.store.set_config_rows(&set, "anna", Some(1)).await.unwrap().revision, 1);
+    assert_eq!(world.store.config_history(None, None, 10).await.unwrap().items.len(), 1);
+}
+
+#[tokio::test]
+async fn the_history_is_paged_newest_first_of_all_keys_or_of_one() {
+    let world = World::new().await;
+    for number in 0..5 {
+        let set = updates(&[("A", Some(json!(number)), false), ("KEY", Some(json!(number)), true)]);
+        world.store.set_config_rows(&set, "anna", None).await.unwrap();
+    }
+    let first = world.store.config_history(Some("A"), None, 3).await.unwrap();
+    let values = |items: &[store::config_rows::ConfigChange]| -> Vec<Option<Value>> {
+        items.iter().map(|change| change.new_value.clone()).collect()
+    };
+    assert_eq!(values(&first.items), [Some(json!(4)), Some(json!(3)), Some(json!(2))]);
+    let last = world.store.config_history(Some("A"), first.next_cursor, 3).await.unwrap();
+    assert_eq!(values(&last.items), [Some(json!(1)), Some(json!(0))]);
+    assert_eq!((last.next_cursor, &last.items[1].old_value), (None, &None));
+    let secrets = world.store.config_history(Some("KEY"), None, 1).await.unwrap();
+    assert_eq!(values(&secrets.items), [Some(json!("***"))]);
+    assert_eq!(world.store.config_history(None, None, 100).await.unwrap().items.len(), 10);
+}
+
+#[tokio::test]
+async fn processes_say_what_they_have_in_force_until_they_fall_silent() {
+    let world = World::new().await;
+    let said = ProcessSettings {
+        id: uuid::Uuid::now_v7(),
+        program: "dispatcher".to_owned(),
+        host: HostId::new("here"),
+        process: ProcessIdentity { pid: 7, start_ticks: 8, boot_id: "boot".to_owned() },
+        version: "0.1.0".to_owned(),
+        revision: Some(0),
+        environment: vec!["CANCEL_GRACE_S".to_owned()],
+        fingerprints: BTreeMap::from([("CANCEL_GRACE_S".to_owned(), "0badcafe".to_owned())]),
+    };
+    let later = ProcessSettings { revision: Some(3), ..said.clone() };
+    let other = ProcessSettings { id: uuid::Uuid::now_v7(), ..said.clone() };
+    for said in [&said, &other, &later] {
+        world.store.publish_settings(said).await.unwrap();
+    }
+    let live = world.store.live_settings().await.unwrap();
+    assert_eq!(live.iter().map(|live| &live.said).collect::<Vec<_>>(), [&later, &other]);
+    let silence = format!(
+        "UPDATE process_settings SET last_beat = last_beat - interval '20 seconds' WHERE id = '{}'",
+        other.id
+    );
+    world.sql.batch_execute(&silence).await.unwrap();
+    assert_eq!(world.store.live_settings().await.unwrap().len(), 1);
+    world.store.retire_settings(said.id).await.unwrap();
+    assert_eq!(world.store.live_settings().await.unwrap(), []);
+    let salt = world.store.settings_salt().await.unwrap();
+    assert_eq!((salt.len(), &salt), (32, &world.store.settings_salt().await.unwrap()));
 }

@@ -11,6 +11,7 @@ pub mod server;
 pub mod state;
 
 mod access;
+mod agreement;
 mod connections;
 mod extract;
 mod fields;

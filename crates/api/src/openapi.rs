@@ -122,6 +122,19 @@ impl IntoResponses for AboutBody {
     }
 }
 
+/// Errors of requests that change settings.
+pub(crate) struct AboutSettings;
+
+impl IntoResponses for AboutSettings {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let refused = errors(&[(
+            "400",
+            "The body is not JSON, or a key or value is not allowed; `details` names each one.",
+        )]);
+        AboutBody::responses().into_iter().chain(refused).collect()
+    }
+}
+
 fn errors(errors: &[(&str, &str)]) -> BTreeMap<String, RefOr<Response>> {
     let responses = errors.iter().fold(ResponsesBuilder::new(), |responses, (status, text)| {
         let body = Content::new(Some(RefOr::<utoipa::openapi::Schema>::Ref(

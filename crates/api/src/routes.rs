@@ -1,6 +1,7 @@
 //! The handlers. Each reads its request, asks `store`, and makes a view of the answer.
 
 pub(crate) mod agents;
+pub(crate) mod changing;
 pub(crate) mod config;
 pub(crate) mod creation;
 pub(crate) mod diff;

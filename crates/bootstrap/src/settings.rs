@@ -101,7 +101,7 @@ mod tests {
     use core_config::load::load_lenient_database;
     use serde_json::json;
     use store::{agents::HostId, config_rows::ConfigUpdate};
-    use testing::database::TestDatabase;
+    use testing::{database::TestDatabase, wait::wait_for};
     use tokio::task::JoinSet;
 
     use super::*;
@@ -205,16 +205,11 @@ mod tests {
         store: &Store,
         fits: impl Fn(&[store::process_settings::LiveSettings]) -> bool,
     ) -> Vec<store::process_settings::LiveSettings> {
-        let look = async {
-            loop {
-                let live = store.live_settings().await.unwrap();
-                if fits(&live) {
-                    return live;
-                }
-                time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        time::timeout(Duration::from_secs(10), look).await.expect("it is told in time")
+        wait_for("the processes to have told", Duration::from_secs(10), async || {
+            let live = store.live_settings().await.unwrap();
+            if fits(&live) { Ok(live) } else { Err(format!("{live:?}")) }
+        })
+        .await
     }
 
     #[tokio::test]

@@ -246,7 +246,8 @@ pub const SETTINGS: &[Setting] = &[
         Kind::List,
         Fallback::Empty,
         "The tools that `claude_code` may not use, whatever else allows them.",
-    ),
+    )
+    .reaching_host(),
     Setting::database(
         "CLAUDE_CODE_MAX_TURNS",
         integer(0, 10_000),

@@ -22,6 +22,14 @@ pub(crate) enum Caller {
 }
 
 impl Caller {
+    /// Whether the caller has a key or the token.
+    pub(crate) const fn has_key(&self) -> bool {
+        match self {
+            Self::ApiKey { .. } | Self::Bearer => true,
+            Self::Local | Self::Stranger => false,
+        }
+    }
+
     /// The caller's name in the history of settings and in the log.
     pub(crate) fn who(&self) -> String {
         match self {

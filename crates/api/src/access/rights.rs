@@ -40,9 +40,12 @@ const RIGHTS: &[(&str, Right)] = &[
     ("listAgents", Right::Read),
     ("showAgent", Right::Read),
     ("showConfig", Right::Read),
+    ("configHistory", Right::Read),
     ("createTask", Right::Work),
     ("createTasks", Right::Work),
     ("cancelTask", Right::Work),
+    // Keys that reach the host need a key besides; the handler sees which ones a change touches.
+    ("changeConfig", Right::Control),
 ];
 
 /// The right for an operation; the strictest one where the table has none.

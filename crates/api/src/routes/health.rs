@@ -6,6 +6,7 @@ use store::{error::StoreError, pool::Store};
 use telemetry::chain::error_chain;
 
 use crate::{
+    agreement::Agreement,
     openapi::Always,
     state::ApiState,
     views::health::{CheckView, HealthView, ReadinessView},
@@ -40,7 +41,8 @@ pub(crate) async fn ready(State(state): State<ApiState>) -> (StatusCode, Json<Re
         checks.push(dispatcher(&state).await);
         checks.push(agent(&state).await);
     }
-    let view = ReadinessView::new(checks);
+    let warnings = if reachable { warnings(&state).await } else { Vec::new() };
+    let view = ReadinessView::new(checks, warnings);
     let status = if view.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(view))
 }
@@ -102,6 +104,18 @@ async fn agent(state: &ApiState) -> CheckView {
         }
         Ok(_) => check("agent", false, "no agent is alive"),
         Err(error) => unknown("agent", "agents cannot be read", &error),
+    }
+}
+
+/// What differs between the settings of living processes (C7).
+async fn warnings(state: &ApiState) -> Vec<String> {
+    let here = state.settings();
+    match Agreement::look(&state.store, &here).await {
+        Ok(agreement) => agreement.warnings(&here),
+        Err(error) => {
+            tracing::warn!(error = %error_chain(&error), "settings of other processes not known");
+            vec!["it is not known whether all processes have the same settings".to_owned()]
+        }
     }
 }
 

@@ -2,12 +2,20 @@
 
 use core_config::{
     fault::Fault,
+    groups::{Group, group},
     load::Loaded,
     provenance::{Layered, Provenance, Shown},
 };
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
+use store::{
+    config_rows::ConfigChange,
+    process_settings::{LiveSettings, ProcessSettings},
+};
 use utoipa::ToSchema;
+
+use crate::agreement::{Agreement, decides};
 
 /// All settings of this process.
 #[derive(Debug, Serialize, ToSchema)]
@@ -15,15 +23,31 @@ pub(crate) struct ConfigView {
     /// The revision of the database's rows.
     revision: Option<i64>,
     settings: Vec<SettingView>,
+    /// The groups of settings, in the order in which they are best shown.
+    groups: &'static [&'static str],
     /// Rows of the database that cannot be used; while there are any, no task is claimed.
     database_faults: Vec<FaultView>,
+    /// The living processes and what they have in force; `null` while the database does not say.
+    processes: Option<Vec<SettingsOfProcess>>,
+}
+
+/// The settings after a change.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ConfigChanged {
+    #[serde(flatten)]
+    config: ConfigView,
+    /// The keys whose rows are others now; those of the request that held the same already are not among them.
+    changed: Vec<String>,
+    /// The keys of these that a living process' environment wins over: there the change has no effect.
+    shadowed_by_environment: Vec<String>,
 }
 
 /// One setting.
 #[derive(Debug, Serialize, ToSchema)]
 struct SettingView {
     key: &'static str,
-    /// `text`, `secret`, `path`, `program`, `branch`, `url`, `address`, `integer`, `choice`, `list`, `list of paths`.
+    group: &'static str,
+    /// `text`, `secret`, `path`, `program`, `branch`, `url`, `address`, `integer`, `boolean`, `choice`, `list`, `list of paths`, `list of host names`, `list of secrets`.
     #[serde(rename = "type")]
     kind: &'static str,
     /// The value in force; of a secret only `{set, last_four}`.
@@ -33,6 +57,12 @@ struct SettingView {
     source: &'static str,
     /// What would be in force without the environment, where that wins.
     without_environment: Option<LayerView>,
+    /// What is wrong with the key's row in the database.
+    fault: Option<FaultView>,
+    /// Whether the environment of a living dispatcher sets the key, so that changing its row changes nothing.
+    locked: bool,
+    /// The living processes whose environment sets the key, each as program, process number and host.
+    set_by_environment_of: Vec<String>,
     secret: bool,
     allowed: String,
     unit: Option<&'static str>,
@@ -60,25 +90,103 @@ struct FaultView {
     hint: String,
 }
 
-impl From<&Loaded> for ConfigView {
-    fn from(loaded: &Loaded) -> Self {
+/// What a living process has in force.
+#[derive(Debug, Serialize, ToSchema)]
+struct SettingsOfProcess {
+    /// `api-server`, `dispatcher`, `worker`.
+    program: String,
+    host: String,
+    pid: i32,
+    version: String,
+    /// The revision of the rows it has in force.
+    revision: Option<i64>,
+    /// The keys its environment sets.
+    set_by_environment: Vec<String>,
+    /// The keys whose value is another than in the process that answers. Values are compared by short sums of them.
+    differs: Vec<String>,
+    #[schema(value_type = String, format = DateTime)]
+    started_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    last_beat: Timestamp,
+}
+
+/// A page of changes, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HistoryPage {
+    pub(crate) items: Vec<HistoryView>,
+    /// Where the next page begins; absent on the last one.
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// One change of one key.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HistoryView {
+    /// The revision it made.
+    revision: i64,
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// `local`, `bearer`, or `api-key:` and the last four characters of the key.
+    who: String,
+    key: String,
+    /// The value before; `null` where there was no row, `***` where it is a secret.
+    #[schema(value_type = Value)]
+    old_value: Option<Value>,
+    /// The value after; `null` where the row was removed, `***` where it is a secret.
+    #[schema(value_type = Value)]
+    new_value: Option<Value>,
+}
+
+impl ConfigView {
+    pub(crate) fn new(loaded: &Loaded, agreement: Option<&Agreement>) -> Self {
+        let faults = || loaded.database_faults.iter().flatten();
+        let setting = |entry| SettingView::new(entry, faults(), agreement);
         Self {
             revision: loaded.revision,
-            settings: loaded.provenance.iter().map(SettingView::from).collect(),
-            database_faults: loaded.database_faults.iter().flatten().map(FaultView::from).collect(),
+            settings: loaded.provenance.iter().map(setting).collect(),
+            groups: Group::WORDS,
+            database_faults: faults().map(FaultView::from).collect(),
+            processes: agreement
+                .map(|agreement| agreement.processes.iter().map(SettingsOfProcess::from).collect()),
         }
     }
 }
 
-impl From<&Provenance> for SettingView {
-    fn from(Provenance { setting, effective, without_environment }: &Provenance) -> Self {
+impl ConfigChanged {
+    pub(crate) fn new(
+        loaded: &Loaded,
+        agreement: Option<&Agreement>,
+        changed: Vec<String>,
+    ) -> Self {
+        let here = |key: &str| loaded.set_by_environment().any(|set| set == key);
+        let anywhere =
+            |key: &str| agreement.is_some_and(|agreement| !agreement.setters(key).is_empty());
+        let shadowed = changed.iter().filter(|key| here(key) || anywhere(key)).cloned().collect();
+        Self {
+            config: ConfigView::new(loaded, agreement),
+            changed,
+            shadowed_by_environment: shadowed,
+        }
+    }
+}
+
+impl SettingView {
+    fn new<'a>(
+        Provenance { setting, effective, without_environment }: &Provenance,
+        mut faults: impl Iterator<Item = &'a Fault>,
+        agreement: Option<&Agreement>,
+    ) -> Self {
         let LayerView { value, source } = effective.into();
+        let setters = agreement.map(|agreement| agreement.setters(setting.key)).unwrap_or_default();
         Self {
             key: setting.key,
+            group: group(setting.key).as_str(),
             kind: setting.kind.word(),
             value,
             source,
             without_environment: without_environment.as_ref().map(LayerView::from),
+            fault: faults.find(|fault| fault.key == setting.key).map(FaultView::from),
+            locked: setters.iter().any(|said| decides(said)),
+            set_by_environment_of: setters.into_iter().map(name).collect(),
             secret: setting.kind.is_secret(),
             allowed: setting.kind.allowed(),
             unit: setting.unit,
@@ -88,6 +196,10 @@ impl From<&Provenance> for SettingView {
             reaches_host: setting.reaches_host,
         }
     }
+}
+
+fn name(said: &ProcessSettings) -> String {
+    format!("{} {} on {}", said.program, said.process.pid, said.host)
 }
 
 impl From<&Layered> for LayerView {
@@ -103,5 +215,29 @@ impl From<&Layered> for LayerView {
 impl From<&Fault> for FaultView {
     fn from(Fault { key, source: _, what, allowed, hint }: &Fault) -> Self {
         Self { key: key.clone(), what: what.clone(), allowed: allowed.clone(), hint: hint.clone() }
+    }
+}
+
+impl From<&(LiveSettings, Vec<String>)> for SettingsOfProcess {
+    fn from((live, differs): &(LiveSettings, Vec<String>)) -> Self {
+        let said = &live.said;
+        Self {
+            program: said.program.clone(),
+            host: said.host.as_str().to_owned(),
+            pid: said.process.pid,
+            version: said.version.clone(),
+            revision: said.revision,
+            set_by_environment: said.environment.clone(),
+            differs: differs.clone(),
+            started_at: live.started_at,
+            last_beat: live.last_beat,
+        }
+    }
+}
+
+impl From<ConfigChange> for HistoryView {
+    fn from(change: ConfigChange) -> Self {
+        let ConfigChange { revision, at, who, key, old_value, new_value } = change;
+        Self { revision, at, who, key, old_value, new_value }
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct ReadinessView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) code: Option<&'static str>,
     pub(crate) checks: Vec<CheckView>,
+    /// What does not stand in the way of a task, and should be known.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// One thing that a working system needs.
@@ -36,7 +38,7 @@ pub(crate) struct CheckView {
 }
 
 impl ReadinessView {
-    pub(crate) fn new(checks: Vec<CheckView>) -> Self {
+    pub(crate) fn new(checks: Vec<CheckView>, warnings: Vec<String>) -> Self {
         let missing: Vec<&str> =
             checks.iter().filter(|check| !check.ok).map(|check| check.message.as_str()).collect();
         let ready = missing.is_empty();
@@ -45,6 +47,7 @@ impl ReadinessView {
             error: (!ready).then(|| missing.join("; ")),
             code: (!ready).then_some("not_ready"),
             checks,
+            warnings,
         }
     }
 }

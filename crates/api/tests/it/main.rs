@@ -3,6 +3,7 @@
 mod access;
 mod agent;
 mod bad_input;
+mod config;
 mod diffs;
 mod documents;
 mod errors;

@@ -47,6 +47,23 @@ async fn a_database_that_is_away_is_said_so_without_details_and_it_comes_back() 
 }
 
 #[tokio::test]
+async fn settings_are_shown_without_the_database_and_not_changed() {
+    let (api, proxy) = behind_a_proxy().await;
+    proxy.refuse();
+    let config = api.get("/config").await;
+    assert_eq!(
+        (config.status, &config.json["processes"]),
+        (StatusCode::OK, &serde_json::Value::Null)
+    );
+    let request = api
+        .request(Method::PATCH, "/config")
+        .header("content-type", "application/json")
+        .body(Full::from(r#"{"updates":{"CANCEL_GRACE_S":1}}"#))
+        .unwrap();
+    assert_eq!(api.send(request).await.error(), (503, "unavailable".to_owned()));
+}
+
+#[tokio::test]
 async fn a_database_that_is_lost_while_it_makes_a_task_leaves_that_open_and_says_so() {
     let (api, proxy) = behind_a_proxy().await;
     api.get("/tasks").await;

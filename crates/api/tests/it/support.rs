@@ -19,8 +19,8 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use serde_json::{Value, json};
-use store::pool::Store;
-use testing::{database::TestDatabase, repository::ScratchRepository};
+use store::{config_rows::ConfigUpdate, pool::Store, wake::Channel};
+use testing::{database::TestDatabase, repository::ScratchRepository, wait::wait_for};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,7 @@ pub(crate) struct Api {
     pub(crate) stop: CancellationToken,
     pub(crate) serving: JoinSet<Served>,
     pub(crate) client: Client<HttpConnector, Full<Bytes>>,
+    following: JoinSet<()>,
 }
 
 /// What the server answered.
@@ -72,7 +73,46 @@ impl Api {
         serving.spawn(server.serve(Duration::from_secs(5)));
         let client = Client::builder(TokioExecutor::new()).build_http();
         let repository = ScratchRepository::with_one_commit();
-        Self { database, repository, address, settings, stop, serving, client }
+        let following = JoinSet::new();
+        Self { database, repository, address, settings, stop, serving, client, following }
+    }
+
+    /// Starts a server that follows the settings of its database, as the program does.
+    pub(crate) async fn start_following(variables: &[(&str, &str)]) -> Self {
+        let mut api = Self::start_with(variables).await;
+        let (store, sender) = (api.database.store.clone(), api.settings.clone());
+        sender.send_modify(|loaded| *loaded = Arc::new(loaded.after(&DatabaseSnapshot::default())));
+        api.following.spawn(async move {
+            let mut wakes = store.wakes(&[Channel::Config]);
+            loop {
+                wakes.next().await;
+                let rows = store.config_rows().await.expect("the database answers");
+                let rows = DatabaseSnapshot { revision: rows.revision, rows: rows.rows };
+                sender.send_modify(|loaded| *loaded = Arc::new(loaded.after(&rows)));
+            }
+        });
+        api
+    }
+
+    /// Makes these the rows of `system_config`, whatever the table of settings says of them.
+    pub(crate) async fn write_rows(&self, rows: &[(&str, Value)]) {
+        let store = &self.database.store;
+        let present = store.config_rows().await.expect("the database answers").rows;
+        let update = |value| ConfigUpdate { value, secret: true };
+        let removed = present.into_keys().map(|key| (key, update(None)));
+        let written =
+            rows.iter().map(|(key, value)| ((*key).to_owned(), update(Some(value.clone()))));
+        let updates = removed.chain(written).collect();
+        store.set_config_rows(&updates, "psql", None).await.expect("the database answers");
+    }
+
+    /// What `GET /config` says once it says this.
+    pub(crate) async fn config_until(&self, fits: impl Fn(&Value) -> bool) -> Value {
+        wait_for("the settings to be in force", Duration::from_secs(10), async || {
+            let config = self.get("/config").await.json;
+            if fits(&config) { Ok(config) } else { Err(config.to_string()) }
+        })
+        .await
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

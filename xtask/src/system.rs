@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use embedded::postgres::{Durability, EmbeddedOptions, EmbeddedPostgres, ensure_postgres};
+use embedded::{
+    options::{Durability, EmbeddedOptions},
+    postgres::{EmbeddedPostgres, ensure_postgres},
+};
 use http::StatusCode;
 use serde_json::Value;
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use embedded::postgres::Durability;
+use embedded::options::Durability;
 use tokio::runtime::Runtime;
 
 use crate::{

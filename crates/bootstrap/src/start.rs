@@ -17,7 +17,8 @@ use core_config::{
 use core_types::secret::Secret;
 use embedded::{
     error::EmbeddedError,
-    postgres::{EmbeddedOptions, EmbeddedPostgres, ensure_postgres},
+    options::EmbeddedOptions,
+    postgres::{EmbeddedPostgres, ensure_postgres},
 };
 use launcher::{identity::ProcessIdentity, process::ProcessLauncher};
 use store::{

@@ -4,7 +4,10 @@
 
 use std::{io::Write as _, path::PathBuf, time::Duration};
 
-use embedded::postgres::{Durability, EmbeddedOptions, ensure_postgres};
+use embedded::{
+    options::{Durability, EmbeddedOptions},
+    postgres::ensure_postgres,
+};
 use launcher::process::ProcessLauncher;
 
 #[tokio::main]

@@ -1,6 +1,7 @@
-//! The account that PostgreSQL runs as, and whether it can reach its files.
+//! The account that a server runs as, and whether it can reach its files.
 //!
-//! PostgreSQL refuses to run as root. A privileged process runs it as `postgres`, else as `nobody`.
+//! PostgreSQL refuses to run as root, and Redis need not. A privileged process runs each as the account that packages
+//! make for it, else as `nobody`.
 
 use std::{
     fs,
@@ -10,9 +11,9 @@ use std::{
 
 use launcher::spec::UserId;
 
-use crate::error::{EmbeddedError, io_error};
+use crate::error::{EmbeddedError, ServerKind, io_error};
 
-/// The account that PostgreSQL runs as.
+/// The account that a server runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Account {
     /// None: the user of this process.
@@ -22,16 +23,17 @@ pub(crate) struct Account {
 
 impl Account {
     /// Chooses the account by who this process is.
-    pub(crate) fn choose() -> Result<Self, EmbeddedError> {
+    pub(crate) fn choose(server: ServerKind) -> Result<Self, EmbeddedError> {
         if !rustix::process::geteuid().is_root() {
             return Ok(Self { user: None, name: "this user".to_owned() });
         }
         let file = Path::new("/etc/passwd");
         let users = fs::read_to_string(file).map_err(io_error("read", file))?;
-        ["postgres", "nobody"]
+        server
+            .users()
             .iter()
             .find_map(|name| find_user(&users, name))
-            .ok_or(EmbeddedError::NoUnprivilegedUser)
+            .ok_or(EmbeddedError::NoUnprivilegedUser { server })
     }
 
     /// Sees to it that the account can enter a directory. Those in `own` are opened for entering; the ones above them

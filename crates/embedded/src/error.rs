@@ -1,15 +1,64 @@
-//! Why there is no private PostgreSQL.
+//! Why there is no private server.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{fmt, io, path::PathBuf, time::Duration};
 
-/// Why there is no private PostgreSQL.
+use crate::download::error::DownloadError;
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerKind {
+    /// PostgreSQL.
+    Postgres,
+    /// Redis or Valkey.
+    Redis,
+}
+
+impl ServerKind {
+    /// Its directory within the state directory.
+    pub(crate) const fn directory(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Redis => "redis",
+        }
+    }
+
+    /// As people call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "PostgreSQL",
+            Self::Redis => "Redis",
+        }
+    }
+
+    /// The accounts that a privileged process runs it as, the best first.
+    pub(crate) const fn users(self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres => &["postgres", "nobody"],
+            Self::Redis => &["redis", "valkey", "nobody"],
+        }
+    }
+}
+
+impl fmt::Display for ServerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why there is no private server.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
     /// No usable binaries.
-    #[error("no usable PostgreSQL binaries found; tried: {tried}")]
+    #[error("no usable {server} binaries found; tried: {tried}")]
     BinariesMissing {
+        /// Of which server.
+        server: ServerKind,
         /// Every place with what is wrong there, separated by `; `.
         tried: String,
+        /// Why none were downloaded; none where that was not tried.
+        #[source]
+        download: Option<DownloadError>,
     },
     /// The data was written by a major version of which there are no binaries.
     #[error(
@@ -24,17 +73,18 @@ pub enum EmbeddedError {
         /// Every place with what is wrong there, separated by `; `.
         tried: String,
     },
-    /// Running as root, and there is no user to run PostgreSQL as.
-    #[error(
-        "PostgreSQL refuses to run as root, and there is neither a user `postgres` nor `nobody`"
-    )]
-    NoUnprivilegedUser,
-    /// A directory above the data shuts PostgreSQL's user out.
+    /// Running as root, and there is no user to run the server as.
+    #[error("{server} is not run as root, and there is no user of its own nor `nobody`")]
+    NoUnprivilegedUser {
+        /// Which server.
+        server: ServerKind,
+    },
+    /// A directory above the data shuts the server's user out.
     #[error("user `{user}` cannot reach the data through `{}`", path.display())]
     Unreachable {
         /// The directory that shuts it out.
         path: PathBuf,
-        /// The user that PostgreSQL runs as.
+        /// The user that the server runs as.
         user: String,
     },
     /// Another process holds the lock on the server for too long.
@@ -72,14 +122,18 @@ pub enum EmbeddedError {
         detail: String,
     },
     /// The server ended while it was starting.
-    #[error("PostgreSQL ended while it was starting: {detail}")]
+    #[error("{server} ended while it was starting: {detail}")]
     StartFailed {
+        /// Which server.
+        server: ServerKind,
         /// Its last words.
         detail: String,
     },
     /// The server did not become ready.
-    #[error("PostgreSQL was not ready after {} s", waited.as_secs())]
+    #[error("{server} was not ready after {} s", waited.as_secs())]
     NotReady {
+        /// Which server.
+        server: ServerKind,
         /// How long this process waited.
         waited: Duration,
     },
@@ -111,8 +165,10 @@ pub enum EmbeddedError {
         source: tokio_postgres::Error,
     },
     /// The server came back on another port, so that its URL is not true any more.
-    #[error("the private PostgreSQL moved from port {from} to port {to}")]
+    #[error("the private {server} moved from port {from} to port {to}")]
     Moved {
+        /// Which server.
+        server: ServerKind,
         /// The port in the URL that was handed out.
         from: u16,
         /// The present port.
@@ -145,16 +201,24 @@ impl EmbeddedError {
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::BinariesMissing { .. } => {
+            Self::BinariesMissing { server: ServerKind::Redis, .. } => {
+                "install Redis 6 or newer, or Valkey (Debian, Ubuntu: `apt-get install redis-server`; Fedora: `dnf install \
+                 valkey`; Arch: `pacman -S valkey`; macOS: `brew install valkey`), or set REDIS_BIN, or set REDIS_URL to a \
+                 server of your own; where downloads are allowed, `python3` with pip is enough"
+            }
+            Self::BinariesMissing { server: ServerKind::Postgres, .. } => {
                 "install PostgreSQL 15 or newer (Debian, Ubuntu: `apt-get install postgresql`; Fedora: `dnf install \
                  postgresql-server`; Arch: `pacman -S postgresql`; macOS: `brew install postgresql@17`), or set \
-                 POSTGRES_BIN_DIR, or set DATABASE_URL to a server of your own"
+                 POSTGRES_BIN_DIR, or set DATABASE_URL to a server of your own; where downloads are allowed, `python3` \
+                 with pip is enough"
             }
             Self::VersionMissing { .. } => {
                 "install that version again, or dump the data with it and load it into a new one; to start empty, \
                  move the directory away"
             }
-            Self::NoUnprivilegedUser => "run openTiger as a normal user, or add a user `postgres`",
+            Self::NoUnprivilegedUser { .. } => {
+                "run openTiger as a normal user, or add a user `nobody`"
+            }
             Self::Unreachable { .. } => {
                 "set OPENTIGER_STATE_DIR to a directory that every user can enter, such as /var/lib/opentiger"
             }
@@ -167,7 +231,7 @@ impl EmbeddedError {
             }
             Self::PortTaken { .. } => "name another port, or none",
             Self::InitFailed { .. } | Self::StartFailed { .. } => {
-                "check free disk space and memory; or set DATABASE_URL to a server of your own"
+                "check free disk space and memory; or set DATABASE_URL or REDIS_URL to a server of your own"
             }
             Self::Moved { .. } => "restart this process",
             Self::NotReady { .. } => {

@@ -10,10 +10,25 @@ use std::{
     path::Path,
 };
 
+use core_types::secret::Secret;
 use launcher::spec::UserId;
+use rand::{Rng as _, distr::Alphanumeric};
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchown};
 
 use crate::error::{EmbeddedError, io_error};
+
+/// Length of a generated password: 190 bits.
+const PASSWORD_LENGTH: usize = 32;
+
+/// Makes a password that needs no escaping anywhere.
+pub(crate) fn new_password() -> Secret {
+    Secret::new(random_text(PASSWORD_LENGTH))
+}
+
+/// Letters and digits by chance.
+pub(crate) fn random_text(length: usize) -> String {
+    rand::rng().sample_iter(Alphanumeric).take(length).map(char::from).collect()
+}
 
 /// Replaces a file by one that only `owner` can read; without one, this user.
 pub(crate) fn write_private(
@@ -84,6 +99,14 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn passwords_need_no_escaping_and_differ() {
+        let (one, other) = (new_password(), new_password());
+        assert!(one.expose().bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        assert_eq!(one.expose().len(), PASSWORD_LENGTH);
+        assert_ne!(one, other);
+    }
 
     #[test]
     fn a_planted_link_is_neither_written_through_nor_read() {

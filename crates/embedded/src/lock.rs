@@ -1,4 +1,4 @@
-//! One process at a time looks for, makes and starts the server.
+//! One process at a time looks for, makes and starts a server, or fills the cache of programs.
 
 use std::{
     fs::{File, OpenOptions},
@@ -11,14 +11,17 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::time::Instant;
 
 use crate::{
+    download::DOWNLOAD_TIMEOUT,
     error::{EmbeddedError, io_error},
-    init::INIT_TIMEOUT,
+    postgres::init::INIT_TIMEOUT,
     server::READY_TIMEOUT,
 };
 
 /// How long a process waits for another one: longer than that one may take for a first start.
-const PATIENCE: Duration =
-    INIT_TIMEOUT.saturating_add(READY_TIMEOUT).saturating_add(Duration::from_secs(60));
+const PATIENCE: Duration = DOWNLOAD_TIMEOUT
+    .saturating_add(INIT_TIMEOUT)
+    .saturating_add(READY_TIMEOUT)
+    .saturating_add(Duration::from_secs(60));
 /// A wait that is longer than most starts is told.
 const TOLD_AFTER: Duration = Duration::from_secs(10);
 /// How often it looks. The kernel has no way to wait for a file lock without holding a thread.
@@ -46,9 +49,7 @@ impl StartLock {
                 Ok(()) => return Ok(Self { _file: file }),
                 Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => {
                     if begun.elapsed() > TOLD_AFTER && !std::mem::replace(&mut is_told, true) {
-                        tracing::info!(
-                            "waiting for another process that starts the private database"
-                        );
+                        tracing::info!("waiting for another process that starts a private server");
                     }
                     tokio::time::sleep(INTERVAL).await;
                 }

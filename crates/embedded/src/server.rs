@@ -1,4 +1,4 @@
-//! One life of the server process: started through the launcher, waited for, recognised again.
+//! One life of a server's process: started through the launcher, waited for, recognised again.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -11,58 +11,41 @@ use launcher::{
     id::LaunchId,
     launcher::Launcher as _,
     process::ProcessLauncher,
-    spec::{Input, LaunchSpec, OutputLimits, StopPolicy, StopSignal},
+    spec::{Input, LaunchSpec, OutputLimits},
 };
 use tokio::time::Instant;
 
 use crate::{
     account::Account,
-    binaries::Binaries,
-    cluster::Cluster,
-    error::{EmbeddedError, io_error, launch_error},
+    error::{EmbeddedError, ServerKind, io_error, launch_error},
     launch::{self, last_lines},
-    postgres::Durability,
 };
 
-/// The one launch id: whoever starts the server starts it under this name.
-const LAUNCH_ID: &str = "embedded-postgres";
 /// How long a server may take until it is ready; recovery after a crash is part of it.
 pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(300);
 /// A first look at readiness after 5 ms finds a warm start at its earliest; it takes 20 ms or more.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
-/// How long a fast shutdown may take before the server is killed: it writes a checkpoint.
-const STOP_GRACE: Duration = Duration::from_secs(30);
+/// How long an orderly end may take before the server is killed: it brings its data to the disk.
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(30);
 /// How often a lost port is replaced by another one.
 const PORT_ATTEMPTS: u32 = 5;
 
-// Each agent process holds up to six connections; dozens of them shall fit.
-const FULL: &[&str] = &["max_connections=500"];
-const TEST: &[&str] = &[
-    "max_connections=400",
-    "fsync=off",
-    "synchronous_commit=off",
-    "full_page_writes=off",
-    "autovacuum_naptime=1h",
-    // A test that ends while a connection is being made leaves it half open until its process ends, and the removal of
-    // its database waits for that.
-    "authentication_timeout=1s",
-];
-const ALWAYS: &[&str] = &[
-    "listen_addresses=127.0.0.1",
-    "unix_socket_directories=",
-    "logging_collector=off",
-    "log_min_messages=warning",
-    "log_checkpoints=off",
-    "jit=off",
-];
+/// What tells one kind of server from another here.
+pub(crate) trait Program {
+    /// Which server it is.
+    const KIND: ServerKind;
+    /// The one launch id: whoever starts the server starts it under this name.
+    const LAUNCH_ID: &'static str;
 
-/// What a server is started from.
+    /// The port of the server, once the one that *this* launch started says that it is ready.
+    async fn ready(&self, handle: &Handle) -> Option<u16>;
+}
+
+/// What a server is started with.
 #[derive(Debug)]
-pub(crate) struct Server<'a> {
+pub(crate) struct Server<'a, P> {
     pub(crate) launcher: &'a ProcessLauncher,
-    pub(crate) cluster: &'a Cluster,
-    pub(crate) account: &'a Account,
-    pub(crate) durability: Durability,
+    pub(crate) program: &'a P,
     pub(crate) lease: Duration,
 }
 
@@ -81,12 +64,12 @@ enum Awaited {
     Ended,
 }
 
-impl Server<'_> {
+impl<P: Program> Server<'_, P> {
     /// Finds the server that somebody started, renews its lease, and waits until it is ready. What an ended launch
     /// left is removed, so that the id is free again. A server that lives has other users: it is never ended here,
     /// however slow it is.
     pub(crate) async fn find(&self) -> Result<Option<Running>, EmbeddedError> {
-        let Some(handle) = launch::find(self.launcher, &launch_id()).await? else {
+        let Some(handle) = launch::find(self.launcher, &launch_id::<P>()).await? else {
             return Ok(None);
         };
         let state = handle.state().borrow().clone();
@@ -111,12 +94,13 @@ impl Server<'_> {
         Ok(None)
     }
 
-    /// Starts the server, on the given port if it is free, else on another one unless it `must` be that.
+    /// Starts the server, on the given port if it is free, else on another one unless it `must` be that. `spec` says how
+    /// it is started on a port.
     pub(crate) async fn start(
         &self,
-        binaries: &Binaries,
         wish: Option<u16>,
         must: bool,
+        spec: impl Fn(u16) -> Result<LaunchSpec, EmbeddedError>,
     ) -> Result<Running, EmbeddedError> {
         let mut wish = wish;
         for _ in 0..PORT_ATTEMPTS {
@@ -125,63 +109,40 @@ impl Server<'_> {
                 Some((port, false)) if must => return Err(EmbeddedError::PortTaken { port }),
                 Some(_) | None => free_port()?,
             };
-            let spec = self.spec(binaries, port);
-            let launched = self.launcher.launch(&launch_id(), &spec, Input::default()).await;
-            let handle =
-                launched.map_err(launch_error("start the private PostgreSQL"))?.into_handle();
+            let handle = self.launch(spec(port)?).await?;
             match self.wait(&handle).await? {
                 Awaited::Ready(port) => return Ok(Running { handle, port }),
                 Awaited::Ended => {}
             }
             let words = launch::words(&handle).await;
             if !words.contains("Address already in use") {
-                return Err(EmbeddedError::StartFailed { detail: last_lines(&words) });
+                return Err(self.start_failed(last_lines(&words)));
             }
             if must {
                 return Err(EmbeddedError::PortTaken { port });
             }
             launch::forget(&handle).await?;
         }
-        Err(EmbeddedError::StartFailed { detail: "every port it tried was taken".to_owned() })
+        Err(self.start_failed("every port it tried was taken".to_owned()))
     }
 
-    fn spec(&self, binaries: &Binaries, port: u16) -> LaunchSpec {
-        let data_dir = &self.cluster.data_dir;
-        let mut spec = LaunchSpec::new(&binaries.postgres, "/");
-        spec.args = vec![
-            "-D".to_owned(),
-            data_dir.display().to_string(),
-            "-p".to_owned(),
-            port.to_string(),
-        ];
-        let chosen = match self.durability {
-            Durability::Full => FULL,
-            Durability::Test => TEST,
-        };
-        for setting in ALWAYS.iter().chain(chosen) {
-            spec.args.extend(["-c".to_owned(), (*setting).to_owned()]);
-        }
-        spec.env.insert("LC_ALL".to_owned(), "C".to_owned());
-        spec.user = self.account.user;
-        spec.output = OutputLimits { head_bytes: 1 << 20, tail_bytes: 4 << 20 };
-        // The default signal would wait for every client to leave; this one ends them and shuts down cleanly.
-        spec.stop = StopPolicy { grace: STOP_GRACE, signal: StopSignal::Interrupt };
+    async fn launch(&self, mut spec: LaunchSpec) -> Result<Handle, EmbeddedError> {
         spec.lease = Some(self.lease);
-        spec.labels.insert("opentiger.part".to_owned(), "embedded".to_owned());
-        spec
+        let launched = self.launcher.launch(&launch_id::<P>(), &spec, Input::default()).await;
+        Ok(launched.map_err(launch_error("start a private server"))?.into_handle())
     }
 
-    /// Waits until the server that *this* launch started says that it is ready: a file that a killed server left says
-    /// so too, but names another process.
+    fn start_failed(&self, detail: String) -> EmbeddedError {
+        EmbeddedError::StartFailed { server: P::KIND, detail }
+    }
+
+    /// Waits until the server that *this* launch started says that it is ready: what a killed server left may say so
+    /// too.
     async fn wait(&self, handle: &Handle) -> Result<Awaited, EmbeddedError> {
         let deadline = Instant::now() + READY_TIMEOUT;
         let mut renewed = Instant::now();
         while Instant::now() < deadline {
-            if let Some(postmaster) = self.cluster.postmaster()
-                && postmaster.ready
-                && let Some(port) = postmaster.port
-                && leader(handle).await == Some(postmaster.pid)
-            {
+            if let Some(port) = self.program.ready(handle).await {
                 return Ok(Awaited::Ready(port));
             }
             if matches!(*handle.state().borrow(), LaunchState::Ended(_)) {
@@ -194,15 +155,27 @@ impl Server<'_> {
             // Cancel safe: `exited` only watches.
             tokio::time::timeout(LOOK_INTERVAL, handle.exited()).await.ok();
         }
-        Err(EmbeddedError::NotReady { waited: READY_TIMEOUT })
+        Err(EmbeddedError::NotReady { server: P::KIND, waited: READY_TIMEOUT })
     }
 }
 
-fn launch_id() -> LaunchId {
-    LAUNCH_ID.parse().expect("the fixed text is a launch id")
+/// How every server of ours is launched.
+pub(crate) fn spec(program: &Path, args: Vec<String>, account: &Account) -> LaunchSpec {
+    let mut spec = LaunchSpec::new(program, "/");
+    spec.args = args;
+    spec.env.insert("LC_ALL".to_owned(), "C".to_owned());
+    spec.user = account.user;
+    spec.output = OutputLimits { head_bytes: 1 << 20, tail_bytes: 4 << 20 };
+    spec.labels.insert("opentiger.part".to_owned(), "embedded".to_owned());
+    spec
 }
 
-async fn leader(handle: &Handle) -> Option<i32> {
+fn launch_id<P: Program>() -> LaunchId {
+    P::LAUNCH_ID.parse().expect("the fixed text is a launch id")
+}
+
+/// The process of a launch's command.
+pub(crate) async fn leader(handle: &Handle) -> Option<i32> {
     handle.stats().await.ok()?.leader_pid
 }
 

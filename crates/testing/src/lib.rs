@@ -13,6 +13,7 @@ pub mod database;
 pub mod git_server;
 pub mod programs;
 pub mod proxy;
+pub mod redis;
 pub mod repository;
 pub mod ssh_server;
 pub mod wait;

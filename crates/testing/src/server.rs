@@ -8,7 +8,10 @@ use std::{
 };
 
 use core_types::secret::Secret;
-use embedded::postgres::{Durability, EmbeddedOptions, EmbeddedPostgres, ensure_postgres};
+use embedded::{
+    options::{Durability, EmbeddedOptions},
+    postgres::{EmbeddedPostgres, ensure_postgres},
+};
 use launcher::process::ProcessLauncher;
 
 use crate::programs::search_path;

@@ -29,6 +29,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer("client", &["core-types"], &[]),
     layer("executor", &["core-config", "core-types"], &["launcher", "model-stub"]),
     layer("embedded", &["core-types", "launcher"], &["testing"]),
+    layer("agent-queue", &["core-types"], &["testing"]),
     layer("store", &["core-types"], &["testing"]),
     layer("checkout", &["core-types", "launcher"], &["testing"]),
     layer("testing", &["core-types", "embedded", "launcher", "store"], &[]),

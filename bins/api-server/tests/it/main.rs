@@ -6,7 +6,7 @@ mod program;
 use std::time::Duration;
 
 use client::address::AddressFile;
-use embedded::postgres::{EmbeddedOptions, ensure_postgres};
+use embedded::{options::EmbeddedOptions, postgres::ensure_postgres};
 use launcher::process::ProcessLauncher;
 use rustix::process::Signal;
 use testing::{database::TestDatabase, programs::search_path};

@@ -9,8 +9,10 @@ use std::{
 use core_types::secret::Secret;
 use embedded::{
     error::EmbeddedError,
-    postgres::{Durability, EmbeddedOptions, EmbeddedPostgres, ensure_postgres},
+    options::{Durability, EmbeddedOptions},
+    postgres::{EmbeddedPostgres, ensure_postgres},
 };
+use futures_util::StreamExt as _;
 use launcher::{
     handle::LaunchState, launcher::Launcher as _, outcome::ExitReport, process::ProcessLauncher,
 };
@@ -63,20 +65,25 @@ impl Bench {
         self.options.state_dir.join("postgres")
     }
 
-    /// What is known about the server's launch, ended or not.
-    pub(crate) async fn launch_state(&self) -> Option<LaunchState> {
-        let launches = self.options.launcher.discover().await.unwrap();
-        let server = launches.into_iter().find(|launch| launch.id.as_str() == "embedded-postgres");
-        server.map(|launch| launch.state)
+    /// Waits until the database's server has ended, and tells how.
+    pub(crate) async fn ended(&self) -> ExitReport {
+        self.ended_launch("embedded-postgres").await
     }
 
-    /// Waits until the server has ended, and tells how.
-    pub(crate) async fn ended(&self) -> ExitReport {
-        wait_for("the server to end", LIMIT, async || match self.launch_state().await {
+    /// Waits until a launch has ended, and tells how.
+    pub(crate) async fn ended_launch(&self, id: &str) -> ExitReport {
+        wait_for("the server to end", LIMIT, async || match self.launch_state(id).await {
             Some(LaunchState::Ended(report)) => Ok(report),
             other => Err(format!("{other:?}")),
         })
         .await
+    }
+
+    /// What is known about a launch, ended or not.
+    async fn launch_state(&self, id: &str) -> Option<LaunchState> {
+        let launches = self.options.launcher.discover().await.unwrap();
+        let server = launches.into_iter().find(|launch| launch.id.as_str() == id);
+        server.map(|launch| launch.state)
     }
 
     /// Whether there are files of a first start that did not end.
@@ -138,6 +145,36 @@ impl Connected {
 
     pub(crate) async fn text(&self, query: &str) -> String {
         self.client.query_one(query, &[]).await.unwrap().get(0)
+    }
+}
+
+/// A connection that hears the notifications of the channel `news`.
+pub(crate) struct Listener {
+    _client: Client,
+    heard: tokio::sync::mpsc::UnboundedReceiver<()>,
+    _connection: JoinSet<()>,
+}
+
+impl Listener {
+    pub(crate) async fn to(url: &Secret) -> Self {
+        let (client, mut connection) = tokio_postgres::connect(url.expose(), NoTls).await.unwrap();
+        let (tell, heard) = tokio::sync::mpsc::unbounded_channel();
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut messages =
+                std::pin::pin!(futures_util::stream::poll_fn(|cx| connection.poll_message(cx)));
+            while let Some(Ok(message)) = messages.next().await {
+                if matches!(message, tokio_postgres::AsyncMessage::Notification(_)) {
+                    tell.send(()).ok();
+                }
+            }
+        });
+        client.batch_execute("LISTEN news").await.unwrap();
+        Self { _client: client, heard, _connection: task }
+    }
+
+    pub(crate) async fn next(&mut self) {
+        tokio::time::timeout(LIMIT, self.heard.recv()).await.unwrap().unwrap();
     }
 }
 

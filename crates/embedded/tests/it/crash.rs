@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use embedded::{error::EmbeddedError, postgres::Durability};
+use embedded::{error::EmbeddedError, options::Durability};
 use rustix::process::{Signal, kill_process};
 use testing::wait::wait_for;
 

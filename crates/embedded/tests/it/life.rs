@@ -7,7 +7,7 @@ use std::{
 };
 
 use core_types::secret::Secret;
-use embedded::postgres::{Durability, endpoint_file};
+use embedded::{options::Durability, postgres::endpoint_file};
 
 use crate::bench::{Bench, Connected};
 

@@ -5,5 +5,6 @@
 mod bench;
 mod crash;
 mod life;
+mod redis;
 mod refusals;
 mod sharing;

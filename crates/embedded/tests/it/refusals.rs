@@ -21,7 +21,7 @@ async fn missing_and_broken_binaries_are_listed_with_what_is_wrong() {
     bench.options.bin_dir = Some(directory.clone());
     let missing = refusal(&bench).await;
     assert!(
-        matches!(&missing, EmbeddedError::BinariesMissing { tried }
+        matches!(&missing, EmbeddedError::BinariesMissing { tried, download: None, .. }
         if *tried == format!("`{}`: no `postgres` there", directory.display())),
         "{missing:?}"
     );

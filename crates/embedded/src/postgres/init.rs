@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use core_types::secret::Secret;
 use launcher::{
     handle::{Handle, StopRequest},
     id::LaunchId,
@@ -18,17 +17,15 @@ use launcher::{
     process::ProcessLauncher,
     spec::{Input, LaunchSpec, OutputLimits},
 };
-use rand::{Rng as _, distr::Alphanumeric};
 use tokio::time::Instant;
 
 use crate::{
-    binaries::Binaries,
-    cluster::PASSWORD_FILE,
     error::{EmbeddedError, io_error, launch_error},
-    files::{make_directory, sync_directory, write_private},
+    files::{make_directory, new_password, random_text, sync_directory, write_private},
     launch::{self, last_lines},
-    postgres::{Durability, ROLE},
-    server::Server,
+    options::Durability,
+    postgres::{ROLE, binaries::Binaries, cluster::PASSWORD_FILE, program::Postgres},
+    server,
 };
 
 /// How long `initdb` may take.
@@ -43,8 +40,6 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 const PREFIX: &str = "data.init";
 /// What a version that had one name for all attempts may have left, the password among it.
 const FORMER: [&str; 2] = ["data.password", "data.new"];
-/// Length of the generated password: 190 bits.
-const PASSWORD_LENGTH: usize = 32;
 
 /// One attempt: a directory with the password and the data to be.
 struct Attempt {
@@ -52,14 +47,18 @@ struct Attempt {
 }
 
 /// Makes the data. The caller holds the start lock and has cleared the leftovers away.
-pub(crate) async fn make(server: &Server<'_>, binaries: &Binaries) -> Result<(), EmbeddedError> {
-    let parent = server.cluster.data_dir.parent().unwrap_or(Path::new("/"));
+pub(crate) async fn make(
+    launcher: &ProcessLauncher,
+    postgres: &Postgres<'_>,
+    binaries: &Binaries,
+) -> Result<(), EmbeddedError> {
+    let parent = postgres.cluster.data_dir.parent().unwrap_or(Path::new("/"));
     let attempt = Attempt { directory: parent.join(format!("{PREFIX}-{}", random_text(12))) };
-    let made = match attempt.prepare(server) {
-        Ok(()) => initdb(server, binaries, &attempt).await,
+    let made = match attempt.prepare(postgres) {
+        Ok(()) => initdb(launcher, postgres, binaries, &attempt).await,
         Err(error) => Err(error),
     };
-    let named = made.and_then(|()| attempt.give_name(parent, server));
+    let named = made.and_then(|()| attempt.give_name(parent, postgres));
     sweep(parent);
     named
 }
@@ -86,24 +85,24 @@ impl Attempt {
         self.directory.join("password")
     }
 
-    fn prepare(&self, server: &Server<'_>) -> Result<(), EmbeddedError> {
-        let user = server.account.user;
+    fn prepare(&self, postgres: &Postgres<'_>) -> Result<(), EmbeddedError> {
+        let user = postgres.account.user;
         // Another user only passes through.
         make_directory(&self.directory, if user.is_some() { 0o711 } else { 0o700 }, None)?;
         make_directory(&self.data(), 0o700, user)?;
-        write_private(&self.password(), generate_password().expose().as_bytes(), user)
+        write_private(&self.password(), new_password().expose().as_bytes(), user)
     }
 
     /// The password goes into the data first, so that neither is ever there without the other.
-    fn give_name(&self, parent: &Path, server: &Server<'_>) -> Result<(), EmbeddedError> {
+    fn give_name(&self, parent: &Path, postgres: &Postgres<'_>) -> Result<(), EmbeddedError> {
         let (password, data) = (self.password(), self.data());
         fs::rename(&password, data.join(PASSWORD_FILE)).map_err(io_error("rename", &password))?;
-        match server.durability {
+        match postgres.durability {
             Durability::Full => sync_directory(&data)?,
             Durability::Test => {}
         }
-        fs::rename(&data, &server.cluster.data_dir).map_err(io_error("rename", &data))?;
-        match server.durability {
+        fs::rename(&data, &postgres.cluster.data_dir).map_err(io_error("rename", &data))?;
+        match postgres.durability {
             Durability::Full => sync_directory(parent),
             Durability::Test => Ok(()),
         }
@@ -111,12 +110,13 @@ impl Attempt {
 }
 
 async fn initdb(
-    server: &Server<'_>,
+    launcher: &ProcessLauncher,
+    postgres: &Postgres<'_>,
     binaries: &Binaries,
     attempt: &Attempt,
 ) -> Result<(), EmbeddedError> {
-    let spec = spec(server, binaries, attempt);
-    let launched = server.launcher.launch(&launch_id(), &spec, Input::default()).await;
+    let spec = spec(postgres, binaries, attempt);
+    let launched = launcher.launch(&launch_id(), &spec, Input::default()).await;
     let handle = launched.map_err(launch_error("run initdb"))?.into_handle();
     let report = follow(&handle).await;
     let judged = if report.is_success() {
@@ -147,10 +147,9 @@ async fn follow(handle: &Handle) -> ExitReport {
     handle.stop(StopRequest::new("initdb takes too long", STOP_GRACE)).await
 }
 
-fn spec(server: &Server<'_>, binaries: &Binaries, attempt: &Attempt) -> LaunchSpec {
+fn spec(postgres: &Postgres<'_>, binaries: &Binaries, attempt: &Attempt) -> LaunchSpec {
     let text = |path: &Path| path.display().to_string();
-    let mut spec = LaunchSpec::new(&binaries.initdb, "/");
-    spec.args = vec![
+    let mut args = vec![
         "--pgdata".to_owned(),
         text(&attempt.data()),
         "--username".to_owned(),
@@ -160,16 +159,14 @@ fn spec(server: &Server<'_>, binaries: &Binaries, attempt: &Attempt) -> LaunchSp
     ];
     let locale = if cfg!(target_env = "gnu") { "--locale=C.UTF-8" } else { "--locale=C" };
     let fixed = ["--auth=scram-sha-256", "--encoding=UTF8", locale, "--no-instructions"];
-    spec.args.extend(fixed.map(str::to_owned));
-    spec.args.push(match server.durability {
+    args.extend(fixed.map(str::to_owned));
+    args.push(match postgres.durability {
         Durability::Full => "--data-checksums".to_owned(),
         Durability::Test => "--no-sync".to_owned(),
     });
-    spec.env.insert("LC_ALL".to_owned(), "C".to_owned());
-    spec.user = server.account.user;
+    let mut spec = server::spec(&binaries.initdb, args, postgres.account);
     spec.output = OutputLimits { head_bytes: 1 << 20, tail_bytes: 1 << 20 };
     spec.lease = Some(LEASE);
-    spec.labels.insert("opentiger.part".to_owned(), "embedded".to_owned());
     spec
 }
 
@@ -196,25 +193,4 @@ fn sweep(directory: &Path) {
 
 fn launch_id() -> LaunchId {
     LAUNCH_ID.parse().expect("the fixed text is a launch id")
-}
-
-fn generate_password() -> Secret {
-    Secret::new(random_text(PASSWORD_LENGTH))
-}
-
-fn random_text(length: usize) -> String {
-    rand::rng().sample_iter(Alphanumeric).take(length).map(char::from).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passwords_need_no_escaping_and_differ() {
-        let (one, other) = (generate_password(), generate_password());
-        assert!(one.expose().bytes().all(|byte| byte.is_ascii_alphanumeric()));
-        assert_eq!(one.expose().len(), PASSWORD_LENGTH);
-        assert_ne!(one, other);
-    }
 }

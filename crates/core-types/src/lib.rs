@@ -7,6 +7,7 @@ pub mod credential;
 pub mod event;
 pub mod ids;
 pub mod outcome;
+pub mod process;
 pub mod repository;
 pub mod secret;
 pub mod task;

@@ -28,6 +28,7 @@ pub mod migrate;
 pub mod page;
 pub mod pool;
 pub mod process_settings;
+pub mod processes;
 pub mod recovery;
 pub mod runs;
 pub mod tasks;

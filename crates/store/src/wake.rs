@@ -48,11 +48,14 @@ pub enum Channel {
     Events,
     /// A setting changed.
     Config,
+    /// Something else is wanted of a managed process.
+    Processes,
 }
 
 impl Channel {
     /// Every channel.
-    pub const ALL: &'static [Self] = &[Self::Tasks, Self::Agents, Self::Events, Self::Config];
+    pub const ALL: &'static [Self] =
+        &[Self::Tasks, Self::Agents, Self::Events, Self::Config, Self::Processes];
 
     /// The name in the database.
     const fn name(self) -> &'static str {
@@ -61,6 +64,7 @@ impl Channel {
             Self::Agents => "opentiger_agents",
             Self::Events => "opentiger_events",
             Self::Config => "opentiger_config",
+            Self::Processes => "opentiger_processes",
         }
     }
 
@@ -70,6 +74,7 @@ impl Channel {
             Self::Agents => 2,
             Self::Events => 4,
             Self::Config => 8,
+            Self::Processes => 16,
         }
     }
 }

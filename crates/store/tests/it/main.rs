@@ -17,6 +17,7 @@ mod finishing;
 mod lists;
 mod migrating;
 mod outages;
+mod processes;
 mod random;
 mod recovering;
 mod revoking;

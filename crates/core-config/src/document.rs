@@ -64,6 +64,7 @@ fn default(fallback: Fallback) -> String {
         Fallback::Text(text) => format!("`{text}`"),
         Fallback::Integer(number) => format!("`{number}`"),
         Fallback::Cores => "the number of processor cores".to_owned(),
+        Fallback::CoresUpTo(most) => format!("the number of processor cores, at most {most}"),
         Fallback::StateDirectory => {
             "root: `/var/lib/opentiger`; else `opentiger` in `$XDG_DATA_HOME` or `~/.local/share`"
                 .to_owned()
@@ -100,5 +101,6 @@ const fn effect(moment: TakesEffect) -> &'static str {
         TakesEffect::Restart => "after a restart",
         TakesEffect::NextClaim => "with the next claim",
         TakesEffect::NextRequest => "with the next request",
+        TakesEffect::AtOnce => "at once",
     }
 }

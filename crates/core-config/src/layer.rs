@@ -59,6 +59,7 @@ fn default(kind: Kind, fallback: Fallback) -> Value {
         Fallback::Text(text) => text,
         Fallback::Integer(number) => return Value::from(number),
         Fallback::Cores => return Value::from(cores()),
+        Fallback::CoresUpTo(most) => return Value::from(cores().min(most)),
     };
     // A default that its own kind refuses stays as it is; a test says that there is none.
     kind.check(Given::Text(text)).unwrap_or_else(|_| Value::from(text))
@@ -84,6 +85,7 @@ mod tests {
                 Fallback::Text(text) => text.to_owned(),
                 Fallback::Integer(number) => number.to_string(),
                 Fallback::Cores => cores().to_string(),
+                Fallback::CoresUpTo(most) => cores().min(most).to_string(),
                 Fallback::StateDirectory => "/var/lib/opentiger".to_owned(),
             };
             let checked = setting.kind.check(Given::Text(&given));

@@ -31,6 +31,14 @@ words! {
     }
 }
 
+words! {
+    /// Whether a process may manage others.
+    ProcessManager, "process manager" {
+        On = "on",
+        Off = "off",
+    }
+}
+
 /// Every setting with its effective value; [`crate::table::SETTINGS`] says what each one means.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE", deny_unknown_fields)]
@@ -56,8 +64,21 @@ pub struct Settings {
     pub log_format: LogFormat,
     #[serde(deserialize_with = "path")]
     pub postgres_bin_dir: Option<PathBuf>,
+    #[serde(rename = "OPENTIGER_PROCESS_MANAGER")]
+    pub process_manager: ProcessManager,
     pub execution_environment: ExecutionEnvironment,
     pub max_concurrent_workers: u32,
+    pub dispatcher_enabled: bool,
+    pub worker_count: u32,
+    pub tester_count: u32,
+    pub docser_count: u32,
+    #[serde(rename = "PROCESS_RESTART_DELAY_MS", deserialize_with = "milliseconds")]
+    pub process_restart_delay: Duration,
+    pub process_restart_max_attempts: u32,
+    #[serde(rename = "PROCESS_RESTART_WINDOW_S", deserialize_with = "seconds")]
+    pub process_restart_window: Duration,
+    #[serde(rename = "PROCESS_STOP_GRACE_S", deserialize_with = "seconds")]
+    pub process_stop_grace: Duration,
     pub llm_executor: ExecutorKind,
     pub claude_code_command: String,
     #[serde(deserialize_with = "text")]
@@ -104,6 +125,10 @@ impl Settings {
 
 fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     u64::deserialize(from).map(Duration::from_secs)
+}
+
+fn milliseconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    u64::deserialize(from).map(Duration::from_millis)
 }
 
 fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {

@@ -15,6 +15,8 @@ words! {
         NextClaim = "next claim",
         /// With the next request.
         NextRequest = "next request",
+        /// Within seconds.
+        AtOnce = "at once",
     }
 }
 
@@ -39,6 +41,8 @@ pub enum Fallback {
     Integer(u64),
     /// The number of processor cores.
     Cores,
+    /// The number of processor cores, or this number where there are more.
+    CoresUpTo(u64),
     /// The user's or, as root, the system's directory for data.
     StateDirectory,
 }
@@ -120,6 +124,9 @@ pub fn setting(key: &str) -> Option<&'static Setting> {
 
 const DAY_S: u64 = 24 * 60 * 60;
 
+/// The greatest number of an agent.
+const MOST_AGENTS: u64 = core_types::process::ProcessName::MAX_NUMBER as u64;
+
 const fn integer(min: u64, max: u64) -> Kind {
     Kind::Integer { min, max }
 }
@@ -194,6 +201,12 @@ pub const SETTINGS: &[Setting] = &[
         Fallback::Empty,
         "The directory with `initdb` and `postgres` for the private Postgres; when empty, the newest one found is used.",
     ),
+    Setting::environment(
+        "OPENTIGER_PROCESS_MANAGER",
+        Kind::Choice(crate::settings::ProcessManager::WORDS),
+        Fallback::Text("on"),
+        "Whether this api-server may manage the dispatcher and the agents; `off` where they are started by hand.",
+    ),
     Setting::database(
         "EXECUTION_ENVIRONMENT",
         Kind::Choice(core_types::task::ExecutionEnvironment::WORDS),
@@ -207,6 +220,69 @@ pub const SETTINGS: &[Setting] = &[
         "How many runs may be alive at once on this system.",
     )
     .unit("runs"),
+    Setting::database(
+        "DISPATCHER_ENABLED",
+        Kind::Boolean,
+        Fallback::Text("true"),
+        "Whether the process manager runs a dispatcher.",
+    )
+    .effective(TakesEffect::AtOnce),
+    Setting::database(
+        "WORKER_COUNT",
+        integer(0, MOST_AGENTS),
+        Fallback::CoresUpTo(4),
+        "How many resident agents of the role `worker` the process manager runs on the host; one that is too many ends after its run.",
+    )
+    .unit("processes")
+    .effective(TakesEffect::AtOnce),
+    Setting::database(
+        "TESTER_COUNT",
+        integer(0, MOST_AGENTS),
+        Fallback::Integer(1),
+        "The same for the role `tester`.",
+    )
+    .unit("processes")
+    .effective(TakesEffect::AtOnce),
+    Setting::database(
+        "DOCSER_COUNT",
+        integer(0, MOST_AGENTS),
+        Fallback::Integer(1),
+        "The same for the role `docser`.",
+    )
+    .unit("processes")
+    .effective(TakesEffect::AtOnce),
+    Setting::database(
+        "PROCESS_RESTART_DELAY_MS",
+        integer(10, 60_000),
+        Fallback::Integer(1000),
+        "How long after its end a managed process that ended unasked is started again; doubles with each further time, up to a minute.",
+    )
+    .unit("milliseconds")
+    .effective(TakesEffect::AtOnce),
+    Setting::database(
+        "PROCESS_RESTART_MAX_ATTEMPTS",
+        integer(0, 1000),
+        Fallback::Integer(8),
+        "How often a managed process is started again within `PROCESS_RESTART_WINDOW_S` before it is left as `failed`.",
+    )
+    .unit("attempts")
+    .effective(TakesEffect::AtOnce),
+    Setting::database(
+        "PROCESS_RESTART_WINDOW_S",
+        integer(1, DAY_S),
+        Fallback::Integer(600),
+        "The time after which the restarts of a managed process are counted anew.",
+    )
+    .unit("seconds")
+    .effective(TakesEffect::AtOnce),
+    Setting::database(
+        "PROCESS_STOP_GRACE_S",
+        integer(0, 600),
+        Fallback::Integer(30),
+        "How long a managed process that is asked to end may take before it is killed.",
+    )
+    .unit("seconds")
+    .effective(TakesEffect::AtOnce),
     Setting::database(
         "LLM_EXECUTOR",
         Kind::Choice(&["claude_code"]),

@@ -6,7 +6,7 @@ use core_config::{
     fault::Source,
     load::load,
     provenance::Shown,
-    settings::{LogFormat, PermissionMode},
+    settings::{LogFormat, PermissionMode, ProcessManager},
     table::SETTINGS,
 };
 use core_types::task::ExecutionEnvironment;
@@ -31,6 +31,11 @@ fn nothing_set_gives_the_defaults() {
     assert_eq!(settings.agent_idle_timeout, Duration::from_secs(600));
     assert_eq!(settings.agent_memory_limit, None);
     assert_eq!(settings.local_repo_roots, Vec::<PathBuf>::new());
+    assert_eq!(settings.process_manager, ProcessManager::On);
+    assert!(settings.dispatcher_enabled);
+    assert!((1..=4).contains(&settings.worker_count));
+    assert_eq!((settings.tester_count, settings.docser_count), (1, 1));
+    assert_eq!(settings.process_restart_delay, Duration::from_secs(1));
     assert_eq!(loaded.provenance.len(), SETTINGS.len());
 }
 

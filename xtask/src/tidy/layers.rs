@@ -44,8 +44,13 @@ pub(crate) const LAYERS: &[Layer] = &[
         &["testing"],
     ),
     layer(
+        "processes",
+        &["core-config", "core-types", "launcher", "store", "telemetry"],
+        &["testing"],
+    ),
+    layer(
         "api",
-        &["checkout", "core-config", "core-types", "launcher", "store", "telemetry"],
+        &["checkout", "core-config", "core-types", "launcher", "processes", "store", "telemetry"],
         &["testing"],
     ),
     layer(
@@ -72,6 +77,7 @@ const PROGRAMS_USE: &[&str] = &[
     "embedded",
     "executor",
     "launcher",
+    "processes",
     "store",
     "telemetry",
 ];

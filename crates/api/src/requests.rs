@@ -1,6 +1,7 @@
 //! What clients send: bodies and queries with their limits.
 
 pub(crate) mod batch;
+pub(crate) mod cleanup;
 pub(crate) mod config;
 pub(crate) mod cursor;
 pub(crate) mod diff;

@@ -18,7 +18,7 @@ use crate::{
     extract::BODY_LIMIT,
     middleware::{observe, panicked},
     openapi::{self, About},
-    routes::{agents, config, diff, events, health, log, runs, tasks},
+    routes::{agents, cleanup, config, diff, events, health, log, runs, tasks},
     state::ApiState,
 };
 
@@ -42,6 +42,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(agents::show))
         .routes(routes!(config::show, config::change))
         .routes(routes!(config::history))
+        .routes(routes!(cleanup::plan, cleanup::run))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(openapi::serve))

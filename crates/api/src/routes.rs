@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod changing;
+pub(crate) mod cleanup;
 pub(crate) mod config;
 pub(crate) mod creation;
 pub(crate) mod diff;

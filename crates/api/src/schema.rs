@@ -11,6 +11,7 @@ use utoipa::openapi::{
 };
 
 use crate::requests::{
+    cleanup::{DAYS_MAX, Removable},
     diff::{BYTES_MAX, FORMATS},
     filters::{AGENT_STATES, ORDERS, SEARCH_MAX},
     log::TAIL_MAX,
@@ -157,6 +158,18 @@ pub(crate) fn events_limit() -> Object {
 
 pub(crate) fn boolean() -> Object {
     ObjectBuilder::new().schema_type(SchemaType::Type(Type::Boolean)).build()
+}
+
+pub(crate) fn removables() -> Array {
+    list_of(words(Removable::WORDS).build())
+}
+
+pub(crate) fn days() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::Integer))
+        .minimum(Some(0))
+        .maximum(Some(DAYS_MAX))
+        .build()
 }
 
 pub(crate) fn diff_format() -> Object {

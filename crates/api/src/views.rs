@@ -1,6 +1,7 @@
 //! What clients are sent. Names on the wire are fixed here and nowhere else.
 
 pub(crate) mod agent;
+pub(crate) mod cleanup;
 pub(crate) mod config;
 pub(crate) mod counts;
 pub(crate) mod diff;

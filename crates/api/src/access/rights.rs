@@ -39,6 +39,8 @@ const RIGHTS: &[(&str, Right)] = &[
     ("followEvents", Right::Read),
     ("listAgents", Right::Read),
     ("showAgent", Right::Read),
+    ("planCleanup", Right::Read),
+    ("cleanUp", Right::Control),
     ("showConfig", Right::Read),
     ("configHistory", Right::Read),
     ("createTask", Right::Work),

@@ -3,6 +3,7 @@
 mod access;
 mod agent;
 mod bad_input;
+mod cleanup;
 mod config;
 mod diffs;
 mod documents;

@@ -10,6 +10,7 @@ mod agents;
 mod areas;
 mod cancelling;
 mod claiming;
+mod cleaning;
 mod creating;
 mod fencing;
 mod filters;

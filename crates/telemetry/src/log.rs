@@ -4,6 +4,10 @@ use std::io;
 
 use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan, util::SubscriberInitExt as _};
 
+/// The database driver's lines on statements repeat every parameter: keys, prompts, what agents printed. No filter
+/// brings them back.
+const WITHOUT_PARAMETERS: &str = "tokio_postgres::query=info";
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -60,8 +64,9 @@ pub fn check_filter(filter: &str) -> Result<(), InitError> {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, InitError> {
-    EnvFilter::try_new(filter)
-        .map_err(|source| InitError::Filter { filter: filter.to_owned(), source })
+    let refused = |source| InitError::Filter { filter: filter.to_owned(), source };
+    let parsed = EnvFilter::try_new(filter).map_err(refused)?;
+    Ok(parsed.add_directive(WITHOUT_PARAMETERS.parse().map_err(refused)?))
 }
 
 /// Starts logging to standard error for the whole process.
@@ -94,5 +99,14 @@ mod tests {
         let error = init(&options).unwrap_err();
         assert_eq!(error.to_string(), "`loud=very` is not a log filter");
         assert!(error.hint().contains("OPENTIGER_LOG"));
+    }
+
+    #[test]
+    fn no_filter_shows_the_parameters_of_statements() {
+        for filter in ["trace", "tokio_postgres=trace", "info,tokio_postgres::query=trace", ""] {
+            let directives = parse(filter).unwrap().to_string();
+            assert!(directives.contains(WITHOUT_PARAMETERS), "{directives}");
+            assert!(!directives.contains("tokio_postgres::query=trace"), "{directives}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod fuzzing;
 mod program;
+mod settings;
 
 use std::time::Duration;
 

@@ -180,11 +180,16 @@ pub(crate) fn get_with(address: &str, path: &str, headers: &str) -> String {
 
 /// The same with a JSON body.
 pub(crate) fn post(address: &str, path: &str, body: &str) -> String {
+    send("POST", address, path, "", body)
+}
+
+/// The same with another method and more lines of the head, each with its end.
+pub(crate) fn send(method: &str, address: &str, path: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     exchange(
         address,
         &format!(
-            "POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nhost: {address}\r\n{headers}connection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
         ),
     )
 }

@@ -26,7 +26,7 @@ use utoipa::{
 };
 
 use crate::{
-    error::ApiError,
+    error::{ApiError, FieldFault},
     requests::{
         cursor,
         paging::{PAGE_DEFAULT, PAGE_MAX, limit},
@@ -132,6 +132,10 @@ impl HistoryQuery {
     /// Key, place and length of the page.
     pub(crate) fn page(&self) -> Result<(Option<&str>, Option<Cursor>, u32), ApiError> {
         let mut faults = Vec::new();
+        if self.key.as_deref().is_some_and(|key| key.is_empty() || key.contains('\0')) {
+            let allowed = "a text of at least one character, without the character NUL";
+            faults.push(FieldFault::new("key", "is not allowed", allowed));
+        }
         let before = cursor::parse(self.cursor.as_deref(), &self.key, &mut faults);
         let limit = limit(self.limit.as_deref(), PAGE_DEFAULT, PAGE_MAX, &mut faults);
         if faults.is_empty() {

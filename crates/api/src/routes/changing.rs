@@ -69,7 +69,9 @@ pub(crate) async fn change_rows(
     };
     let differs = |key: &&String| before.rows.get(*key) != checked[*key].value.as_ref();
     let keys: Vec<String> = checked.keys().filter(differs).cloned().collect();
-    tracing::info!(caller = %who, settings.revision = after.revision, settings.keys = ?keys, "settings changed by request");
+    if !keys.is_empty() {
+        tracing::info!(caller = %who, settings.revision = after.revision, settings.keys = ?keys, "settings changed by request");
+    }
     Ok(Changed::Made { loaded: in_force(&state, after).await, keys })
 }
 

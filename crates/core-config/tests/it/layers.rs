@@ -4,10 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use core_config::{
     fault::Source,
+    kind::Kind,
     load::load,
     provenance::Shown,
     settings::{LogFormat, PermissionMode, ProcessManager},
-    table::SETTINGS,
+    table::{Fallback, Layers, SETTINGS, TakesEffect},
 };
 use core_types::task::ExecutionEnvironment;
 use serde_json::json;
@@ -150,4 +151,37 @@ fn new_rows_give_new_settings_and_a_bad_row_leaves_the_old_ones_marked() {
     let fourth = third.after(&rows(&[]));
     assert_eq!(fourth.settings, first.settings);
     assert_eq!(fourth.database_faults, None);
+}
+
+#[test]
+fn a_row_of_any_key_changes_the_settings_of_a_process_that_lives() {
+    let first = load(environment(&[]), None).unwrap();
+    let of_database = SETTINGS.iter().filter(|s| s.layers == Layers::EnvironmentOrDatabase);
+    for setting in of_database {
+        assert_ne!(setting.takes_effect, TakesEffect::Restart, "{}", setting.key);
+        let value = match setting.kind {
+            Kind::Integer { min, max } => {
+                json!(if setting.default == Fallback::Integer(max) { min } else { max })
+            }
+            Kind::Boolean => json!(setting.default != Fallback::Text("true")),
+            Kind::Choice(words) => {
+                let other = words.iter().find(|word| setting.default != Fallback::Text(word));
+                // A choice of one word cannot be changed.
+                let Some(other) = other else { continue };
+                json!(other)
+            }
+            Kind::HttpUrl => json!("https://gateway.example"),
+            Kind::SecretUrl => json!("postgres://db.example/x"),
+            Kind::Address => json!("127.0.0.1:1"),
+            Kind::Path { .. } | Kind::Program | Kind::PathList => json!("/opt/other"),
+            Kind::Text | Kind::Secret | Kind::Branch | Kind::List | Kind::HostList => {
+                json!("other")
+            }
+            Kind::AccessKey | Kind::AccessKeys => json!("other-other-other-other"),
+        };
+        let second = first.after(&rows(&[(setting.key, value)]));
+        assert_eq!(second.database_faults, None, "{}", setting.key);
+        assert_ne!(second.settings, first.settings, "{} is read by nobody", setting.key);
+        assert_eq!(second.after(&rows(&[])).settings, first.settings, "{}", setting.key);
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
     extract::BODY_LIMIT,
     middleware::{observe, panicked},
     openapi::{self, About},
-    routes::{agents, cleanup, config, diff, events, health, log, runs, tasks},
+    routes::{agents, cleanup, config, diff, events, gates, health, log, runs, spend, tasks},
     state::ApiState,
 };
 
@@ -43,6 +43,9 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(config::show, config::change))
         .routes(routes!(config::history))
         .routes(routes!(cleanup::plan, cleanup::run))
+        .routes(routes!(gates::list))
+        .routes(routes!(gates::try_now))
+        .routes(routes!(spend::show))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(openapi::serve))

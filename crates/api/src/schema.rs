@@ -1,8 +1,11 @@
 //! Schemas of the words and ids that `core-types` owns, for the OpenAPI document.
 
 use core_types::{
-    outcome::RunOutcome,
-    task::{BlockReason, ExecutorKind, RiskLevel, Role, RunStatus, TaskStatus},
+    gate::{GateCause, GateWord},
+    outcome::{RunOutcome, table::OutcomeClass},
+    task::{
+        BlockReason, ExecutionEnvironment, ExecutorKind, RiskLevel, Role, RunStatus, TaskStatus,
+    },
 };
 use serde_json::Value;
 use utoipa::openapi::{
@@ -122,6 +125,22 @@ pub(crate) fn run_status() -> Object {
 
 pub(crate) fn optional_run_outcome() -> Object {
     or_null(words(RunOutcome::WORDS).build())
+}
+
+pub(crate) fn optional_outcome_class() -> Object {
+    or_null(words(OutcomeClass::WORDS).build())
+}
+
+pub(crate) fn environment() -> Object {
+    words(ExecutionEnvironment::WORDS).build()
+}
+
+pub(crate) fn gate_state() -> Object {
+    words(GateWord::WORDS).build()
+}
+
+pub(crate) fn optional_gate_cause() -> Object {
+    or_null(words(GateCause::WORDS).build())
 }
 
 pub(crate) fn task_id() -> Object {

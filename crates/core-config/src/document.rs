@@ -58,13 +58,17 @@ fn row(setting: &Setting) -> String {
     format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
 }
 
+/// How many agents a machine bears, for people.
+const CAPACITY: &str =
+    "one for each processor core, and no more than one for each GiB of memory after the first";
+
 fn default(fallback: Fallback) -> String {
     match fallback {
         Fallback::Empty => "empty".to_owned(),
         Fallback::Text(text) => format!("`{text}`"),
         Fallback::Integer(number) => format!("`{number}`"),
-        Fallback::Cores => "the number of processor cores".to_owned(),
-        Fallback::CoresUpTo(most) => format!("the number of processor cores, at most {most}"),
+        Fallback::Capacity => CAPACITY.to_owned(),
+        Fallback::CapacityUpTo(most) => format!("{CAPACITY}; at most {most}"),
         Fallback::StateDirectory => {
             "root: `/var/lib/opentiger`; else `opentiger` in `$XDG_DATA_HOME` or `~/.local/share`"
                 .to_owned()
@@ -89,6 +93,7 @@ fn allowed(setting: &Setting) -> String {
         | Kind::Address
         | Kind::Boolean
         | Kind::HostList
+        | Kind::Usd
         | Kind::Integer { .. }
         | Kind::List
         | Kind::PathList => setting.kind.allowed(),

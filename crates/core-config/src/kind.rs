@@ -5,6 +5,7 @@
 
 mod forms;
 
+use core_types::usage::parse_usd;
 use figment::value::Value;
 
 use self::forms::{
@@ -51,6 +52,8 @@ pub enum Kind {
         /// The greatest allowed value.
         max: u64,
     },
+    /// An amount of US dollars, with at most six decimals.
+    Usd,
     /// One word of a closed set.
     Choice(&'static [&'static str]),
     /// Texts, separated by commas outside of parentheses.
@@ -94,6 +97,7 @@ impl Kind {
             Self::HttpUrl => "url",
             Self::Address => "address",
             Self::Integer { .. } => "integer",
+            Self::Usd => "amount",
             Self::Choice(_) => "choice",
             Self::List => "list",
             Self::PathList => "list of paths",
@@ -128,6 +132,9 @@ impl Kind {
                 "names or IP addresses of hosts, without port, separated by commas".to_owned()
             }
             Self::Integer { min, max } => format!("an integer from {min} to {max}"),
+            Self::Usd => {
+                "US dollars, such as `2.50`, up to 1000000, with at most six decimals".to_owned()
+            }
             Self::Choice(words) => words.join(", "),
             Self::List => "texts separated by commas".to_owned(),
             Self::PathList => "absolute paths separated by commas".to_owned(),
@@ -138,6 +145,9 @@ impl Kind {
     pub(crate) fn check(self, given: Given<'_>) -> Result<Value, Complaint> {
         match (self, given) {
             (Self::Integer { min, max }, _) => integer(given, min, max),
+            (Self::Usd, Given::Json(serde_json::Value::Number(number))) => {
+                self.text(&number.to_string())
+            }
             (Self::Boolean, Given::Json(serde_json::Value::Bool(flag))) => Ok(Value::from(*flag)),
             (Self::Boolean, _) => boolean(&self.text_of(given)?),
             (list, Given::Json(serde_json::Value::Array(items))) if list.is_list() => {
@@ -177,6 +187,7 @@ impl Kind {
             Self::HttpUrl => text.is_empty() || is_plain_http_url(text)?,
             Self::Address => is_address(text)?,
             Self::AccessKey => text.is_empty() || is_access_key(text)?,
+            Self::Usd => parse_usd(text).is_some(),
             Self::Choice(words) => words.contains(&text),
             Self::Text
             | Self::Secret
@@ -369,6 +380,18 @@ mod tests {
         refuses(Kind::HttpUrl, "ftp://example.org", "is not an `http` or `https` URL");
         refuses(Kind::HttpUrl, "api.example.org", "is not a URL");
         assert!(Kind::HttpUrl.check(Given::Text("http://127.0.0.1:8080/v1")).is_ok());
+    }
+
+    #[test]
+    fn amounts_of_money_are_decimal_and_never_guessed() {
+        for (given, kept) in [(json!(2.5), "2.5"), (json!(3), "3"), (json!("0.000001"), "0.000001")]
+        {
+            assert_eq!(Kind::Usd.check(Given::Json(&given)), Ok(Value::from(kept)));
+        }
+        for text in ["", "-1", "1e3", "1,5", ".5", "5.", "0.0000001", "1000001", "$3", " 3"] {
+            assert!(Kind::Usd.check(Given::Text(text)).is_err(), "{text}");
+        }
+        assert!(Kind::Usd.check(Given::Json(&json!(true))).is_err());
     }
 
     #[test]

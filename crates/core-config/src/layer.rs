@@ -1,13 +1,12 @@
 //! One layer of settings as figment sees it: typed values under their keys, with the name of their source.
 
-use std::sync::OnceLock;
-
 use figment::{
     Metadata, Profile, Provider,
     value::{Dict, Map, Value},
 };
 
 use crate::{
+    capacity::capacity,
     fault::Source,
     kind::{Given, Kind},
     table::{Fallback, SETTINGS},
@@ -58,19 +57,11 @@ fn default(kind: Kind, fallback: Fallback) -> Value {
         Fallback::Empty | Fallback::StateDirectory => "",
         Fallback::Text(text) => text,
         Fallback::Integer(number) => return Value::from(number),
-        Fallback::Cores => return Value::from(cores()),
-        Fallback::CoresUpTo(most) => return Value::from(cores().min(most)),
+        Fallback::Capacity => return Value::from(capacity()),
+        Fallback::CapacityUpTo(most) => return Value::from(capacity().min(most)),
     };
     // A default that its own kind refuses stays as it is; a test says that there is none.
     kind.check(Given::Text(text)).unwrap_or_else(|_| Value::from(text))
-}
-
-/// The number of processor cores this process may use; asked once, for the answer costs a walk through cgroups.
-fn cores() -> u64 {
-    static CORES: OnceLock<u64> = OnceLock::new();
-    *CORES.get_or_init(|| {
-        std::thread::available_parallelism().map_or(1, |cores| cores.get().try_into().unwrap_or(1))
-    })
 }
 
 #[cfg(test)]
@@ -84,8 +75,8 @@ mod tests {
                 Fallback::Empty => String::new(),
                 Fallback::Text(text) => text.to_owned(),
                 Fallback::Integer(number) => number.to_string(),
-                Fallback::Cores => cores().to_string(),
-                Fallback::CoresUpTo(most) => cores().min(most).to_string(),
+                Fallback::Capacity => capacity().to_string(),
+                Fallback::CapacityUpTo(most) => capacity().min(most).to_string(),
                 Fallback::StateDirectory => "/var/lib/opentiger".to_owned(),
             };
             let checked = setting.kind.check(Given::Text(&given));

@@ -4,7 +4,8 @@
 //! exist, what they allow and what they mean is declared once, in [`table::SETTINGS`]; validation, `docs/config.md`
 //! and the API's answer all come from there.
 //!
-//! It does no I/O: the environment and the database's rows are handed in. It does not decide what a setting causes.
+//! It does no I/O but to learn what the machine bears: the environment and the database's rows are handed in. It does not
+//! decide what a setting causes.
 
 pub mod database;
 pub mod document;
@@ -16,6 +17,7 @@ pub mod provenance;
 pub mod settings;
 pub mod table;
 
+mod capacity;
 mod environment;
 mod layer;
 mod nearest;

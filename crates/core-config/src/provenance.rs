@@ -83,6 +83,7 @@ fn shown(kind: Kind, value: &Value) -> Shown {
         | Kind::Address
         | Kind::Boolean
         | Kind::HostList
+        | Kind::Usd
         | Kind::Integer { .. }
         | Kind::Choice(_)
         | Kind::List

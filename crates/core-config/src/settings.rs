@@ -7,6 +7,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use core_types::{
     secret::Secret,
     task::{ExecutionEnvironment, ExecutorKind},
+    usage::{SpendLimits, parse_usd},
     words,
 };
 use serde::{Deserialize, Deserializer};
@@ -104,6 +105,14 @@ pub struct Settings {
     #[serde(rename = "CANCEL_GRACE_S", deserialize_with = "seconds")]
     pub cancel_grace: Duration,
     pub task_max_attempts: u32,
+    #[serde(deserialize_with = "bytes")]
+    pub task_token_limit: Option<u64>,
+    #[serde(rename = "TASK_COST_LIMIT_USD", deserialize_with = "microusd")]
+    pub task_cost_limit_microusd: Option<u64>,
+    #[serde(deserialize_with = "bytes")]
+    pub daily_token_limit: Option<u64>,
+    #[serde(rename = "DAILY_COST_LIMIT_USD", deserialize_with = "microusd")]
+    pub daily_cost_limit_microusd: Option<u64>,
     #[serde(rename = "AGENT_MEMORY_LIMIT_BYTES", deserialize_with = "bytes")]
     pub agent_memory_limit: Option<u64>,
     #[serde(deserialize_with = "count")]
@@ -116,6 +125,17 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What may be spent.
+    #[must_use]
+    pub const fn spend_limits(&self) -> SpendLimits {
+        SpendLimits {
+            task_tokens: self.task_token_limit,
+            task_cost_microusd: self.task_cost_limit_microusd,
+            day_tokens: self.daily_token_limit,
+            day_cost_microusd: self.daily_cost_limit_microusd,
+        }
+    }
+
     /// Whether nobody can prove to the API who they are, for no key and no token is set.
     #[must_use]
     pub const fn knows_no_caller(&self) -> bool {
@@ -149,4 +169,12 @@ fn count<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
 
 fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     u64::deserialize(from).map(|count| (count > 0).then_some(count))
+}
+
+/// Dollars as millionths of one; the table has checked the form.
+fn microusd<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(from)?;
+    let amount = parse_usd(&text);
+    let amount = amount.ok_or_else(|| serde::de::Error::custom("not an amount of dollars"))?;
+    Ok((amount > 0).then_some(amount))
 }

@@ -39,10 +39,10 @@ pub enum Fallback {
     Text(&'static str),
     /// A number.
     Integer(u64),
-    /// The number of processor cores.
-    Cores,
-    /// The number of processor cores, or this number where there are more.
-    CoresUpTo(u64),
+    /// As many agents as this machine bears: one for each processor core, as far as there is memory.
+    Capacity,
+    /// The same, or this number where that is more.
+    CapacityUpTo(u64),
     /// The user's or, as root, the system's directory for data.
     StateDirectory,
 }
@@ -216,8 +216,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting::database(
         "MAX_CONCURRENT_WORKERS",
         integer(1, 1024),
-        Fallback::Cores,
-        "How many runs may be alive at once on this system.",
+        Fallback::Capacity,
+        "How many runs may be alive at once on this system; never without limit.",
     )
     .unit("runs"),
     Setting::database(
@@ -230,7 +230,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::database(
         "WORKER_COUNT",
         integer(0, MOST_AGENTS),
-        Fallback::CoresUpTo(4),
+        Fallback::CapacityUpTo(4),
         "How many resident agents of the role `worker` the process manager runs on the host; one that is too many ends after its run.",
     )
     .unit("processes")
@@ -393,6 +393,34 @@ pub const SETTINGS: &[Setting] = &[
     )
     .unit("attempts")
     .effective(TakesEffect::NextRequest),
+    Setting::database(
+        "TASK_TOKEN_LIMIT",
+        integer(0, 1_000_000_000_000),
+        Fallback::Integer(0),
+        "How many tokens of all kinds a task which sets no limit of its own may use, over all its attempts; at the limit its run is stopped; 0 is unlimited.",
+    )
+    .unit("tokens"),
+    Setting::database(
+        "TASK_COST_LIMIT_USD",
+        Kind::Usd,
+        Fallback::Text("0"),
+        "How much a task which sets no limit of its own may cost over all its attempts, as its command line estimates it; 0 is unlimited.",
+    )
+    .unit("US dollars"),
+    Setting::database(
+        "DAILY_TOKEN_LIMIT",
+        integer(0, 1_000_000_000_000),
+        Fallback::Integer(0),
+        "How many tokens of all kinds may be used on a day of UTC; at the limit runs are stopped and no task is claimed until the next day; 0 is unlimited.",
+    )
+    .unit("tokens"),
+    Setting::database(
+        "DAILY_COST_LIMIT_USD",
+        Kind::Usd,
+        Fallback::Text("0"),
+        "How much may be spent on a day of UTC; each run sets aside what its task may still cost, or a quarter of this where the task has no limit, and no task is claimed when nothing is left; 0 is unlimited.",
+    )
+    .unit("US dollars"),
     Setting::database(
         "AGENT_MEMORY_LIMIT_BYTES",
         integer(0, 1 << 50),

@@ -5,6 +5,7 @@
 pub mod choice;
 pub mod credential;
 pub mod event;
+pub mod gate;
 pub mod ids;
 pub mod outcome;
 pub mod process;

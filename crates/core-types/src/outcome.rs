@@ -1,4 +1,4 @@
-//! What came of a run, and what follows from it: one table for dispatcher, API and page.
+//! What came of a run and all that is known about it. What follows from it is in [`table`].
 
 use std::time::Duration;
 
@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{task::BlockReason, usage::Usage, words};
+
+pub mod table;
 
 words! {
     /// What came of a run. True to what happened: exit code 0 alone is never `succeeded` (X0).
@@ -73,62 +75,6 @@ pub enum FollowUp {
     Fail,
 }
 
-/// How long a task waits after a failed attempt, before doubling: 30 s.
-const RETRY_BASE: Duration = Duration::from_secs(30);
-/// The longest wait between two attempts: 30 min.
-const RETRY_MAX: Duration = Duration::from_secs(30 * 60);
-/// How long to wait for a limit whose reset time the provider did not tell: 15 min.
-pub const QUOTA_WAIT_UNKNOWN: Duration = Duration::from_secs(15 * 60);
-
-impl RunOutcome {
-    /// What follows for the task, where `attempts` counts the task's attempts so far, this one included.
-    #[must_use]
-    pub fn follow_up(self, attempts: u32, max_attempts: u32) -> FollowUp {
-        match self {
-            Self::Succeeded | Self::NoChange => FollowUp::Done,
-            Self::Cancelled => FollowUp::Cancelled,
-            Self::Interrupted => FollowUp::Retry { delay: Duration::ZERO, counts: false },
-            Self::WorkerLost if attempts < max_attempts => {
-                FollowUp::Retry { delay: Duration::ZERO, counts: true }
-            }
-            Self::QuotaExceeded => FollowUp::Block(BlockReason::QuotaWait),
-            Self::LoginRequired | Self::KeyRejected => FollowUp::Block(BlockReason::LoginRequired),
-            Self::CheckoutFailed | Self::LimitReached => FollowUp::Fail,
-            Self::NothingDone
-            | Self::VerificationFailed
-            | Self::AgentFailed
-            | Self::ToolsDenied
-            | Self::ProviderOverloaded
-            | Self::IdleTimeout
-            | Self::TimedOut
-            | Self::OutOfMemory
-            | Self::LaunchFailed
-            | Self::CollectFailed
-                if attempts < max_attempts =>
-            {
-                FollowUp::Retry { delay: retry_delay(attempts), counts: true }
-            }
-            Self::NothingDone
-            | Self::VerificationFailed
-            | Self::AgentFailed
-            | Self::ToolsDenied
-            | Self::IdleTimeout
-            | Self::TimedOut
-            | Self::OutOfMemory
-            | Self::CollectFailed => FollowUp::Fail,
-            Self::ProviderOverloaded | Self::LaunchFailed | Self::WorkerLost => {
-                FollowUp::Block(BlockReason::AttemptsExhausted)
-            }
-        }
-    }
-}
-
-/// The wait after the `attempts`-th attempt: doubles from 30 s up to 30 min.
-fn retry_delay(attempts: u32) -> Duration {
-    let doublings = attempts.saturating_sub(1).min(10);
-    RETRY_BASE.saturating_mul(1 << doublings).min(RETRY_MAX)
-}
-
 /// Everything known about a run that ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunReport {
@@ -171,34 +117,5 @@ impl RunReport {
     pub fn with_message(mut self, message: impl Into<String>) -> Self {
         self.message = Some(message.into());
         self
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_outcome_ends_after_its_last_attempt() {
-        for outcome in RunOutcome::ALL {
-            let follow_up = outcome.follow_up(3, 3);
-            let retries = matches!(follow_up, FollowUp::Retry { counts: true, .. });
-            assert!(!retries, "{outcome} would retry for ever: {follow_up:?}");
-        }
-    }
-
-    #[test]
-    fn an_interruption_costs_no_attempt() {
-        assert_eq!(
-            RunOutcome::Interrupted.follow_up(3, 3),
-            FollowUp::Retry { delay: Duration::ZERO, counts: false }
-        );
-    }
-
-    #[test]
-    fn waits_double_up_to_half_an_hour() {
-        assert_eq!(retry_delay(1), Duration::from_secs(30));
-        assert_eq!(retry_delay(2), Duration::from_secs(60));
-        assert_eq!(retry_delay(40), RETRY_MAX);
     }
 }

@@ -82,10 +82,24 @@ words! {
         DependencyCancelled = "dependency_cancelled",
         /// The provider's limit is reached; it goes on by itself at the retry time.
         QuotaWait = "quota_wait",
-        /// The agent is not logged in, or its key is refused.
+        /// The agent is not logged in, or its key is refused. Not made any more: such a task waits in the queue.
         LoginRequired = "login_required",
         /// Every attempt was used up.
         AttemptsExhausted = "attempts_exhausted",
+    }
+}
+
+impl BlockReason {
+    /// Whether a task that is blocked for this goes on without anybody doing something for it.
+    #[must_use]
+    pub const fn ends_by_itself(self) -> bool {
+        match self {
+            Self::QuotaWait => true,
+            Self::DependencyFailed
+            | Self::DependencyCancelled
+            | Self::LoginRequired
+            | Self::AttemptsExhausted => false,
+        }
     }
 }
 

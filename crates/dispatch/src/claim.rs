@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use core_types::task::ExecutionEnvironment;
+use core_types::{task::ExecutionEnvironment, usage::SpendLimits};
 use store::{dispatch::claim::ClaimRequest, error::StoreError, pool::Store};
 
 /// Most runs handed out by one transaction.
@@ -11,10 +11,12 @@ const BATCH: u32 = 32;
 /// Whether claims are made, and why not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claims {
-    /// At most this many runs at once.
+    /// At most this many runs at once, as far as money and tokens reach.
     Open {
         /// Runs alive at once, over all roles.
         max_running: u32,
+        /// What may be spent.
+        spend: SpendLimits,
     },
     /// None at all.
     Paused {
@@ -32,9 +34,10 @@ pub fn claims_under(loaded: &core_config::load::Loaded) -> Claims {
         };
     }
     match loaded.settings.execution_environment {
-        ExecutionEnvironment::Host => {
-            Claims::Open { max_running: loaded.settings.max_concurrent_workers }
-        }
+        ExecutionEnvironment::Host => Claims::Open {
+            max_running: loaded.settings.max_concurrent_workers,
+            spend: loaded.settings.spend_limits(),
+        },
         ExecutionEnvironment::Sandbox => Claims::Paused {
             reason:
                 "`EXECUTION_ENVIRONMENT=sandbox` is not available in this version; set it to `host`"
@@ -51,11 +54,12 @@ pub async fn claim_all(
     store: &Store,
     lease: Duration,
     max_running: u32,
+    spend: SpendLimits,
 ) -> Result<usize, StoreError> {
     let mut total = 0;
     loop {
-        let claimed =
-            store.claim_host_runs(ClaimRequest { limit: BATCH, lease, max_running }).await?;
+        let request = ClaimRequest { limit: BATCH, lease, max_running, spend };
+        let claimed = store.claim_host_runs(request).await?;
         for claim in &claimed {
             tracing::info!(
                 task.id = %claim.task,

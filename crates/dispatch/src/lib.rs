@@ -7,6 +7,7 @@
 pub mod claim;
 pub mod complaints;
 pub mod found;
+pub mod gates;
 pub mod janitor;
 pub mod launches;
 pub mod pulse;

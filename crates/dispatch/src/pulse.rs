@@ -29,13 +29,16 @@ pub struct Pulse {
     settings: watch::Receiver<Arc<Loaded>>,
     beat: DispatcherBeat,
     view: watch::Sender<View>,
+    /// Why a limit of the day pauses the claims.
+    spent: watch::Sender<Option<String>>,
 }
 
 impl Pulse {
     /// A pulse that has not beaten yet.
     #[must_use]
     pub fn new(store: Store, beat: DispatcherBeat, settings: watch::Receiver<Arc<Loaded>>) -> Self {
-        Self { store, settings, beat, view: watch::Sender::new(View::default()) }
+        let (view, spent) = (watch::Sender::new(View::default()), watch::Sender::new(None));
+        Self { store, settings, beat, view, spent }
     }
 
     /// Beats until it is told to stop.
@@ -45,9 +48,10 @@ impl Pulse {
         let mut said = None;
         while !stop.is_cancelled() {
             settings.mark_unchanged();
+            complaints.note("spending", self.look_at_spending().await);
             let paused = self.paused();
             if paused != said {
-                log_pause(paused.as_deref());
+                log_pause(paused.as_ref());
                 said = paused;
             }
             complaints.note("beat", self.beat().await);
@@ -64,7 +68,8 @@ impl Pulse {
     /// # Errors
     /// [`StoreError`] where the database does not answer; the view is as it was.
     pub async fn beat(&self) -> Result<(), StoreError> {
-        let beat = DispatcherBeat { paused: self.paused(), ..self.beat.clone() };
+        let paused = self.paused().map(|paused| paused.reason);
+        let beat = DispatcherBeat { paused, ..self.beat.clone() };
         let database = self.store.dispatcher_beat(&beat).await?;
         self.view.send_modify(|view| {
             if view.looked(Look::now(database)) {
@@ -93,17 +98,39 @@ impl Pulse {
         drop(self.view.subscribe().wait_for(View::has_looked).await);
     }
 
-    fn paused(&self) -> Option<String> {
+    /// Reads whether a limit of the day leaves nothing. The claim itself decides anew: this is what is said about it.
+    async fn look_at_spending(&self) -> Result<(), StoreError> {
+        let spend = self.settings.borrow().settings.spend_limits();
+        let spent = if spend.limits_days() {
+            self.store.day_spend().await?.exhausted(&spend).map(|spent| spent.message)
+        } else {
+            None
+        };
+        self.spent.send_replace(spent);
+        Ok(())
+    }
+
+    fn paused(&self) -> Option<Paused> {
         match claims_under(&self.settings.borrow()) {
-            Claims::Open { .. } => None,
-            Claims::Paused { reason } => Some(reason),
+            Claims::Open { .. } => {
+                self.spent.borrow().clone().map(|reason| Paused { reason, ends_by_itself: true })
+            }
+            Claims::Paused { reason } => Some(Paused { reason, ends_by_itself: false }),
         }
     }
 }
 
-fn log_pause(reason: Option<&str>) {
-    match reason {
-        Some(reason) => tracing::error!(reason, "claims paused"),
+/// Why nothing is claimed.
+#[derive(Debug, PartialEq, Eq)]
+struct Paused {
+    reason: String,
+    ends_by_itself: bool,
+}
+
+fn log_pause(paused: Option<&Paused>) {
+    match paused {
+        Some(Paused { reason, ends_by_itself: true }) => tracing::warn!(reason, "claims paused"),
+        Some(Paused { reason, ends_by_itself: false }) => tracing::error!(reason, "claims paused"),
         None => tracing::info!("claims open"),
     }
 }

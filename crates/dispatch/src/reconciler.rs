@@ -1,4 +1,4 @@
-//! The dispatcher's loops: its pulse, recovery, mending and sweeping by time, claims by wake-up and by time.
+//! The dispatcher's loops: its pulse, recovery, mending and sweeping by time, the gates, claims by wake-up and by time.
 //!
 //! They are apart so that a run that is slow to die, or a directory that is slow to remove, holds up neither a claim
 //! nor the pulse.
@@ -21,6 +21,7 @@ use crate::{
     claim::{Claims, claim_all, claims_under},
     complaints::Complaints,
     found::LEASE,
+    gates::tend_gates,
     janitor::Janitor,
     launches::Launches,
     pulse::Pulse,
@@ -68,6 +69,7 @@ impl Dispatcher {
         let mut loops = JoinSet::new();
         loops.spawn(beat(Arc::clone(&pulse), stop.clone()));
         loops.spawn(self.clone().recover(pulse, looked, stop.clone()));
+        loops.spawn(tend_gates(self.store.clone(), self.settings.clone(), stop.clone()));
         loops.spawn(self.janitor().keep_claimable(stop.clone()));
         loops.spawn(self.janitor().keep_clean(stop.clone()));
         loops.spawn(async move {
@@ -139,7 +141,9 @@ impl Dispatcher {
             };
             let claims = claims_under(&self.settings.borrow_and_update());
             let handed_out = match claims {
-                Claims::Open { max_running } => claim_all(&self.store, LEASE, max_running).await,
+                Claims::Open { max_running, spend } => {
+                    claim_all(&self.store, LEASE, max_running, spend).await
+                }
                 Claims::Paused { .. } => Ok(0),
             };
             wait = match complaints.note("claims", handed_out) {

@@ -17,8 +17,11 @@ pub mod claim;
 pub mod finish;
 pub mod progress;
 pub mod renew;
+pub mod spending;
 
 mod ending;
+mod picking;
+mod telling;
 
 /// The refusal of a write, with the lease under which the task is held now. Served by the primary key of `runs` and
 /// the unique key of `leases`.

@@ -25,6 +25,7 @@ pub mod config_rows;
 pub mod dispatch;
 pub mod dispatchers;
 pub mod error;
+pub mod gates;
 pub mod migrate;
 pub mod page;
 pub mod pool;
@@ -32,6 +33,7 @@ pub mod process_settings;
 pub mod processes;
 pub mod recovery;
 pub mod runs;
+pub mod spend;
 pub mod tasks;
 pub mod wake;
 

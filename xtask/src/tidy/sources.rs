@@ -9,7 +9,8 @@ const TEST_FILE_LINES: usize = 700;
 /// The longest `main.rs` of a program.
 const MAIN_LINES: usize = 40;
 /// Source files that may be longer, each with its reason.
-const LONGER: &[(&str, usize, &str)] = &[];
+const LONGER: &[(&str, usize, &str)] =
+    &[("crates/core-config/src/table.rs", 700, "one list: every setting there is")];
 
 /// Variants of errors that say nothing.
 const CATCH_ALLS: &[&str] = &[

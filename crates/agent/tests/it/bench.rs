@@ -12,6 +12,7 @@ use core_types::{
     ids::{AgentId, RunId, TaskId},
     repository::Repository,
     task::{ExecutorKind, RiskLevel, Role},
+    usage::SpendLimits,
 };
 use launcher::process::ProcessLauncher;
 use store::{
@@ -177,7 +178,8 @@ impl Bench {
             .expect("the agent can register");
         store.create_tasks(vec![task]).await.expect("the task is right");
         let lease = Duration::from_secs(30);
-        let request = ClaimRequest { limit: 1, lease, max_running: 10 };
+        let request =
+            ClaimRequest { limit: 1, lease, max_running: 10, spend: SpendLimits::default() };
         let claimed = store.claim_host_runs(request).await.expect("the database answers");
         let claim = claimed.first().expect("the task is ready and an agent idle");
         let key = claim.key;

@@ -43,17 +43,18 @@ async fn scripted_work_is_committed() {
 }
 
 #[tokio::test]
-async fn refused_key_blocks_the_task_in_seconds() {
+async fn refused_key_shows_in_seconds_and_costs_the_task_nothing() {
     let (told, took) = work("refused-key", &[KEY]).await;
     told.assert_outcome(RunOutcome::KeyRejected);
-    assert_eq!(told.task.state, TaskState::Blocked { reason: BlockReason::LoginRequired });
+    assert_eq!((told.task.state, told.task.attempts), (TaskState::Queued, 0));
     assert!(took < Duration::from_secs(30), "{took:?}");
 }
 
 #[tokio::test]
-async fn missing_login_blocks_the_task() {
+async fn missing_login_costs_the_task_nothing() {
     let (told, _) = work("demo", &[]).await;
     told.assert_outcome(RunOutcome::LoginRequired);
+    assert_eq!((told.task.state, told.task.attempts), (TaskState::Queued, 0));
     assert!(told.report().hint.is_some());
 }
 

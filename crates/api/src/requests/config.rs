@@ -169,6 +169,9 @@ fn value_schema(setting: &Setting) -> RefOr<Schema> {
         Kind::Integer { min, max } => any
             .item(of_type(Type::Integer).minimum(Some(min)).maximum(Some(max)))
             .item(text().pattern(Some("^[0-9]+$"))),
+        Kind::Usd => any
+            .item(of_type(Type::Integer).minimum(Some(0)).maximum(Some(1_000_000)))
+            .item(text().pattern(Some(r"^([0-9]{1,6}(\.[0-9]{1,6})?|1000000)$"))),
         Kind::Boolean => {
             any.item(of_type(Type::Boolean)).item(text().enum_values(Some(["true", "false"])))
         }

@@ -1,5 +1,7 @@
 //! `/tasks`: make, list, show, cancel.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::State,
@@ -122,8 +124,12 @@ pub(crate) async fn show(
     PathId(id): PathId<TaskId>,
 ) -> Result<Json<TaskDetail>, ApiError> {
     let task = state.store.task(id).await?.ok_or_else(|| ApiError::not_found("task"))?;
-    let runs = state.store.runs_of_task(id).await?.into_iter().map(RunView::from).collect();
-    let waiting = state.store.why_waiting(id).await?.map(WaitingView::from);
+    let runs = state.store.runs_of_task(id).await?;
+    let loaded = Arc::clone(&state.settings.borrow());
+    let (limits, environment) =
+        (loaded.settings.spend_limits(), loaded.settings.execution_environment);
+    let waiting = state.store.why_waiting(id, &limits).await?;
+    let waiting = waiting.map(|waiting| WaitingView::from(waiting).under(environment));
     Ok(Json(TaskDetail::new(task, waiting, runs)))
 }
 

@@ -90,7 +90,7 @@ struct VerificationView {
 
 /// What a run used.
 #[derive(Debug, Serialize, ToSchema)]
-struct UsageView {
+pub(crate) struct UsageView {
     input_tokens: u64,
     output_tokens: u64,
     cache_read_tokens: u64,

@@ -3,14 +3,26 @@
 use std::mem;
 
 use core_types::{
+    gate::{GateCause, Shut},
     ids::{RunId, TaskId},
+    outcome::{
+        RunOutcome,
+        table::{OutcomeClass, Outlook, outlook},
+    },
     repository::Repository,
-    task::{BlockReason, ExecutorKind, RiskLevel, Role, TaskState, TaskStatus},
+    task::{
+        BlockReason, ExecutionEnvironment, ExecutorKind, RiskLevel, Role, RunStatus, TaskState,
+        TaskStatus,
+    },
 };
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use store::tasks::{Task, waiting::Waiting};
+use store::{
+    runs::Run,
+    spend::DayIsSpent,
+    tasks::{Task, waiting::Waiting},
+};
 use utoipa::ToSchema;
 
 use crate::views::run::{RunView, usd};
@@ -94,13 +106,28 @@ pub(crate) struct TaskDetail {
     runs: Vec<RunView>,
 }
 
-/// What is left of a task's attempts.
+/// Whether and when a task is tried again, by the table that the dispatcher goes by.
 #[derive(Debug, Serialize, ToSchema)]
 struct RetryView {
+    /// Whether another attempt follows without anybody doing something; for a task that runs: whether one would.
+    auto_retry: bool,
+    /// Why, for people.
+    reason: String,
+    /// When the next attempt may begin, where that is known.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    retry_at: Option<Timestamp>,
+    /// The same in seconds from now, never negative.
+    retry_in_s: Option<f64>,
     attempts: u32,
     max_attempts: u32,
     attempts_left: u32,
-    /// When the next attempt may begin.
+    /// Whose matter the last run's outcome is.
+    #[schema(schema_with = crate::schema::optional_outcome_class)]
+    class: Option<OutcomeClass>,
+    /// What came of the last run that is over.
+    #[schema(schema_with = crate::schema::optional_run_outcome)]
+    last_outcome: Option<RunOutcome>,
+    /// When the task itself may go on; its executor may have to wait for longer.
     #[schema(value_type = Option<String>, format = DateTime)]
     not_before: Option<Timestamp>,
 }
@@ -108,7 +135,8 @@ struct RetryView {
 /// What a task waits for.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct WaitingView {
-    /// `dependency`, `area`, `cooldown`, `quota`, `blocked`, `paused`, `no_dispatcher`, `no_agent`, `capacity`, `turn`.
+    /// `dependency`, `area`, `cooldown`, `blocked`, `spend_cap`, `sandbox_not_ready`, `paused`, `no_dispatcher`, `no_agent`,
+    /// `capacity`, `turn`; and where the executor as a whole waits: `quota`, `login`, `provider`, `launch`.
     #[schema(examples("dependency"))]
     kind: &'static str,
     /// For people.
@@ -117,10 +145,17 @@ pub(crate) struct WaitingView {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, value_type = Vec<String>)]
     tasks: Vec<TaskId>,
-    /// When it goes on by itself.
+    /// When it goes on by itself; for an executor that waits: when one run is let through to try.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
+    /// Since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
 }
 
 /// Where a task's repository is.
@@ -225,14 +260,33 @@ impl From<Task> for TaskSummary {
 }
 
 impl TaskDetail {
-    pub(crate) fn new(task: Task, waiting: Option<WaitingView>, runs: Vec<RunView>) -> Self {
-        let retry = RetryView {
-            attempts: task.attempts,
-            max_attempts: task.new.max_attempts,
-            attempts_left: task.new.max_attempts.saturating_sub(task.attempts),
-            not_before: task.not_before,
-        };
+    /// A task whose runs are given newest first.
+    pub(crate) fn new(task: Task, waiting: Option<WaitingView>, runs: Vec<Run>) -> Self {
+        let last = runs.iter().find(|run| run.status == RunStatus::Ended).and_then(Run::outcome);
+        let retry = RetryView::of(&task, last, waiting.as_ref());
+        let runs = runs.into_iter().map(RunView::from).collect();
         Self { task: task.into(), waiting, retry, runs }
+    }
+}
+
+impl RetryView {
+    fn of(task: &Task, last: Option<RunOutcome>, waiting: Option<&WaitingView>) -> Self {
+        let (attempts, max_attempts) = (task.attempts, task.new.max_attempts);
+        let Outlook { auto_retry, reason } = outlook(task.state, attempts, max_attempts, last);
+        let retry_at = waiting.and_then(|waiting| waiting.until).max(task.not_before);
+        let left = |at: Timestamp| at.duration_since(Timestamp::now()).as_secs_f64().max(0.0);
+        Self {
+            auto_retry,
+            reason,
+            retry_at,
+            retry_in_s: retry_at.map(left),
+            attempts,
+            max_attempts,
+            attempts_left: max_attempts.saturating_sub(attempts),
+            class: last.map(|last| last.rule().class),
+            last_outcome: last,
+            not_before: task.not_before,
+        }
     }
 }
 
@@ -255,6 +309,15 @@ impl From<Waiting> for WaitingView {
                 until: Some(until),
                 ..Self::plain("quota", "the provider's limit is reached".to_owned())
             },
+            Waiting::Gate { executor, shut, until } => Self {
+                until,
+                since: Some(shut.since),
+                hint: shut.hint.clone(),
+                ..Self::plain(gate_kind(shut.cause), gate_message(executor, &shut, until))
+            },
+            Waiting::SpendCap(DayIsSpent { message, until }) => {
+                Self { until: Some(until), ..Self::plain("spend_cap", message) }
+            }
             Waiting::Blocked { reason } => {
                 Self::plain("blocked", format!("it is blocked: {reason}"))
             }
@@ -279,6 +342,31 @@ impl From<Waiting> for WaitingView {
 
 impl WaitingView {
     const fn plain(kind: &'static str, message: String) -> Self {
-        Self { kind, message, tasks: Vec::new(), until: None }
+        Self { kind, message, tasks: Vec::new(), until: None, since: None, hint: None }
+    }
+
+    /// What a task waits for under an environment that takes no tasks in this version is that environment.
+    pub(crate) fn under(self, environment: ExecutionEnvironment) -> Self {
+        match (environment, self.kind) {
+            (ExecutionEnvironment::Sandbox, "paused") => Self { kind: "sandbox_not_ready", ..self },
+            (ExecutionEnvironment::Host | ExecutionEnvironment::Sandbox, _) => self,
+        }
+    }
+}
+
+const fn gate_kind(cause: GateCause) -> &'static str {
+    match cause {
+        GateCause::Quota => "quota",
+        GateCause::Login => "login",
+        GateCause::Overload => "provider",
+        GateCause::Launch => "launch",
+    }
+}
+
+fn gate_message(executor: ExecutorKind, shut: &Shut, until: Option<Timestamp>) -> String {
+    let said = shut.message.as_deref().unwrap_or_else(|| shut.cause.text());
+    match until {
+        Some(_) => format!("`{executor}` takes no tasks: {said}"),
+        None => format!("`{executor}` takes no tasks, and one is being tried: {said}"),
     }
 }

@@ -7,7 +7,7 @@ use core_types::{
     ids::{AgentId, RunKey},
     outcome::{RunOutcome, RunReport},
     task::Role,
-    usage::Usage,
+    usage::{SpendLimits, Usage},
 };
 use store::{
     agents::{HostId, NewAgent, ProcessIdentity},
@@ -38,7 +38,12 @@ impl TestAgent {
 
     /// Takes the next task and starts its run.
     pub(crate) async fn start_next(&self) -> RunKey {
-        let request = ClaimRequest { limit: 1, lease: Duration::from_secs(30), max_running: 8 };
+        let request = ClaimRequest {
+            limit: 1,
+            lease: Duration::from_secs(30),
+            max_running: 8,
+            spend: SpendLimits::default(),
+        };
         let claimed = self.store.claim_host_runs(request).await.expect("the database answers");
         let key = claimed.first().expect("a task is ready and the agent idle").key;
         self.store.start_run(key, self.id).await.expect("the run was handed to this agent");
@@ -75,6 +80,11 @@ impl TestAgent {
             ..RunReport::new(RunOutcome::Succeeded)
         };
         self.store.finish_run(key, &report).await.expect("the run is ours");
+    }
+
+    /// Ends the run with this report.
+    pub(crate) async fn end(&self, key: RunKey, report: &RunReport) {
+        self.store.finish_run(key, report).await.expect("the run is ours");
     }
 }
 

@@ -10,6 +10,7 @@ mod documents;
 mod errors;
 mod events;
 mod filters;
+mod gates;
 mod logs;
 mod outages;
 mod support;

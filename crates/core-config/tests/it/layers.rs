@@ -177,6 +177,7 @@ fn a_row_of_any_key_changes_the_settings_of_a_process_that_lives() {
             Kind::Text | Kind::Secret | Kind::Branch | Kind::List | Kind::HostList => {
                 json!("other")
             }
+            Kind::Usd => json!("12.5"),
             Kind::AccessKey | Kind::AccessKeys => json!("other-other-other-other"),
         };
         let second = first.after(&rows(&[(setting.key, value)]));

@@ -7,6 +7,7 @@ use core_types::{
     ids::{AgentId, RunKey, TaskId},
     repository::Repository,
     task::{ExecutorKind, RiskLevel, Role},
+    usage::SpendLimits,
 };
 use dispatch::{
     launches::{LABEL_RUN, Launches},
@@ -138,7 +139,8 @@ impl Bench {
         };
         store.register_agent(&agent).await.expect("the agent can register");
         store.create_tasks(vec![task()]).await.expect("the task is right");
-        let request = ClaimRequest { limit: 1, lease, max_running: 10 };
+        let request =
+            ClaimRequest { limit: 1, lease, max_running: 10, spend: SpendLimits::default() };
         let claimed = store.claim_host_runs(request).await.expect("the database answers");
         (claimed.first().expect("the agent is idle and the task ready").key, agent.id)
     }

@@ -6,6 +6,7 @@ use core_config::{
     database::DatabaseSnapshot,
     load::{Loaded, load_lenient_database},
 };
+use core_types::usage::SpendLimits;
 use dispatch::claim::{Claims, claims_under};
 
 fn loaded(environment: &[(&str, &str)], row: Option<(&str, serde_json::Value)>) -> Loaded {
@@ -19,7 +20,7 @@ fn loaded(environment: &[(&str, &str)], row: Option<(&str, serde_json::Value)>) 
 #[test]
 fn host_claims_up_to_the_limit() {
     let claims = claims_under(&loaded(&[("MAX_CONCURRENT_WORKERS", "7")], None));
-    assert_eq!(claims, Claims::Open { max_running: 7 });
+    assert_eq!(claims, Claims::Open { max_running: 7, spend: SpendLimits::default() });
 }
 
 #[test]

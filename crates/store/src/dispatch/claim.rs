@@ -4,28 +4,31 @@
 //! dispatchers; behind it they lock only what is free and therefore never wait. What is locked by somebody else is
 //! left for the next look, and whoever holds it wakes the dispatchers when it lets go.
 //!
-//! The cost does not depend on the backlog: only the heads of the roles' lines are read, by index. Each claim starts
-//! at the head; a cursor past dead index entries is not kept, for what one claim takes is a handful.
+//! The cost does not depend on the backlog: only the heads of the lines are read, by index. Each role has one line for
+//! each executor, and those of an executor whose gate is closed are not looked at. Each claim starts at the head; a
+//! cursor past dead index entries is not kept, for what one claim takes is a handful.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     time::Duration,
 };
 
 use core_types::{
     ids::{AgentId, LeaseNumber, RunId, RunKey, TaskId},
-    task::Role,
+    task::{ExecutorKind, Role},
+    usage::SpendLimits,
 };
 use deadpool_postgres::{GenericClient as _, Transaction};
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
+use super::picking::{Head, Locked, Money, Pick, Room, pick};
 use crate::{
     agents::LIVE_FOR_MS,
     connections::Connection,
     error::StoreError,
     pool::Store,
-    row::{get, millis, number, word},
+    row::{bigint, get, millis, number_opt, word},
     wake::Channel,
 };
 
@@ -41,6 +44,8 @@ pub struct ClaimRequest {
     pub lease: Duration,
     /// Most runs alive at a time, over all roles and dispatchers.
     pub max_running: u32,
+    /// What may be spent. Where a day has a limit and it is reached, nothing is handed out.
+    pub spend: SpendLimits,
 }
 
 /// A run that was handed out.
@@ -56,15 +61,15 @@ pub struct Claimed {
     pub role: Role,
 }
 
-const GATE: &str = "SELECT FROM claim_gate FOR NO KEY UPDATE";
+pub(super) const GATE: &str = "SELECT FROM claim_gate FOR NO KEY UPDATE";
 
 /// Counts no further than the limit. Served by the unique key of `leases`.
-const RUNNING: &str =
+pub(super) const RUNNING: &str =
     "SELECT count(*) AS running FROM (SELECT FROM leases ORDER BY task LIMIT $1::bigint) AS held";
 
 /// The agents that have been idle the longest, for each role. Served by `agents_idle`. The limit is a literal: with
 /// a parameter the planner may sort all of them.
-fn idle_agents(limit: u32) -> String {
+pub(super) fn idle_agents(limit: u32) -> String {
     format!(
         "SELECT idle.id, idle.role FROM unnest($1::text[]) AS wanted (role)
          CROSS JOIN LATERAL (
@@ -76,13 +81,15 @@ fn idle_agents(limit: u32) -> String {
     )
 }
 
-/// The heads of the roles' lines. Served by `ready_by_rank`, in its order.
+/// The heads of the lines of these roles and executors. Served by `ready_by_rank`, in its order.
 fn ready_heads(limit: u32) -> String {
     format!(
-        "SELECT head.task, head.role, head.rank, head.area FROM unnest($1::text[]) AS wanted (role)
+        "SELECT head.task, head.role, head.executor, head.rank, head.area
+         FROM unnest($1::text[]) AS wanted (role) CROSS JOIN unnest($2::text[]) AS kind (executor)
          CROSS JOIN LATERAL (
-             SELECT task, role, rank, area FROM ready
-             WHERE role = wanted.role ORDER BY rank, task LIMIT {limit} FOR UPDATE SKIP LOCKED
+             SELECT task, role, executor, rank, area FROM ready
+             WHERE role = wanted.role AND executor = kind.executor
+             ORDER BY rank, task LIMIT {limit} FOR UPDATE SKIP LOCKED
          ) AS head"
     )
 }
@@ -91,9 +98,11 @@ fn ready_heads(limit: u32) -> String {
 const LANES: &str = "
     SELECT area FROM lanes WHERE area = ANY($1) ORDER BY area FOR NO KEY UPDATE SKIP LOCKED";
 
-/// Served by the primary key.
+/// Served by the primary key and the unique key of `runs`.
 const TASKS: &str = "
-    SELECT id FROM tasks WHERE id = ANY($1) AND status = 'queued'
+    SELECT id, cost_limit_microusd, CASE WHEN $2 THEN
+        (SELECT coalesce(sum(r.cost_microusd), 0)::bigint FROM runs r WHERE r.task = tasks.id) END AS cost
+    FROM tasks WHERE id = ANY($1) AND status = 'queued'
     ORDER BY seq FOR NO KEY UPDATE SKIP LOCKED";
 
 /// Decides and writes, in a statement after the one that locked the lanes. Served by the primary keys and by
@@ -101,7 +110,7 @@ const TASKS: &str = "
 /// whole claim.
 const CLAIM: &str = "
     WITH pick AS MATERIALIZED (
-        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS p (task, agent, run)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $5::bigint[]) AS p (task, agent, run, aside)
     ), claimed AS (
         UPDATE tasks t SET status = 'running', lease_number = t.lease_number + 1, current_run = pick.run,
             reason = NULL, updated_at = clock_timestamp()
@@ -110,9 +119,12 @@ const CLAIM: &str = "
             AND NOT EXISTS (
                 SELECT FROM tasks other WHERE other.target_area = t.target_area AND other.status = 'running'
             )
-        RETURNING t.id AS task, t.lease_number AS number, t.role, t.rank, pick.agent, pick.run
+        RETURNING t.id AS task, t.lease_number AS number, t.role, t.rank, t.target_area, pick.agent, pick.run,
+            pick.aside
     ), taken AS (
         DELETE FROM ready r USING claimed WHERE r.task = claimed.task
+    ), beside AS (
+        DELETE FROM ready r USING claimed WHERE r.area = claimed.target_area AND r.task <> claimed.task
     ), busy AS (
         UPDATE agents a SET run = claimed.run, idle_since = NULL
         FROM claimed WHERE a.id = claimed.agent
@@ -122,8 +134,8 @@ const CLAIM: &str = "
         SELECT run, task, number, agent, host, 'launching', clock_timestamp()
         FROM claimed JOIN busy ON busy.id = claimed.agent ORDER BY rank, task
     ), leased AS (
-        INSERT INTO leases (run, task, number, agent, host, expires_at)
-        SELECT run, task, number, agent, host, clock_timestamp() + $4::bigint * interval '1 millisecond'
+        INSERT INTO leases (run, task, number, agent, host, expires_at, cost_reserved_microusd)
+        SELECT run, task, number, agent, host, clock_timestamp() + $4::bigint * interval '1 millisecond', aside
         FROM claimed JOIN busy ON busy.id = claimed.agent
     )
     SELECT run, number, task, agent, role FROM claimed ORDER BY rank, task";
@@ -156,20 +168,22 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<Claimed>, StoreError> {
         let tx = connection.transaction().await?;
-        let (free, agents) = free_and_idle(&tx, limit, request.max_running).await?;
-        if free == 0 || agents.is_empty() {
+        let mut room = Room::look(&tx, limit, &request).await?;
+        if room.free == 0 || room.agents.is_empty() {
             return Ok(Vec::new());
         }
-        let heads = heads(&tx, &agents, limit).await?;
+        room.open_due(&tx).await?;
+        let heads = heads(&tx, &room, limit).await?;
         if heads.is_empty() {
             return Ok(Vec::new());
         }
-        let locked = lock(&tx, &heads).await?;
-        let picks = pick(heads, agents, &locked, free.min(limit));
+        let locked = lock(&tx, &heads, &request.spend).await?;
+        let picks = pick(heads, &mut room, &locked, &request.spend, limit);
         if picks.is_empty() {
             return Ok(Vec::new());
         }
         let claimed = write(&tx, &picks, request.lease).await?;
+        room.pass(&tx, &picks, &claimed).await?;
         tx.commit().await?;
         Ok(claimed)
     }
@@ -182,8 +196,13 @@ impl Store {
         let mut connection = self.connection().await?;
         let tx = connection.transaction().await?;
         let mut plan = Vec::new();
-        for sql in [idle_agents(CLAIM_LIMIT), ready_heads(CLAIM_LIMIT)] {
-            let rows = tx.query(&format!("EXPLAIN {sql}"), &[&role_words()]).await?;
+        let (roles, executors) = (Role::WORDS, ExecutorKind::WORDS);
+        let of_agents: &[&(dyn ToSql + Sync)] = &[&roles];
+        let of_tasks: &[&(dyn ToSql + Sync)] = &[&roles, &executors];
+        for (sql, params) in
+            [(idle_agents(CLAIM_LIMIT), of_agents), (ready_heads(CLAIM_LIMIT), of_tasks)]
+        {
+            let rows = tx.query(&format!("EXPLAIN {sql}"), params).await?;
             for row in &rows {
                 let line: String = row.try_get(0).map_err(|e| StoreError::corrupt("plan", e))?;
                 plan.push(line);
@@ -193,68 +212,16 @@ impl Store {
     }
 }
 
-/// A task at the head of its line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Head {
-    rank: i64,
-    task: Uuid,
-    role: Role,
-    area: Option<String>,
-}
-
-/// Idle agents by role, the longest idle first.
-type Idle = HashMap<Role, VecDeque<Uuid>>;
-
-/// What this claim could lock.
-#[derive(Debug, Default)]
-struct Locked {
-    areas: HashSet<String>,
-    tasks: HashSet<Uuid>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pick {
-    task: Uuid,
-    agent: Uuid,
-}
-
-/// Passes the gate, then counts in a statement of its own: its snapshot shows what the claim before has written.
-async fn free_and_idle(
-    tx: &Transaction<'_>,
-    limit: u32,
-    max_running: u32,
-) -> Result<(u32, Idle), StoreError> {
-    let gate = tx.prepare_cached(GATE).await?;
-    let running = tx.prepare_cached(RUNNING).await?;
-    let idle = tx.prepare_cached(&idle_agents(limit.next_power_of_two())).await?;
-    let (most, roles) = (i64::from(max_running), role_words());
-    let limit: [&(dyn ToSql + Sync); 1] = [&most];
-    let roles: [&(dyn ToSql + Sync); 1] = [&roles];
-    // Sent together, run one after the other.
-    let (_, count, agents) = futures_util::try_join!(
-        tx.query(&gate, &[]),
-        tx.query_one(&running, &limit),
-        tx.query(&idle, &roles),
-    )?;
-    let count = number::<i64, u32>(&count, "running")?;
-    Ok((max_running.saturating_sub(count), idle_from(&agents)?))
-}
-
-fn idle_from(rows: &[Row]) -> Result<Idle, StoreError> {
-    let mut idle = Idle::new();
-    for row in rows {
-        idle.entry(word(row, "role")?).or_default().push_back(get(row, "id")?);
-    }
-    Ok(idle)
-}
-
 /// The heads of the lines that have an idle agent, best first. Some more than needed: a lane or a task may be locked.
-async fn heads(tx: &Transaction<'_>, idle: &Idle, limit: u32) -> Result<Vec<Head>, StoreError> {
-    let roles: Vec<&str> = idle.keys().map(|role| role.as_str()).collect();
-    let most = idle.values().map(VecDeque::len).max().unwrap_or_default();
+async fn heads(tx: &Transaction<'_>, room: &Room, limit: u32) -> Result<Vec<Head>, StoreError> {
+    let (roles, executors) = (room.roles(), room.executors());
+    if executors.is_empty() {
+        return Ok(Vec::new());
+    }
+    let most = room.agents.values().map(VecDeque::len).max().unwrap_or_default();
     let wanted = u32::try_from(most).unwrap_or(limit).min(limit) + 3;
     let statement = tx.prepare_cached(&ready_heads(wanted.next_power_of_two())).await?;
-    let rows = tx.query(&statement, &[&roles]).await?;
+    let rows = tx.query(&statement, &[&roles, &executors]).await?;
     let mut heads = rows.iter().map(head_from).collect::<Result<Vec<_>, _>>()?;
     heads.sort_by_key(|head| (head.rank, head.task));
     Ok(heads)
@@ -265,40 +232,36 @@ fn head_from(row: &Row) -> Result<Head, StoreError> {
         rank: get(row, "rank")?,
         task: get(row, "task")?,
         role: word(row, "role")?,
+        executor: word(row, "executor")?,
         area: get(row, "area")?,
     })
 }
 
-async fn lock(tx: &Transaction<'_>, heads: &[Head]) -> Result<Locked, StoreError> {
+async fn lock(
+    tx: &Transaction<'_>,
+    heads: &[Head],
+    limits: &SpendLimits,
+) -> Result<Locked, StoreError> {
     let areas: BTreeSet<&str> = heads.iter().filter_map(|head| head.area.as_deref()).collect();
     let areas: Vec<&str> = areas.into_iter().collect();
     let tasks: Vec<Uuid> = heads.iter().map(|head| head.task).collect();
+    let money_matters = limits.day_cost_microusd.is_some();
     let lanes = tx.prepare_cached(LANES).await?;
     let rows = tx.prepare_cached(TASKS).await?;
-    let tasks: [&(dyn ToSql + Sync); 1] = [&tasks];
+    let tasks: [&(dyn ToSql + Sync); 2] = [&tasks, &money_matters];
     let lane_rows =
         async { if areas.is_empty() { Ok(Vec::new()) } else { tx.query(&lanes, &[&areas]).await } };
     let (lane_rows, task_rows) = futures_util::try_join!(lane_rows, tx.query(&rows, &tasks))?;
     Ok(Locked {
         areas: lane_rows.iter().map(|row| get(row, "area")).collect::<Result<_, _>>()?,
-        tasks: task_rows.iter().map(|row| get(row, "id")).collect::<Result<_, _>>()?,
+        tasks: task_rows.iter().map(money_from).collect::<Result<_, _>>()?,
     })
 }
 
-/// Gives each head, best first, the agent of its role that has been idle the longest.
-fn pick(heads: Vec<Head>, mut idle: Idle, locked: &Locked, most: u32) -> Vec<Pick> {
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    let mut picks = Vec::new();
-    for head in heads {
-        let free_area = head.area.is_none_or(|area| locked.areas.contains(&area));
-        if picks.len() >= most || !free_area || !locked.tasks.contains(&head.task) {
-            continue;
-        }
-        if let Some(agent) = idle.get_mut(&head.role).and_then(VecDeque::pop_front) {
-            picks.push(Pick { task: head.task, agent });
-        }
-    }
-    picks
+fn money_from(row: &Row) -> Result<(Uuid, Money), StoreError> {
+    let limit = number_opt::<i64, u64>(row, "cost_limit_microusd")?;
+    let used = number_opt::<i64, u64>(row, "cost")?.unwrap_or_default();
+    Ok((get(row, "id")?, Money { limit, used }))
 }
 
 async fn write(
@@ -309,8 +272,9 @@ async fn write(
     let tasks: Vec<Uuid> = picks.iter().map(|pick| pick.task).collect();
     let agents: Vec<Uuid> = picks.iter().map(|pick| pick.agent).collect();
     let runs: Vec<Uuid> = picks.iter().map(|_| RunId::generate().as_uuid()).collect();
+    let aside: Vec<i64> = picks.iter().map(|pick| bigint(pick.aside)).collect();
     let statement = tx.prepare_cached(CLAIM).await?;
-    let rows = tx.query(&statement, &[&tasks, &agents, &runs, &millis(lease)]).await?;
+    let rows = tx.query(&statement, &[&tasks, &agents, &runs, &millis(lease), &aside]).await?;
     rows.iter()
         .map(|row| {
             Ok(Claimed {
@@ -324,43 +288,4 @@ async fn write(
             })
         })
         .collect()
-}
-
-fn role_words() -> Vec<&'static str> {
-    Role::WORDS.to_vec()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn head(rank: i64, role: Role, area: Option<&str>) -> Head {
-        Head { rank, task: Uuid::now_v7(), role, area: area.map(ToOwned::to_owned) }
-    }
-
-    fn all_tasks(heads: &[Head]) -> Locked {
-        Locked { areas: HashSet::new(), tasks: heads.iter().map(|head| head.task).collect() }
-    }
-
-    #[test]
-    fn a_role_without_agents_is_passed_over() {
-        let heads = vec![head(1, Role::Tester, None), head(2, Role::Worker, None)];
-        let idle = Idle::from([(Role::Worker, VecDeque::from([Uuid::now_v7()]))]);
-        let locked = all_tasks(&heads);
-        let worker_task = heads.last().map(|head| head.task);
-        let picks = pick(heads, idle, &locked, 5);
-        assert_eq!(picks.first().map(|pick| pick.task), worker_task);
-        assert_eq!(picks.len(), 1);
-    }
-
-    #[test]
-    fn a_locked_area_does_not_use_up_the_room() {
-        let heads = vec![head(1, Role::Worker, Some("a")), head(2, Role::Worker, None)];
-        let agents = VecDeque::from([Uuid::now_v7(), Uuid::now_v7()]);
-        let idle = Idle::from([(Role::Worker, agents)]);
-        let locked = all_tasks(&heads);
-        let free_task = heads.last().map(|head| head.task);
-        let picks = pick(heads, idle, &locked, 1);
-        assert_eq!(picks.first().map(|pick| pick.task), free_task);
-    }
 }

@@ -7,8 +7,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use core_types::{
     event::RunEvent,
+    gate::{QUOTA_WAIT_MIN, QUOTA_WAIT_UNKNOWN},
     ids::{LeaseNumber, RunId, RunKey, TaskId},
-    outcome::{FollowUp, QUOTA_WAIT_UNKNOWN, RunOutcome, RunReport},
+    outcome::{FollowUp, RunOutcome, RunReport},
     task::{BlockReason, RunStatus, TaskState},
 };
 use deadpool_postgres::{GenericClient as _, Transaction};
@@ -21,20 +22,20 @@ use uuid::Uuid;
 
 use super::{
     ending::{Decision, Ending, Finisher, Standing, decide},
-    progress::{SET_REPORT, as_params, report_values},
+    progress::{USAGE, as_params, report_values, set_report},
+    spending::add_to_day,
+    telling::tell_gate,
 };
 use crate::{
     connections::Connection,
     error::{FencedError, StoreError},
+    gates::{self, StoredGate},
     pool::Store,
     ready,
     row::{clean_opt, get, json, millis, number, word},
     tasks::{block_word, cancel::block_dependants, state_from_row},
     wake::Channel,
 };
-
-/// A limit that is said to be lifted sooner than this is waited for this long, lest a wrong clock make a loop.
-const QUOTA_WAIT_MIN: Duration = Duration::from_secs(30);
 
 /// What the end of a run meant for its task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl Store {
         let tx = connection.transaction().await?;
         let held = lock_run(&tx, key, by).await?;
         let task = match held {
-            Held::Ours(task) => task,
+            Held::Ours(task) => *task,
             Held::Ended(outcome, ending, _) if outcome == report.outcome && ending.by() == by => {
                 return Ok(Finished::try_from(ending)?);
             }
@@ -101,7 +102,8 @@ impl Store {
                 return Err(FencedError::Fenced { held_by });
             }
         };
-        let decision = decide(task.standing, report.outcome)
+        let around = tell_gate(&tx, task.gate.as_ref(), key.run, task.claimed_at, report).await?;
+        let decision = decide(task.standing, report.outcome, around)
             .map_err(|error| StoreError::corrupt("status", error))?;
         // Sent together: the order of these does not matter, for the task and its lease are locked.
         let ((), (), freed) = futures_util::try_join!(
@@ -120,6 +122,9 @@ impl Store {
 struct EndingTask {
     id: TaskId,
     area: Option<String>,
+    /// The gate of its executor, as it was seen before anything was decided about it.
+    gate: Option<StoredGate>,
+    claimed_at: Timestamp,
     standing: Standing,
     cancel_reason: Option<String>,
 }
@@ -127,7 +132,7 @@ struct EndingTask {
 /// How the run stands to whoever wants to finish it.
 #[derive(Debug)]
 enum Held {
-    Ours(EndingTask),
+    Ours(Box<EndingTask>),
     /// Ended under this very lease; the task may be held under a later one.
     Ended(RunOutcome, Ending, Option<LeaseNumber>),
     /// Not held under this lease, or not by this one.
@@ -136,26 +141,29 @@ enum Held {
 
 /// Served by the primary keys of `runs` and `tasks`.
 const LOCK_TASK: &str = "
-    SELECT id, target_area, status, block_reason, attempts, max_attempts,
+    SELECT id, target_area, status, block_reason, attempts, max_attempts, excused,
         cancel_requested_at IS NOT NULL AS cancel_requested, cancel_reason
     FROM tasks WHERE id = (SELECT task FROM runs WHERE id = $1) FOR NO KEY UPDATE";
 /// Waits for writes of the run that are under way. Served by the unique key of `leases`.
 const LOCK_LEASE: &str = "
     SELECT run, number, revoked_at IS NOT NULL AS revoked
     FROM leases WHERE task = (SELECT task FROM runs WHERE id = $1) FOR UPDATE";
-const READ_RUN: &str = "SELECT status, lease_number, outcome, ending FROM runs WHERE id = $1";
+const READ_RUN: &str = "
+    SELECT status, lease_number, outcome, ending, created_at FROM runs WHERE id = $1";
 
 async fn lock_run(tx: &Transaction<'_>, key: RunKey, by: Finisher) -> Result<Held, StoreError> {
     let task = tx.prepare_cached(LOCK_TASK).await?;
     let lease = tx.prepare_cached(LOCK_LEASE).await?;
     let run = tx.prepare_cached(READ_RUN).await?;
+    let gate = tx.prepare_cached(gates::OF_RUN).await?;
     let id = key.run.as_uuid();
     let params: [&(dyn ToSql + Sync); 1] = [&id];
     // Sent together, run one after the other: the run is read after its task is locked.
-    let (task, lease, run) = futures_util::try_join!(
+    let (task, lease, run, gate) = futures_util::try_join!(
         tx.query_opt(&task, &params),
         tx.query_opt(&lease, &params),
         tx.query_opt(&run, &params),
+        tx.query_opt(&gate, &params),
     )?;
     let lease = lease.as_ref().map(held_lease).transpose()?;
     let held_by = lease.filter(|lease| lease.of == Finisher::Holder).map(|lease| lease.key.lease);
@@ -172,7 +180,8 @@ async fn lock_run(tx: &Transaction<'_>, key: RunKey, by: Finisher) -> Result<Hel
     if lease != Some(HeldLease { key, of: by }) {
         return Ok(Held::Other(held_by));
     }
-    ending_task(&task, word(&run, "status")?, key.lease).map(Held::Ours)
+    let gate = gate.as_ref().map(gates::from_row).transpose()?;
+    ending_task(&task, &run, gate, key.lease).map(|task| Held::Ours(Box::new(task)))
 }
 
 /// The lease of a task, and who may end its run.
@@ -193,17 +202,25 @@ fn held_lease(row: &Row) -> Result<HeldLease, StoreError> {
     })
 }
 
-fn ending_task(row: &Row, run: RunStatus, claims: LeaseNumber) -> Result<EndingTask, StoreError> {
+fn ending_task(
+    row: &Row,
+    run: &Row,
+    gate: Option<StoredGate>,
+    claims: LeaseNumber,
+) -> Result<EndingTask, StoreError> {
     Ok(EndingTask {
         id: TaskId::from_uuid(get(row, "id")?),
         area: get(row, "target_area")?,
+        gate,
+        claimed_at: get(run, "created_at")?,
         standing: Standing {
             state: state_from_row(row)?,
             attempts: number::<i32, u32>(row, "attempts")?,
             max_attempts: number::<i32, u32>(row, "max_attempts")?,
             cancel_requested: get(row, "cancel_requested")?,
-            run,
+            run: word(run, "status")?,
             claims,
+            excused: number::<i32, u32>(row, "excused")?,
         },
         cancel_reason: get(row, "cancel_reason")?,
     })
@@ -212,9 +229,9 @@ fn ending_task(row: &Row, run: RunStatus, claims: LeaseNumber) -> Result<EndingT
 /// Run, lease, agent, and a last event where the run wrote none. Served by the primary keys.
 fn end_run_sql() -> String {
     format!(
-        "WITH ended AS (
-            UPDATE runs SET status = 'ended', ended_at = clock_timestamp(), ending = $16, {SET_REPORT}
-            WHERE id = $1 RETURNING agent
+        "WITH {}, ended AS (
+            UPDATE runs r SET status = 'ended', ended_at = clock_timestamp(), ending = $16, {}
+            WHERE r.id = $1 RETURNING r.agent
         ), released AS (
             DELETE FROM leases WHERE run = $1 AND number = $2
         ), idle AS (
@@ -226,7 +243,9 @@ fn end_run_sql() -> String {
         FROM (SELECT) AS one LEFT JOIN LATERAL (
             SELECT seq, kind FROM run_events WHERE run = $1 ORDER BY seq DESC LIMIT 1
         ) AS last ON true
-        WHERE last.kind IS DISTINCT FROM 'ended'"
+        WHERE last.kind IS DISTINCT FROM 'ended'",
+        add_to_day("SELECT $1::uuid", USAGE),
+        set_report()
     )
 }
 
@@ -249,7 +268,7 @@ async fn end_run(
 
 /// `$5` is a wait from now in milliseconds, `$6` a moment to wait for. Served by the primary key.
 const MOVE_TASK: &str = "
-    UPDATE tasks SET status = $2, block_reason = $3, attempts = $4, current_run = NULL, reason = $7,
+    UPDATE tasks SET status = $2, block_reason = $3, attempts = $4, excused = excused + $11, current_run = NULL, reason = $7,
         not_before = CASE
             WHEN $5::bigint IS NULL THEN NULL
             ELSE greatest($6::timestamptz, clock_timestamp() + $5::bigint * interval '1 millisecond')
@@ -280,6 +299,7 @@ async fn move_task(
             &clean_opt(report.commit.as_deref()),
             &clean_opt(report.branch.as_deref()),
             &decision.state.status().is_final(),
+            &i32::from(decision.excused),
         ],
     )
     .await?;

@@ -8,12 +8,15 @@ use core_types::{
 use jiff::Timestamp;
 use tokio_postgres::types::{Json, ToSql};
 
-use super::fenced;
+use super::{
+    fenced,
+    spending::{add_to_day, set_usage, usage_values},
+};
 use crate::{
     connections::Connection,
     error::{FencedError, StoreError},
     pool::Store,
-    row::{bigint, clean, clean_opt, get},
+    row::{clean, clean_opt, get},
     runs::{self, Run},
     tasks::{self, Task},
     wake::Channel,
@@ -40,6 +43,7 @@ macro_rules! holding_lease {
         )
     };
 }
+pub(super) use holding_lease;
 
 /// Again for a run that this agent has started changes nothing: the first answer may have been lost.
 const START: &str = holding_lease!(
@@ -61,11 +65,16 @@ const APPEND: &str = holding_lease!(
     SELECT count(*) AS held FROM held"
 );
 
-/// The columns of a report, from `$3` on.
-pub(super) const SET_REPORT: &str = "
-    outcome = $3, message = $4, hint = $5, retry_at = $6, input_tokens = $7, output_tokens = $8,
-    cache_read_tokens = $9, cache_write_tokens = $10, cost_microusd = $11, turns = $12, session = $13,
-    commit_id = $14, branch = $15";
+/// The columns of a report of the run `r`, from `$3` on; what it used from [`USAGE`] on.
+pub(super) fn set_report() -> String {
+    format!(
+        "outcome = $3, message = $4, hint = $5, retry_at = $6, {}, session = $13, commit_id = $14, branch = $15",
+        set_usage(USAGE)
+    )
+}
+
+/// The first parameter of a report's usage.
+pub(super) const USAGE: usize = 7;
 
 impl Store {
     /// Accepts a run: `launching` → `running`. Refused unless it was handed to this agent and nobody took it back.
@@ -129,9 +138,11 @@ impl Store {
     /// [`FencedError::Fenced`]: stop the run.
     pub async fn report_run(&self, key: RunKey, report: &RunReport) -> Result<(), FencedError> {
         let report_run = format!(
-            "{}{SET_REPORT}{}",
-            holding_lease!("UPDATE runs r SET status = 'collecting', "),
-            " FROM held WHERE r.id = held.run AND r.status IN ('running', 'collecting')"
+            "{}, {} UPDATE runs r SET status = 'collecting', {}
+             FROM held WHERE r.id = held.run AND r.status IN ('running', 'collecting')",
+            holding_lease!(""),
+            add_to_day("SELECT run FROM held", USAGE),
+            set_report()
         );
         let connection = self.connection().await?;
         let values = report_values(report);
@@ -159,24 +170,22 @@ async fn write_held(
     Ok(())
 }
 
-/// The values for [`SET_REPORT`].
+/// The values for [`set_report`].
 pub(super) fn report_values(report: &RunReport) -> Vec<Box<dyn ToSql + Sync + Send>> {
     let RunReport { outcome, message, hint, retry_at, usage, session, commit, branch } = report;
-    vec![
+    let mut values: Vec<Box<dyn ToSql + Sync + Send>> = vec![
         Box::new(outcome.as_str()),
         Box::new(clean_opt(message.as_deref())),
         Box::new(clean_opt(hint.as_deref())),
         Box::new(*retry_at),
-        Box::new(bigint(usage.input_tokens)),
-        Box::new(bigint(usage.output_tokens)),
-        Box::new(bigint(usage.cache_read_tokens)),
-        Box::new(bigint(usage.cache_write_tokens)),
-        Box::new(bigint(usage.cost_microusd)),
-        Box::new(i64::from(usage.turns)),
-        Box::new(clean_opt(session.as_deref())),
-        Box::new(clean_opt(commit.as_deref())),
-        Box::new(clean_opt(branch.as_deref())),
-    ]
+    ];
+    for value in usage_values(usage) {
+        values.push(Box::new(value));
+    }
+    for text in [session, commit, branch] {
+        values.push(Box::new(clean_opt(text.as_deref())));
+    }
+    values
 }
 
 pub(super) fn as_params(values: &[Box<dyn ToSql + Sync + Send>]) -> Vec<&(dyn ToSql + Sync)> {

@@ -1,19 +1,23 @@
 //! Why a task waits, for people.
 
 use core_types::{
+    gate::Shut,
     ids::TaskId,
-    task::{BlockReason, Role, TaskState},
+    task::{BlockReason, ExecutionEnvironment, ExecutorKind, Role, TaskState},
+    usage::SpendLimits,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
     agents::LIVE_FOR_MS,
-    connections::Connection,
+    connections::{Connection, Statements as _},
     dispatchers,
     error::StoreError,
+    gates,
     pool::Store,
     row::get,
+    spend::{self, DayIsSpent},
     tasks::{Task, find},
 };
 
@@ -42,6 +46,17 @@ pub enum Waiting {
         /// When it goes on by itself.
         until: Timestamp,
     },
+    /// The gate of its executor is not open.
+    Gate {
+        /// The executor.
+        executor: ExecutorKind,
+        /// Why, and since when.
+        shut: Shut,
+        /// When one run is let through to try; absent while one tries.
+        until: Option<Timestamp>,
+    },
+    /// A limit of the day leaves nothing for another run.
+    SpendCap(DayIsSpent),
     /// It is blocked and does not go on by itself.
     Blocked {
         /// Why.
@@ -72,11 +87,15 @@ pub enum Waiting {
 }
 
 impl Store {
-    /// Why a task waits; nothing for one that runs, is over or does not exist.
+    /// Why a task waits under these limits; nothing for one that runs, is over or does not exist.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
-    pub async fn why_waiting(&self, id: TaskId) -> Result<Option<Waiting>, StoreError> {
+    pub async fn why_waiting(
+        &self,
+        id: TaskId,
+        limits: &SpendLimits,
+    ) -> Result<Option<Waiting>, StoreError> {
         let connection = self.connection().await?;
         let Some(task) = find(&connection, id).await? else {
             return Ok(None);
@@ -86,7 +105,7 @@ impl Store {
                 Ok(None)
             }
             TaskState::Blocked { reason } => Ok(Some(blocked(reason, task.not_before))),
-            TaskState::Queued => queued(&connection, &task).await.map(Some),
+            TaskState::Queued => queued(&connection, &task, limits).await.map(Some),
         }
     }
 }
@@ -98,7 +117,11 @@ const fn blocked(reason: BlockReason, not_before: Option<Timestamp>) -> Waiting 
     }
 }
 
-async fn queued(connection: &Connection, task: &Task) -> Result<Waiting, StoreError> {
+async fn queued(
+    connection: &Connection,
+    task: &Task,
+    limits: &SpendLimits,
+) -> Result<Waiting, StoreError> {
     if task.pending_dependencies > 0 {
         return Ok(Waiting::Dependency { tasks: pending(connection, task.new.id).await? });
     }
@@ -106,14 +129,41 @@ async fn queued(connection: &Connection, task: &Task) -> Result<Waiting, StoreEr
         return Ok(Waiting::Cooldown { until });
     }
     if let Some(area) = &task.new.target_area
-        && let Some(held_by) = holder(connection, area, task.new.id).await?
+        && let Some(held_by) = holder(connection, area, task).await?
     {
         return Ok(Waiting::Area { area: area.clone(), held_by });
+    }
+    if let Some(waiting) = gate(connection, task.new.executor).await? {
+        return Ok(waiting);
+    }
+    if limits.limits_days()
+        && let Some(spent) = spend::day(connection).await?.exhausted(limits)
+    {
+        return Ok(Waiting::SpendCap(spent));
     }
     match claiming(connection).await? {
         Some(waiting) => Ok(waiting),
         None => agents(connection, task.new.role).await,
     }
+}
+
+/// Whether the gate of an executor keeps its runs back.
+async fn gate(
+    connection: &Connection,
+    executor: ExecutorKind,
+) -> Result<Option<Waiting>, StoreError> {
+    let environment = ExecutionEnvironment::Host.as_str();
+    let rows = connection.query_cached(gates::OF_ENVIRONMENT, &[&environment]).await?;
+    for row in &rows {
+        let stored = gates::from_row(row)?;
+        if stored.key.executor == executor
+            && let Some(shut) = stored.gate.shut()
+        {
+            let until = stored.gate.next_trial();
+            return Ok(Some(Waiting::Gate { executor, shut: shut.clone(), until }));
+        }
+    }
+    Ok(None)
 }
 
 /// What the dispatchers say; nothing where one of them claims.
@@ -148,19 +198,19 @@ async fn pending(connection: &Connection, id: TaskId) -> Result<Vec<TaskId>, Sto
 async fn holder(
     connection: &Connection,
     area: &str,
-    id: TaskId,
+    task: &Task,
 ) -> Result<Option<TaskId>, StoreError> {
     let row = connection
         .query_opt(
             "SELECT coalesce(
                  (SELECT t.id FROM tasks t WHERE t.target_area = $1 AND t.status = 'running'),
-                 (SELECT r.task FROM ready r WHERE r.area = $1)
+                 (SELECT r.task FROM ready r WHERE r.area = $1 AND r.executor = $2)
              ) AS holder",
-            &[&area],
+            &[&area, &task.new.executor.as_str()],
         )
         .await?;
     let holder = row.map(|row| get::<Option<Uuid>>(&row, "holder")).transpose()?.flatten();
-    Ok(holder.map(TaskId::from_uuid).filter(|holder| *holder != id))
+    Ok(holder.map(TaskId::from_uuid).filter(|holder| *holder != task.new.id))
 }
 
 /// Served by `agents_present`.

@@ -55,6 +55,7 @@ async fn a_running_task_is_asked_to_stop_and_ends_by_what_really_happened() {
         (RunOutcome::CheckoutFailed, TaskState::Failed, Some("checkout_failed")),
     ];
     for (outcome, expected, reason) in cases {
+        world.open_gates().await;
         let task = world.plain().await;
         let run = world.run_with_new_agent().await;
         let asked = world.store.cancel_task(task, "enough").await.unwrap();

@@ -3,6 +3,7 @@ use std::collections::HashSet;
 use core_types::{
     ids::{LeaseNumber, TaskId},
     task::{RiskLevel, Role, RunStatus, TaskState},
+    usage::SpendLimits,
 };
 use store::{dispatch::claim::ClaimRequest, tasks::NewTask};
 
@@ -145,7 +146,8 @@ async fn the_limit_on_running_tasks_holds_across_claimers() {
         world.plain().await;
         world.agent(Role::Worker).await;
     }
-    let request = ClaimRequest { limit: 3, lease: LEASE, max_running: 7 };
+    let request =
+        ClaimRequest { limit: 3, lease: LEASE, max_running: 7, spend: SpendLimits::default() };
     let claims = (0..8).map(|_| world.store.claim_host_runs(request));
     let claimed = futures_util::future::try_join_all(claims).await.unwrap().concat();
     assert_eq!(claimed.len(), 7);
@@ -193,7 +195,7 @@ pub(crate) async fn fill_ready(world: &World, count: i32) {
     world
         .sql
         .batch_execute(
-            "INSERT INTO ready (task, role, rank) SELECT id, role, rank FROM tasks; ANALYZE",
+            "INSERT INTO ready (task, role, executor, rank) SELECT id, role, executor, rank FROM tasks; ANALYZE",
         )
         .await
         .unwrap();

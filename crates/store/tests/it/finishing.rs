@@ -33,6 +33,7 @@ async fn finishing_twice_gives_the_same_answer_and_another_outcome_is_fenced() {
     let task = world.task(task_after(&[])).await;
     let child = world.task(task_after(&[task])).await;
     for outcome in [RunOutcome::AgentFailed, RunOutcome::QuotaExceeded, RunOutcome::Succeeded] {
+        world.open_gates().await;
         let run = world.run_with_new_agent().await;
         let first = world.finish(run.key, outcome).await;
         assert_eq!(world.finish(run.key, outcome).await, first);
@@ -145,6 +146,7 @@ async fn a_quota_wait_ends_by_itself_at_the_time_the_provider_told() {
     assert_eq!(world.store.release_cooled(10).await.unwrap(), 0);
     world.sql.batch_execute("UPDATE tasks SET not_before = now()").await.unwrap();
     assert_eq!(world.store.release_cooled(10).await.unwrap(), 1);
+    world.open_gates().await;
     assert_eq!(world.run_one().await.task, task);
     world.assert_rules().await;
 }
@@ -155,6 +157,7 @@ async fn a_quota_wait_of_unknown_length_is_fifteen_minutes_and_a_past_one_is_not
     let now = Timestamp::now();
     for (retry_at, least, most) in [(None, 14 * 60, 16 * 60), (Some(now - 1.hour()), 20, 40)] {
         let task = world.plain().await;
+        world.open_gates().await;
         let run = world.run_with_new_agent().await;
         let report = RunReport { retry_at, ..RunReport::new(RunOutcome::QuotaExceeded) };
         world.store.finish_run(run.key, &report).await.unwrap();
@@ -165,14 +168,15 @@ async fn a_quota_wait_of_unknown_length_is_fifteen_minutes_and_a_past_one_is_not
 }
 
 #[tokio::test]
-async fn a_refused_login_blocks_and_costs_no_attempt() {
+async fn a_refused_login_goes_back_to_the_queue_and_costs_no_attempt() {
     let world = World::new().await;
     let task = world.plain().await;
     let run = world.run_with_new_agent().await;
     world.finish(run.key, RunOutcome::LoginRequired).await;
     let task = world.read(task).await;
-    assert_eq!(task.state, TaskState::Blocked { reason: BlockReason::LoginRequired });
-    assert_eq!((task.attempts, task.not_before), (0, None));
+    assert_eq!((task.state, task.attempts, task.not_before), (TaskState::Queued, 0, None));
+    assert!(world.claim(5).await.is_empty(), "its executor's gate is closed");
+    world.assert_rules().await;
 }
 
 #[tokio::test]

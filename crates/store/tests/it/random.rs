@@ -6,7 +6,8 @@ use core_types::{
     event::{NumberedEvent, RunEvent},
     ids::TaskId,
     outcome::{RunOutcome, RunReport},
-    task::Role,
+    task::{ExecutorKind, Role},
+    usage::SpendLimits,
 };
 use jiff::Timestamp;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
@@ -99,8 +100,15 @@ async fn step(store: &Store, shared: &Shared, rng: &mut StdRng) {
         45..80 => work(store, shared, rng).await,
         80..88 => cancel(store, shared, rng).await,
         88..94 => drop(fine(store.release_cooled(20).await)),
-        94..97 => drop(fine(store.register_agent(&new_agent(ROLES[0])).await)),
+        94..96 => drop(fine(store.register_agent(&new_agent(ROLES[0])).await)),
+        96..97 => try_gates(store).await,
         _ => assert_eq!(fine(store.reconcile_areas().await).unwrap_or(0), 0),
+    }
+}
+
+async fn try_gates(store: &Store) {
+    for stored in fine(store.gates().await).unwrap_or_default() {
+        fine(store.try_gate(stored.key).await);
     }
 }
 
@@ -132,6 +140,7 @@ async fn create(store: &Store, shared: &Shared, rng: &mut StdRng) {
             dependencies,
             target_area: area,
             role: *ROLES.choose(rng).unwrap(),
+            executor: *ExecutorKind::ALL.choose(rng).unwrap(),
             priority: rng.random_range(-100..=100),
             ..plain_task()
         });
@@ -150,7 +159,8 @@ async fn create(store: &Store, shared: &Shared, rng: &mut StdRng) {
 
 async fn claim(store: &Store, shared: &Shared, rng: &mut StdRng) {
     let limit = rng.random_range(1..=4);
-    let request = ClaimRequest { limit, lease: LEASE, max_running: 8 };
+    let request =
+        ClaimRequest { limit, lease: LEASE, max_running: 8, spend: SpendLimits::default() };
     if let Some(claimed) = fine(store.claim_host_runs(request).await) {
         shared.runs.lock().unwrap().extend(claimed);
     }
@@ -227,6 +237,7 @@ async fn drain(world: &World) {
             )
             .await
             .unwrap();
+        world.open_gates().await;
         world.store.release_cooled(1000).await.unwrap();
         world.claim(64).await;
         world

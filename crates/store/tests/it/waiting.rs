@@ -1,6 +1,7 @@
 use core_types::{
     outcome::RunOutcome,
     task::{BlockReason, Role},
+    usage::SpendLimits,
 };
 use store::{
     agents::{HostId, ProcessIdentity},
@@ -22,7 +23,7 @@ fn dispatcher(paused: Option<&str>) -> DispatcherBeat {
 }
 
 async fn why(world: &World, task: core_types::ids::TaskId) -> Option<Waiting> {
-    world.store.why_waiting(task).await.unwrap()
+    world.store.why_waiting(task, &SpendLimits::default()).await.unwrap()
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use core_types::{
     repository::Repository,
     secret::Secret,
     task::{ExecutorKind, RiskLevel, Role},
+    usage::SpendLimits,
 };
 use store::{
     agents::{HostId, NewAgent, ProcessIdentity},
@@ -120,6 +121,14 @@ impl World {
         self.store.finish_run(key, &RunReport::new(outcome)).await.unwrap()
     }
 
+    /// Opens every gate, whatever closed it.
+    pub(crate) async fn open_gates(&self) {
+        let sql =
+            "UPDATE executor_gates SET state = 'open', cause = NULL, failures = 0, closures = 0,
+            retry_at = NULL, trial_run = NULL, trial_since = NULL";
+        self.sql.batch_execute(sql).await.unwrap();
+    }
+
     /// The task as it stands.
     pub(crate) async fn read(&self, id: TaskId) -> Task {
         self.store.task(id).await.unwrap().expect("the task is there")
@@ -138,7 +147,8 @@ impl World {
 
 /// Claims with room for everything.
 pub(crate) async fn claim(store: &Store, limit: u32) -> Vec<Claimed> {
-    let request = ClaimRequest { limit, lease: LEASE, max_running: 100_000 };
+    let request =
+        ClaimRequest { limit, lease: LEASE, max_running: 100_000, spend: SpendLimits::default() };
     store.claim_host_runs(request).await.unwrap()
 }
 
@@ -216,7 +226,7 @@ const RULES: &[(&str, &str)] = &[
         "SELECT count(*) FROM tasks t
          WHERE status = 'queued' AND pending_dependencies = 0 AND not_before IS NULL
              AND NOT EXISTS (SELECT FROM ready r WHERE r.task = t.id)
-             AND NOT EXISTS (SELECT FROM ready r WHERE r.area = t.target_area)
+             AND NOT EXISTS (SELECT FROM ready r WHERE r.area = t.target_area AND r.executor = t.executor)
              AND NOT EXISTS (SELECT FROM tasks o WHERE o.target_area = t.target_area AND o.status = 'running')",
     ),
     (
@@ -224,12 +234,13 @@ const RULES: &[(&str, &str)] = &[
         "SELECT count(*) FROM ready r LEFT JOIN tasks t ON t.id = r.task
          WHERE t.status IS DISTINCT FROM 'queued' OR t.pending_dependencies <> 0 OR t.not_before IS NOT NULL
              OR t.target_area IS DISTINCT FROM r.area OR t.rank <> r.rank OR t.role <> r.role
+             OR t.executor <> r.executor
              OR EXISTS (SELECT FROM tasks o WHERE o.target_area = r.area AND o.status = 'running')",
     ),
     (
-        "the best of an area is the one that is ready",
+        "the best of an area and executor is the one that is ready",
         "SELECT count(*) FROM ready r JOIN tasks better ON better.target_area = r.area
-         WHERE better.status = 'queued' AND better.pending_dependencies = 0 AND better.not_before IS NULL
+         WHERE better.executor = r.executor AND better.status = 'queued' AND better.pending_dependencies = 0 AND better.not_before IS NULL
              AND (better.rank, better.id) < (r.rank, r.task)",
     ),
     (

@@ -1,0 +1,70 @@
+//! `/system/gates`: which executors take tasks, and trying one now.
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, Path, State},
+};
+use core_types::task::ExecutorKind;
+use http::request::Parts;
+use store::gates::GateKey;
+
+use crate::{
+    error::{ApiError, FieldFault},
+    openapi::{AboutId, Always},
+    state::ApiState,
+    views::gate::{GateList, GateView},
+};
+
+/// The executor that a path names.
+#[derive(Debug)]
+pub(crate) struct PathExecutor(ExecutorKind);
+
+impl FromRequestParts<ApiState> for PathExecutor {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let path = <Path<String> as FromRequestParts<ApiState>>::from_request_parts(parts, state);
+        let text = path.await.map_or_else(|_| String::new(), |Path(text)| text);
+        text.parse().map(Self).map_err(|_| {
+            let allowed = ExecutorKind::WORDS.join(", ");
+            ApiError::parameters(vec![FieldFault::new("executor", "is no executor", allowed)])
+        })
+    }
+}
+
+/// Shows for each executor whether its runs are handed out, and why not.
+#[utoipa::path(
+    get, path = "/system/gates", tag = "system", operation_id = "listGates",
+    responses((status = 200, description = "The gates.", body = GateList), Always)
+)]
+pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<GateList>, ApiError> {
+    let gates = state.store.gates().await?;
+    Ok(Json(GateList { items: gates.into_iter().map(GateView::from).collect() }))
+}
+
+/// Has one run of an executor tried now, in the environment in force. The gate opens when that run shows that it works; one
+/// that is open stays so.
+#[utoipa::path(
+    post, path = "/system/gates/{executor}/open", tag = "system", operation_id = "tryGate",
+    params(("executor" = inline(ExecutorWord), Path, description = "The executor.")),
+    responses((status = 200, description = "The gate as it stands now.", body = GateView), AboutId, Always)
+)]
+pub(crate) async fn try_now(
+    State(state): State<ApiState>,
+    PathExecutor(executor): PathExecutor,
+) -> Result<Json<GateView>, ApiError> {
+    let environment = state.settings.borrow().settings.execution_environment;
+    let store = state.store.clone();
+    let trying = async move { Ok(store.try_gate(GateKey { environment, executor }).await?) };
+    let gate = state.to_the_end(trying).await?.ok_or_else(|| ApiError::not_found("gate"))?;
+    Ok(Json(gate.into()))
+}
+
+/// The form of the path's executor, for the OpenAPI document.
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum ExecutorWord {
+    ClaudeCode,
+    Opencode,
+}

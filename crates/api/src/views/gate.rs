@@ -1,0 +1,84 @@
+//! The gates of executors as clients see them.
+
+use core_types::{
+    gate::{GateCause, GateState, GateWord},
+    ids::RunId,
+    task::{ExecutionEnvironment, ExecutorKind},
+};
+use jiff::Timestamp;
+use serde::Serialize;
+use store::gates::{GateKey, StoredGate};
+use utoipa::ToSchema;
+
+/// Whether runs of an executor are handed out.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GateView {
+    #[schema(schema_with = crate::schema::environment)]
+    environment: ExecutionEnvironment,
+    #[schema(schema_with = crate::schema::executor)]
+    executor: ExecutorKind,
+    /// `open`; `closed`: none are; `trial`: one is under way to try.
+    #[schema(schema_with = crate::schema::gate_state)]
+    state: GateWord,
+    /// Why it is not open.
+    #[schema(schema_with = crate::schema::optional_gate_cause)]
+    cause: Option<GateCause>,
+    /// Whether somebody has to do something about it.
+    needs_a_person: bool,
+    /// What the run said that closed it.
+    message: Option<String>,
+    /// What to do about it.
+    hint: Option<String>,
+    /// Since when it is not open.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// When one run is let through to try.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    retry_at: Option<Timestamp>,
+    /// The same in seconds from now, never negative.
+    retry_in_s: Option<f64>,
+    /// How often it closed in a row.
+    closures: u32,
+    /// Failures in a row while it is open.
+    failures: u32,
+    /// The run that is under way to try.
+    #[schema(schema_with = crate::schema::optional_run_id)]
+    trial_run: Option<RunId>,
+    #[schema(value_type = String, format = DateTime)]
+    changed_at: Timestamp,
+}
+
+/// Every gate.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GateList {
+    pub(crate) items: Vec<GateView>,
+}
+
+impl From<StoredGate> for GateView {
+    fn from(stored: StoredGate) -> Self {
+        let StoredGate { key: GateKey { environment, executor }, gate, changed_at, now } = stored;
+        let (failures, trial_run) = match &gate.state {
+            GateState::Open { streak } => (streak.map_or(0, |streak| streak.failures), None),
+            GateState::Closed { .. } => (0, None),
+            GateState::Trial { run, .. } => (0, Some(*run)),
+        };
+        let (shut, retry_at) = (gate.shut(), gate.next_trial());
+        let cause = shut.map(|shut| shut.cause);
+        Self {
+            environment,
+            executor,
+            state: gate.state.word(),
+            cause,
+            needs_a_person: cause.is_some_and(GateCause::needs_a_person),
+            message: shut.and_then(|shut| shut.message.clone()),
+            hint: shut.and_then(|shut| shut.hint.clone()),
+            since: shut.map(|shut| shut.since),
+            retry_at,
+            retry_in_s: retry_at.map(|at| at.duration_since(now).as_secs_f64().max(0.0)),
+            closures: shut.map_or(0, |shut| shut.closures),
+            failures,
+            trial_run,
+            changed_at,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Tending the gates of executors: a trial that has lived opens its gate, a changed login is tried at once, and whoever
+//! reads the log learns once what closed and what opened.
+//!
+//! Nothing here decides about a claim: that is done by the claim itself, in its transaction.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use core_config::{load::Loaded, settings::Settings};
+use core_types::{
+    gate::{GateState, Shut},
+    task::ExecutorKind,
+};
+use store::{
+    error::StoreError,
+    gates::{GateKey, StoredGate},
+    pool::Store,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::complaints::Complaints;
+
+/// How often the gates are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long after a change of a login the gate is tried: by then the agents have read it, too.
+const SPREAD: Duration = Duration::from_secs(2);
+
+/// Looks after the gates until it is told to stop.
+pub(crate) async fn tend_gates(
+    store: Store,
+    mut settings: watch::Receiver<Arc<Loaded>>,
+    stop: CancellationToken,
+) {
+    let mut complaints = Complaints::default();
+    let mut log = GateLog::default();
+    let mut before = Arc::clone(&settings.borrow_and_update());
+    let mut changed: BTreeMap<ExecutorKind, Instant> = BTreeMap::new();
+    while !stop.is_cancelled() {
+        let now = Arc::clone(&settings.borrow_and_update());
+        for executor in ExecutorKind::ALL {
+            if login_differs(*executor, &before.settings, &now.settings) {
+                changed.insert(*executor, Instant::now() + SPREAD);
+            }
+        }
+        before = now;
+        let looked = look(&store, &mut log, &mut changed).await;
+        complaints.note("gates", looked);
+        // Every arm is cancel-safe: each only says that it is time to look.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Ok(()) = settings.changed() => {}
+            () = sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+async fn look(
+    store: &Store,
+    log: &mut GateLog,
+    changed: &mut BTreeMap<ExecutorKind, Instant>,
+) -> Result<(), StoreError> {
+    for stored in store.gates().await? {
+        log.note(&stored);
+        let key = stored.key;
+        if stored.gate.outlived(stored.now).is_some()
+            && let Some(stored) = store.settle_trial(key).await?
+        {
+            log.note(&stored);
+        }
+        let due = changed.get(&key.executor).is_some_and(|at| *at <= Instant::now());
+        if due && stored.gate.shut().is_some() {
+            tracing::info!(executor = %key.executor, "its settings changed, it is tried at once");
+            store.try_gate(key).await?;
+        }
+    }
+    changed.retain(|_, at| *at > Instant::now());
+    Ok(())
+}
+
+/// Whether a setting changed that decides if an executor can be started and is let in.
+fn login_differs(executor: ExecutorKind, a: &Settings, b: &Settings) -> bool {
+    let shared = a.anthropic_api_key != b.anthropic_api_key;
+    match executor {
+        ExecutorKind::ClaudeCode => {
+            shared
+                || a.anthropic_base_url != b.anthropic_base_url
+                || a.opentiger_claude_home != b.opentiger_claude_home
+                || a.claude_code_command != b.claude_code_command
+                || a.claude_code_permission_mode != b.claude_code_permission_mode
+        }
+        ExecutorKind::Opencode => shared,
+    }
+}
+
+/// What was said about each gate.
+#[derive(Debug, Default)]
+struct GateLog {
+    said: BTreeMap<GateKey, Option<Shut>>,
+}
+
+/// What is new about a gate.
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    /// It closed, or for another reason than the last time.
+    Closed,
+    /// It is open again.
+    Opened,
+    /// Nothing, or only that another trial failed.
+    Nothing,
+}
+
+impl GateLog {
+    fn note(&mut self, stored: &StoredGate) {
+        let GateKey { environment, executor } = stored.key;
+        let shut = stored.gate.shut();
+        match (self.news(stored), shut) {
+            (News::Opened, _) => {
+                tracing::info!(%executor, %environment, "runs of this executor are handed out again");
+            }
+            (News::Closed, Some(shut)) => {
+                let until = match &stored.gate.state {
+                    GateState::Closed { retry_at, .. } => Some(retry_at.to_string()),
+                    GateState::Open { .. } | GateState::Trial { .. } => None,
+                };
+                let Shut { cause, message, hint, .. } = shut;
+                let (message, hint) = (message.as_deref(), hint.as_deref());
+                if cause.needs_a_person() {
+                    tracing::error!(%executor, %environment, %cause, message, hint, until, "no runs of this executor are handed out: {}", cause.text());
+                } else {
+                    tracing::warn!(%executor, %environment, %cause, message, hint, until, "no runs of this executor are handed out: {}", cause.text());
+                }
+            }
+            (News::Nothing | News::Closed, _) => {}
+        }
+    }
+
+    fn news(&mut self, stored: &StoredGate) -> News {
+        let shut = stored.gate.shut().cloned();
+        let before = self.said.insert(stored.key, shut.clone()).flatten();
+        match (before, shut) {
+            (None, None) => News::Nothing,
+            (Some(_), None) => News::Opened,
+            (Some(before), Some(shut)) if before.cause == shut.cause => News::Nothing,
+            (_, Some(_)) => News::Closed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core_types::{
+        gate::{Gate, RunEnd},
+        ids::RunId,
+        outcome::RunOutcome,
+        task::ExecutionEnvironment,
+    };
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn stored(gate: Gate) -> StoredGate {
+        let key =
+            GateKey { environment: ExecutionEnvironment::Host, executor: ExecutorKind::ClaudeCode };
+        StoredGate { key, gate, changed_at: Timestamp::UNIX_EPOCH, now: Timestamp::UNIX_EPOCH }
+    }
+
+    fn failed(gate: &Gate, outcome: RunOutcome, second: i64) -> Gate {
+        let now = Timestamp::new(second, 0).expect("a small number of seconds");
+        let end = RunEnd {
+            run: RunId::generate(),
+            claimed_at: now,
+            outcome,
+            answered: false,
+            retry_at: None,
+            message: None,
+            hint: None,
+        };
+        gate.after(&end, now).unwrap_or_else(|| gate.clone())
+    }
+
+    #[test]
+    fn a_gate_is_said_to_close_and_to_open_once() {
+        let mut log = GateLog::default();
+        let open = Gate::open(Timestamp::UNIX_EPOCH);
+        assert_eq!(log.news(&stored(open.clone())), News::Nothing);
+        let closed = failed(&open, RunOutcome::LoginRequired, 10);
+        assert_eq!(log.news(&stored(closed.clone())), News::Closed);
+        assert_eq!(log.news(&stored(closed.clone())), News::Nothing);
+        let trial = closed.passed(RunId::generate(), Timestamp::MAX).expect("it is due by then");
+        assert_eq!(log.news(&stored(trial)), News::Nothing);
+        assert_eq!(log.news(&stored(failed(&open, RunOutcome::QuotaExceeded, 10))), News::Closed);
+        assert_eq!(log.news(&stored(open)), News::Opened);
+    }
+
+    #[test]
+    fn a_changed_login_is_noticed_and_other_settings_are_not() {
+        let settings = |set: &[(&str, &str)]| {
+            let environment = set.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+            core_config::load::load(environment, None).expect("the settings are right")
+        };
+        let plain = settings(&[]);
+        let claude = |other: &Loaded| {
+            login_differs(ExecutorKind::ClaudeCode, &plain.settings, &other.settings)
+        };
+        assert!(!claude(&settings(&[("CANCEL_GRACE_S", "3")])));
+        assert!(claude(&settings(&[("ANTHROPIC_API_KEY", "sk-ant-1")])));
+        assert!(claude(&settings(&[("CLAUDE_CODE_COMMAND", "/opt/claude")])));
+    }
+}

@@ -1,0 +1,300 @@
+//! What a claim has room for, and which of the heads of the lines get it. The choice itself knows no database.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use core_types::{
+    gate::Passage,
+    task::{ExecutionEnvironment, ExecutorKind, Role},
+    usage::SpendLimits,
+};
+use deadpool_postgres::{GenericClient as _, Transaction};
+use tokio_postgres::{Row, types::ToSql};
+use uuid::Uuid;
+
+use super::{
+    claim::{ClaimRequest, Claimed, GATE, RUNNING, idle_agents},
+    spending::task_money_left,
+};
+use crate::{
+    error::StoreError,
+    gates::{self, StoredGate},
+    row::{get, number, word},
+    spend::{self, DaySpend},
+};
+
+/// Where the runs of these claims are.
+const ENVIRONMENT: ExecutionEnvironment = ExecutionEnvironment::Host;
+
+/// A task at the head of its line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) rank: i64,
+    pub(super) task: Uuid,
+    pub(super) role: Role,
+    pub(super) executor: ExecutorKind,
+    pub(super) area: Option<String>,
+}
+
+/// Idle agents by role, the longest idle first.
+type Idle = HashMap<Role, VecDeque<Uuid>>;
+
+/// What this claim could lock: areas, and tasks with their own limit on money and what they used of it, if that matters.
+#[derive(Debug, Default)]
+pub(super) struct Locked {
+    pub(super) areas: HashSet<String>,
+    pub(super) tasks: HashMap<Uuid, Money>,
+}
+
+/// The money of a task, in millionths of a US dollar.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Money {
+    pub(super) limit: Option<u64>,
+    pub(super) used: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pick {
+    pub(super) task: Uuid,
+    pub(super) agent: Uuid,
+    pub(super) executor: ExecutorKind,
+    /// What is set aside for it of the day's money, in millionths of a US dollar.
+    pub(super) aside: u64,
+}
+
+/// What there is room for.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// Runs.
+    pub(super) free: u32,
+    pub(super) agents: Idle,
+    /// Executors of which any number may run.
+    open: Vec<ExecutorKind>,
+    /// Gates that let one run through; those of them that are locked by this claim once it asked.
+    due: Vec<StoredGate>,
+    /// What was used today, where that is limited.
+    day: Option<DaySpend>,
+}
+
+impl Room {
+    /// Passes the gate of the claims, then looks in statements of their own: their snapshots show what the claim before
+    /// has written.
+    pub(super) async fn look(
+        tx: &Transaction<'_>,
+        limit: u32,
+        request: &ClaimRequest,
+    ) -> Result<Self, StoreError> {
+        let gate = tx.prepare_cached(GATE).await?;
+        let running = tx.prepare_cached(RUNNING).await?;
+        let idle = tx.prepare_cached(&idle_agents(limit.next_power_of_two())).await?;
+        let gates = tx.prepare_cached(gates::OF_ENVIRONMENT).await?;
+        let (most, roles) = (i64::from(request.max_running), Role::WORDS);
+        let environment = ENVIRONMENT.as_str();
+        let most: [&(dyn ToSql + Sync); 1] = [&most];
+        let roles: [&(dyn ToSql + Sync); 1] = [&roles];
+        let environment: [&(dyn ToSql + Sync); 1] = [&environment];
+        let day = async {
+            if request.spend.limits_days() { tx.query_opt(spend::DAY, &[]).await } else { Ok(None) }
+        };
+        // Sent together, run one after the other.
+        let (_, count, agents, gates, day) = futures_util::try_join!(
+            tx.query(&gate, &[]),
+            tx.query_one(&running, &most),
+            tx.query(&idle, &roles),
+            tx.query(&gates, &environment),
+            day,
+        )?;
+        let count = number::<i64, u32>(&count, "running")?;
+        let day = day.as_ref().map(spend::day_from_row).transpose()?;
+        let spent = day.as_ref().is_some_and(|day| day.exhausted(&request.spend).is_some());
+        let gates = gates.iter().map(gates::from_row).collect::<Result<Vec<_>, _>>()?;
+        let passage = |kind| passage(&gates, kind);
+        let open = ExecutorKind::ALL.iter().copied();
+        Ok(Self {
+            free: if spent { 0 } else { request.max_running.saturating_sub(count) },
+            agents: idle_from(&agents)?,
+            open: open.filter(|kind| passage(*kind) == Passage::All).collect(),
+            due: gates.into_iter().filter(|s| s.gate.passage(s.now) == Passage::One).collect(),
+            day,
+        })
+    }
+
+    /// Locks the gates that let one run through, as far as nobody else decides about them.
+    pub(super) async fn open_due(&mut self, tx: &Transaction<'_>) -> Result<(), StoreError> {
+        if !self.due.is_empty() {
+            self.due = gates::lock_due(tx, ENVIRONMENT).await?;
+        }
+        Ok(())
+    }
+
+    /// The roles that have an idle agent.
+    pub(super) fn roles(&self) -> Vec<&'static str> {
+        self.agents.keys().map(|role| role.as_str()).collect()
+    }
+
+    /// The executors of which at least one run may be handed out.
+    pub(super) fn executors(&self) -> Vec<&'static str> {
+        let due = self.due.iter().map(|stored| stored.key.executor);
+        self.open.iter().copied().chain(due).map(ExecutorKind::as_str).collect()
+    }
+
+    /// Notes at the gates which runs are under way to try.
+    pub(super) async fn pass(
+        &self,
+        tx: &Transaction<'_>,
+        picks: &[Pick],
+        claimed: &[Claimed],
+    ) -> Result<(), StoreError> {
+        for StoredGate { key, gate, now, .. } in &self.due {
+            let of_gate = |pick: &&Pick| pick.executor == key.executor;
+            let tried = picks.iter().find(of_gate).map(|pick| pick.task);
+            let run = claimed.iter().find(|claim| Some(claim.task.as_uuid()) == tried);
+            if let Some(gate) = run.and_then(|claim| gate.passed(claim.key.run, *now)) {
+                gates::write(tx, *key, &gate).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An executor without a gate of its own is not kept back.
+fn passage(gates: &[StoredGate], executor: ExecutorKind) -> Passage {
+    let gate = gates.iter().find(|stored| stored.key.executor == executor);
+    gate.map_or(Passage::All, |stored| stored.gate.passage(stored.now))
+}
+
+fn idle_from(rows: &[Row]) -> Result<Idle, StoreError> {
+    let mut idle = Idle::new();
+    for row in rows {
+        idle.entry(word(row, "role")?).or_default().push_back(get(row, "id")?);
+    }
+    Ok(idle)
+}
+
+/// Gives each head, best first, the agent of its role that has been idle the longest: one head of an area, one of an
+/// executor that is tried, and no more than the day's money allows.
+pub(super) fn pick(
+    heads: Vec<Head>,
+    room: &mut Room,
+    locked: &Locked,
+    limits: &SpendLimits,
+    most: u32,
+) -> Vec<Pick> {
+    let most = usize::try_from(most.min(room.free)).unwrap_or(usize::MAX);
+    let mut taken_areas = HashSet::new();
+    let mut picks: Vec<Pick> = Vec::new();
+    for head in heads {
+        let Some(money) = locked.tasks.get(&head.task) else { continue };
+        let area_is_free = head
+            .area
+            .as_ref()
+            .is_none_or(|area| locked.areas.contains(area) && !taken_areas.contains(area));
+        let tried_already = !room.open.contains(&head.executor)
+            && picks.iter().any(|pick| pick.executor == head.executor);
+        if picks.len() >= most || !area_is_free || tried_already {
+            continue;
+        }
+        let Some(agents) = room.agents.get_mut(&head.role).filter(|agents| !agents.is_empty())
+        else {
+            continue;
+        };
+        let Some(aside) = set_aside(room.day.as_mut(), limits, *money) else { continue };
+        if let Some(agent) = agents.pop_front() {
+            taken_areas.extend(head.area);
+            picks.push(Pick { task: head.task, agent, executor: head.executor, aside });
+        }
+    }
+    picks
+}
+
+/// What is set aside for a run; nothing where the day does not leave enough.
+fn set_aside(day: Option<&mut DaySpend>, limits: &SpendLimits, money: Money) -> Option<u64> {
+    match (day, limits.day_cost_microusd) {
+        (Some(day), Some(limit)) => {
+            day.set_aside(limit, task_money_left(money.limit, limits, money.used))
+        }
+        (None, _) | (_, None) => Some(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    const NO_LIMITS: SpendLimits = SpendLimits {
+        task_tokens: None,
+        task_cost_microusd: None,
+        day_tokens: None,
+        day_cost_microusd: None,
+    };
+
+    fn head(rank: i64, role: Role, area: Option<&str>) -> Head {
+        let executor = ExecutorKind::ClaudeCode;
+        Head { rank, task: Uuid::now_v7(), role, executor, area: area.map(ToOwned::to_owned) }
+    }
+
+    fn all_tasks(heads: &[Head]) -> Locked {
+        let tasks = heads.iter().map(|head| (head.task, Money::default())).collect();
+        Locked { areas: HashSet::new(), tasks }
+    }
+
+    /// Room for `free` runs of workers.
+    fn room(free: u32) -> Room {
+        let agents = (0..5).map(|_| Uuid::now_v7()).collect();
+        let agents = Idle::from([(Role::Worker, agents)]);
+        Room { free, agents, open: ExecutorKind::ALL.to_vec(), ..Room::default() }
+    }
+
+    fn picked(heads: &[Head], room: &mut Room, locked: &Locked, limits: &SpendLimits) -> Vec<Uuid> {
+        pick(heads.to_vec(), room, locked, limits, 5).iter().map(|pick| pick.task).collect()
+    }
+
+    #[test]
+    fn a_role_without_agents_is_passed_over() {
+        let heads = [head(1, Role::Tester, None), head(2, Role::Worker, None)];
+        let picks = picked(&heads, &mut room(5), &all_tasks(&heads), &NO_LIMITS);
+        assert_eq!(picks, [heads[1].task]);
+    }
+
+    #[test]
+    fn a_locked_area_does_not_use_up_the_room() {
+        let heads = [head(1, Role::Worker, Some("a")), head(2, Role::Worker, None)];
+        let picks = picked(&heads, &mut room(1), &all_tasks(&heads), &NO_LIMITS);
+        assert_eq!(picks, [heads[1].task]);
+    }
+
+    #[test]
+    fn of_an_area_with_a_line_for_each_executor_one_task_is_taken() {
+        let other = Head { executor: ExecutorKind::Opencode, ..head(1, Role::Worker, Some("a")) };
+        let heads = [other, head(2, Role::Worker, Some("a")), head(3, Role::Worker, None)];
+        let locked = Locked { areas: HashSet::from(["a".to_owned()]), ..all_tasks(&heads) };
+        let picks = picked(&heads, &mut room(5), &locked, &NO_LIMITS);
+        assert_eq!(picks, [heads[0].task, heads[2].task]);
+    }
+
+    #[test]
+    fn of_an_executor_that_is_tried_one_task_is_taken() {
+        let other = Head { executor: ExecutorKind::Opencode, ..head(3, Role::Worker, None) };
+        let heads = [head(1, Role::Worker, None), head(2, Role::Worker, None), other];
+        let mut room = Room { open: vec![ExecutorKind::Opencode], ..room(5) };
+        let picks = picked(&heads, &mut room, &all_tasks(&heads), &NO_LIMITS);
+        assert_eq!(picks, [heads[0].task, heads[2].task]);
+    }
+
+    #[test]
+    fn no_more_runs_than_the_days_money_allows() {
+        let heads: Vec<Head> = (1..=5).map(|rank| head(rank, Role::Worker, None)).collect();
+        let limits = SpendLimits { day_cost_microusd: Some(1000), ..NO_LIMITS };
+        let day = DaySpend {
+            tokens: 0,
+            cost_microusd: 300,
+            reserved_microusd: 0,
+            ends_at: Timestamp::UNIX_EPOCH,
+        };
+        let mut room = Room { day: Some(day), ..room(5) };
+        let picks = pick(heads.clone(), &mut room, &all_tasks(&heads), &limits, 5);
+        let aside: Vec<u64> = picks.iter().map(|pick| pick.aside).collect();
+        assert_eq!(aside, [250, 250, 200]);
+    }
+}

@@ -1,0 +1,71 @@
+//! What the end of a run means for the gate of its executor, and that for the task.
+
+use std::time::Duration;
+
+use core_types::{
+    gate::{Gate, RunEnd},
+    ids::RunId,
+    outcome::{RunOutcome, RunReport, table::Sign},
+};
+use deadpool_postgres::Transaction;
+use jiff::{SignedDuration, Timestamp};
+
+use super::ending::Around;
+use crate::{
+    error::StoreError,
+    gates::{self, StoredGate},
+};
+
+/// Tells the gate of the run's executor how it ended, and what that means for its task.
+///
+/// A run that changes nothing about its gate only reads it: runs that end well do not wait for each other here.
+pub(super) async fn tell_gate(
+    tx: &Transaction<'_>,
+    seen: Option<&StoredGate>,
+    run: RunId,
+    claimed_at: Timestamp,
+    report: &RunReport,
+) -> Result<Around, StoreError> {
+    let end = RunEnd {
+        run,
+        claimed_at,
+        outcome: report.outcome,
+        answered: report.usage.output_tokens > 0,
+        retry_at: report.retry_at,
+        message: report.message.as_deref(),
+        hint: report.hint.as_deref(),
+    };
+    let around = |excused_for, now| Around { excused_for, lifted_in: lifted_in(report, now) };
+    let Some(seen) = seen else {
+        return Ok(around(None, Timestamp::now()));
+    };
+    let fails = matches!(end.sign(), Sign::Fails(_));
+    if !fails && seen.gate.after(&end, seen.now).is_none() {
+        return Ok(around(None, seen.now));
+    }
+    let Some(StoredGate { gate, now, .. }) = gates::lock(tx, seen.key).await? else {
+        return Ok(around(None, seen.now));
+    };
+    let after = gate.after(&end, now);
+    if let Some(after) = &after {
+        gates::write(tx, seen.key, after).await?;
+    }
+    Ok(around(excused_for(&gate, after.as_ref(), report.outcome, now), now))
+}
+
+/// A failure at a gate that is not open is put down to the executor; its task steps back behind the next trial.
+fn excused_for(
+    before: &Gate,
+    after: Option<&Gate>,
+    outcome: RunOutcome,
+    now: Timestamp,
+) -> Option<Duration> {
+    before.excuses(outcome, now)?;
+    after.unwrap_or(before).excuses(outcome, now)
+}
+
+/// In how long a limit that the run reached is lifted, where it told.
+fn lifted_in(report: &RunReport, now: Timestamp) -> Option<Duration> {
+    let left = report.retry_at?.duration_since(now);
+    Some(left.max(SignedDuration::ZERO).unsigned_abs())
+}

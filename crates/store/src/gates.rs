@@ -1,0 +1,267 @@
+//! The gates of executors: their rows. What opens and closes one is decided by [`core_types::gate`].
+//!
+//! A decision about a gate holds its row locked. It is the last row but what a finish frees that a transaction waits
+//! for; a claim never waits for it.
+
+use core_types::{
+    gate::{Gate, GateState, GateWord, Shut, Streak},
+    ids::RunId,
+    task::{ExecutionEnvironment, ExecutorKind},
+};
+use deadpool_postgres::{GenericClient as _, Transaction};
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::{
+    connections::{Connection, Statements as _},
+    error::StoreError,
+    pool::Store,
+    row::{clean_opt, get, number, word, word_opt},
+    wake::Channel,
+};
+
+/// Which runs a gate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GateKey {
+    /// Where they run.
+    pub environment: ExecutionEnvironment,
+    /// What they run.
+    pub executor: ExecutorKind,
+}
+
+/// A gate as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredGate {
+    /// Which runs it is for.
+    pub key: GateKey,
+    /// Where it stands.
+    pub gate: Gate,
+    /// When that last changed.
+    pub changed_at: Timestamp,
+    /// The database's clock when it was read.
+    pub now: Timestamp,
+}
+
+macro_rules! columns {
+    () => {
+        "g.environment, g.executor, g.state, g.cause, g.failures, g.closures, g.message, g.hint, g.closed_at, g.retry_at,
+    g.trial_run, g.trial_since, g.renewed_at, g.changed_at, clock_timestamp() AS now"
+    };
+}
+
+/// The gate that the end of a run concerns. Served by the primary keys.
+pub(crate) const OF_RUN: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM runs r JOIN tasks t ON t.id = r.task
+     JOIN executor_gates g ON g.environment = r.environment AND g.executor = t.executor
+     WHERE r.id = $1"
+);
+
+/// Every gate of an environment, for a claim. Served by the primary key.
+pub(crate) const OF_ENVIRONMENT: &str =
+    concat!("SELECT ", columns!(), " FROM executor_gates g WHERE g.environment = $1");
+
+/// Reads a row of `columns!`.
+pub(crate) fn from_row(row: &Row) -> Result<StoredGate, StoreError> {
+    let state = match word::<GateWord>(row, "state")? {
+        GateWord::Open => GateState::Open { streak: streak(row)? },
+        GateWord::Closed => GateState::Closed { shut: shut(row)?, retry_at: get(row, "retry_at")? },
+        GateWord::Trial => GateState::Trial {
+            shut: shut(row)?,
+            run: RunId::from_uuid(get(row, "trial_run")?),
+            since: get(row, "trial_since")?,
+        },
+    };
+    Ok(StoredGate {
+        key: GateKey { environment: word(row, "environment")?, executor: word(row, "executor")? },
+        gate: Gate { state, renewed_at: get(row, "renewed_at")? },
+        changed_at: get(row, "changed_at")?,
+        now: get(row, "now")?,
+    })
+}
+
+fn streak(row: &Row) -> Result<Option<Streak>, StoreError> {
+    let failures = number::<i32, u32>(row, "failures")?;
+    Ok(word_opt(row, "cause")?.map(|cause| Streak { cause, failures }))
+}
+
+fn shut(row: &Row) -> Result<Shut, StoreError> {
+    Ok(Shut {
+        cause: word(row, "cause")?,
+        since: get(row, "closed_at")?,
+        closures: number::<i32, u32>(row, "closures")?,
+        message: get(row, "message")?,
+        hint: get(row, "hint")?,
+    })
+}
+
+impl Store {
+    /// Every gate, in a fixed order.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn gates(&self) -> Result<Vec<StoredGate>, StoreError> {
+        let connection = self.connection().await?;
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM executor_gates g ORDER BY g.environment, g.executor"
+        );
+        connection.query_cached(sql, &[]).await?.iter().map(from_row).collect()
+    }
+
+    /// Has one run of an executor tried now, where its gate is closed; tells how the gate stands then.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn try_gate(&self, key: GateKey) -> Result<Option<StoredGate>, StoreError> {
+        self.change_gate(key, |gate, now| gate.tried_anew(now)).await
+    }
+
+    /// Opens the gate whose trial has lived long enough; tells how the gate stands then.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn settle_trial(&self, key: GateKey) -> Result<Option<StoredGate>, StoreError> {
+        self.change_gate(key, |gate, now| gate.outlived(now)).await
+    }
+
+    async fn change_gate(
+        &self,
+        key: GateKey,
+        change: impl Fn(&Gate, Timestamp) -> Option<Gate> + Copy,
+    ) -> Result<Option<StoredGate>, StoreError> {
+        let (gate, changed) =
+            self.retrying(|connection| try_change(connection, key, change)).await?;
+        if changed {
+            self.wake(Channel::Tasks);
+        }
+        Ok(gate)
+    }
+}
+
+async fn try_change(
+    mut connection: Connection,
+    key: GateKey,
+    change: impl Fn(&Gate, Timestamp) -> Option<Gate>,
+) -> Result<(Option<StoredGate>, bool), StoreError> {
+    let tx = connection.transaction().await?;
+    let Some(mut stored) = lock(&tx, key).await? else {
+        return Ok((None, false));
+    };
+    let Some(gate) = change(&stored.gate, stored.now) else {
+        return Ok((Some(stored), false));
+    };
+    write(&tx, key, &gate).await?;
+    tx.commit().await?;
+    stored.gate = gate;
+    Ok((Some(stored), true))
+}
+
+/// Reads a gate and keeps others from it until the transaction ends.
+pub(crate) async fn lock(
+    tx: &Transaction<'_>,
+    key: GateKey,
+) -> Result<Option<StoredGate>, StoreError> {
+    let statement = tx
+        .prepare_cached(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM executor_gates g WHERE g.environment = $1 AND g.executor = $2 FOR NO KEY UPDATE"
+        ))
+        .await?;
+    let params = [&key.environment.as_str() as _, &key.executor.as_str() as _];
+    tx.query_opt(&statement, &params).await?.as_ref().map(from_row).transpose()
+}
+
+/// Reads a closed gate that lets a run through, and keeps others from it; nothing where somebody else decides about it.
+pub(crate) async fn lock_due(
+    tx: &Transaction<'_>,
+    environment: ExecutionEnvironment,
+) -> Result<Vec<StoredGate>, StoreError> {
+    let statement = tx
+        .prepare_cached(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM executor_gates g
+              WHERE g.environment = $1 AND g.state = 'closed' AND g.retry_at <= clock_timestamp()
+              ORDER BY g.executor FOR NO KEY UPDATE SKIP LOCKED"
+        ))
+        .await?;
+    tx.query(&statement, &[&environment.as_str()]).await?.iter().map(from_row).collect()
+}
+
+/// Writes a gate that is locked. Served by the primary key.
+pub(crate) async fn write(
+    tx: &Transaction<'_>,
+    key: GateKey,
+    gate: &Gate,
+) -> Result<(), StoreError> {
+    let statement = tx
+        .prepare_cached(
+            "UPDATE executor_gates SET state = $3, cause = $4, failures = $5, closures = $6, message = $7, hint = $8,
+                 closed_at = $9, retry_at = $10, trial_run = $11, trial_since = $12, renewed_at = $13,
+                 changed_at = CASE WHEN state = $3 AND retry_at IS NOT DISTINCT FROM $10 THEN changed_at
+                     ELSE clock_timestamp() END
+             WHERE environment = $1 AND executor = $2",
+        )
+        .await?;
+    let Columns { cause, failures, shut, retry_at, trial } = Columns::of(&gate.state);
+    let (trial_run, trial_since): (Option<Uuid>, Option<Timestamp>) = trial.unzip();
+    tx.execute(
+        &statement,
+        &[
+            &key.environment.as_str(),
+            &key.executor.as_str(),
+            &gate.state.word().as_str(),
+            &cause,
+            &i32::try_from(failures).unwrap_or(i32::MAX),
+            &shut.map_or(0, |shut| i32::try_from(shut.closures).unwrap_or(i32::MAX)),
+            &clean_opt(shut.and_then(|shut| shut.message.as_deref())),
+            &clean_opt(shut.and_then(|shut| shut.hint.as_deref())),
+            &shut.map(|shut| shut.since),
+            &retry_at,
+            &trial_run,
+            &trial_since,
+            &gate.renewed_at,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// What a state puts into its columns.
+struct Columns<'a> {
+    cause: Option<&'static str>,
+    failures: u32,
+    shut: Option<&'a Shut>,
+    retry_at: Option<Timestamp>,
+    trial: Option<(Uuid, Timestamp)>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(state: &'a GateState) -> Self {
+        let empty = Self { cause: None, failures: 0, shut: None, retry_at: None, trial: None };
+        match state {
+            GateState::Open { streak } => Self {
+                cause: streak.map(|streak| streak.cause.as_str()),
+                failures: streak.map_or(0, |streak| streak.failures),
+                ..empty
+            },
+            GateState::Closed { shut, retry_at } => Self {
+                cause: Some(shut.cause.as_str()),
+                shut: Some(shut),
+                retry_at: Some(*retry_at),
+                ..empty
+            },
+            GateState::Trial { shut, run, since } => Self {
+                cause: Some(shut.cause.as_str()),
+                shut: Some(shut),
+                trial: Some((run.as_uuid(), *since)),
+                ..empty
+            },
+        }
+    }
+}

@@ -133,12 +133,26 @@ impl Client {
         Ok(self.call(Call::new(Method::POST, path).body(body)).await?.body)
     }
 
+    /// Asks for a resource in a form of its own, to the byte.
+    ///
+    /// # Errors
+    /// [`ClientError`]; anything but success is one.
+    pub async fn bytes(&self, path: &str, media_type: &'static str) -> Result<Bytes, ClientError> {
+        let (status, headers, bytes) =
+            self.exchange(Call::new(Method::GET, path).accept(media_type)).await?;
+        if status.is_success() {
+            return Ok(bytes);
+        }
+        Err(self.refusal(status, &headers, &content(&bytes)))
+    }
+
     /// Makes a request.
     ///
     /// # Errors
     /// [`ClientError`]; anything but success is one.
     pub async fn call(&self, call: Call<'_>) -> Result<Answer, ClientError> {
-        let (status, headers, body) = self.exchange(call).await?;
+        let (status, headers, bytes) = self.exchange(call).await?;
+        let body = content(&bytes);
         if status.is_success() {
             let etag = text(&headers, ETAG);
             return Ok(Answer { status, body, etag });
@@ -152,21 +166,21 @@ impl Client {
     /// # Errors
     /// [`ClientError`], but never [`ClientError::Refused`].
     pub async fn look(&self, path: &str) -> Result<(StatusCode, Value), ClientError> {
-        let (status, _, body) = self.exchange(Call::new(Method::GET, path)).await?;
-        Ok((status, body))
+        let (status, _, bytes) = self.exchange(Call::new(Method::GET, path)).await?;
+        Ok((status, content(&bytes)))
     }
 
     async fn exchange(
         &self,
         call: Call<'_>,
-    ) -> Result<(StatusCode, HeaderMap, Value), ClientError> {
+    ) -> Result<(StatusCode, HeaderMap, Bytes), ClientError> {
         let request = self.request(&call, &[])?;
         let exchange = async {
             let response = self.send(request).await?;
             let (parts, body) = response.into_parts();
             let bytes = Limited::new(body, ANSWER_BYTES).collect().await;
             let bytes = bytes.map_err(|source| self.lost(source))?.to_bytes();
-            Ok((parts.status, parts.headers, content(&bytes)))
+            Ok((parts.status, parts.headers, bytes))
         };
         let in_time = tokio::time::timeout(self.limit, exchange).await;
         in_time.map_err(|_| self.timed_out(self.limit))?

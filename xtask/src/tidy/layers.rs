@@ -59,6 +59,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         &["testing"],
     ),
     layer("api-server", PROGRAMS_USE, PROGRAMS_TESTS_USE),
+    layer("opentiger", PROGRAMS_USE, PROGRAMS_TESTS_USE),
     layer("dispatcher", PROGRAMS_USE, PROGRAMS_TESTS_USE),
     layer("worker", PROGRAMS_USE, PROGRAMS_TESTS_USE),
     layer("xtask", &["api", "core-config", "core-types", "embedded", "executor", "launcher"], &[]),

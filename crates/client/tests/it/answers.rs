@@ -22,6 +22,20 @@ async fn an_answer_is_json_with_its_etag() {
 }
 
 #[tokio::test]
+async fn a_patch_comes_as_it_is_and_its_refusal_as_an_error() {
+    let server = Server::answering(vec![
+        answer("200 OK", "content-type: text/x-diff\r\n", "{}\n"),
+        answer("409 Conflict", "", r#"{"error":"no commit","code":"no_commit"}"#),
+    ])
+    .await;
+    let bytes = server.client().bytes("/tasks/t/diff", "text/x-diff").await.unwrap();
+    assert_eq!(bytes.as_ref(), b"{}\n");
+    assert!(server.asked().concat().contains("accept: text/x-diff"));
+    let error = server.client().bytes("/tasks/t/diff", "text/x-diff").await.unwrap_err();
+    assert_eq!(error.refusal().map(|refusal| refusal.meaning()), Some(Meaning::Conflict));
+}
+
+#[tokio::test]
 async fn a_key_goes_in_a_header_and_a_change_names_the_state_it_was_made_for() {
     let server = Server::answering(vec![answer("200 OK", "", "{}")]).await;
     let credentials = Credentials::new(Some("k-123".to_owned()), None);

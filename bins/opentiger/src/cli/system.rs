@@ -1,0 +1,59 @@
+//! The arguments of the commands about the system as a whole.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::units::parse_length;
+
+/// How openTiger is started.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Settings come from the environment (docs/config.md lists them) and are handed to everything that is started.
+Without DATABASE_URL a private Postgres is used. What runs already is left as it is.
+
+Examples:
+  opentiger up
+  DATABASE_URL=postgres://… opentiger up --timeout 2m")]
+pub(crate) struct UpArgs {
+    /// How long it may take to be ready.
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = parse_length)]
+    pub(crate) timeout: Duration,
+}
+
+/// How openTiger is stopped.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Runs that are under way end as interrupted, which costs their tasks no attempt.
+A private database ends by itself a minute later; nothing is lost.
+
+Examples:
+  opentiger down
+  opentiger down --grace 2m
+  opentiger down --now")]
+pub(crate) struct DownArgs {
+    /// How long everything may take to end by itself before it is ended by force.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_length)]
+    pub(crate) grace: Duration,
+    /// End the private servers too, instead of leaving them to end by themselves.
+    #[arg(long)]
+    pub(crate) now: bool,
+}
+
+/// What is cleaned up.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Only what nobody uses any more is removed: launches that ended, checkouts whose runs are over, sockets nobody
+listens on. What runs is never touched.
+
+Examples:
+  opentiger gc --dry-run
+  opentiger gc")]
+pub(crate) struct GcArgs {
+    /// Only tell what would be removed.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Keep what ended more recently than this.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_length)]
+    pub(crate) older_than: Duration,
+}

@@ -1,0 +1,200 @@
+//! `down`: everything of the state directory ends, in the order in which it loses least.
+
+use std::time::{Duration, Instant};
+
+use client::client::Client;
+use launcher::identity::ProcessIdentity;
+use serde_json::json;
+
+use super::{
+    expect_this_machine, processes,
+    state::{Alive, Kind, StateDir, stop},
+};
+use crate::{
+    cli::system::DownArgs,
+    code::Code,
+    console::Console,
+    failure::Failure,
+    progress::Progress,
+    server::{Wanted, announced, client_of, process},
+    surroundings::Surroundings,
+    units::length,
+};
+
+/// How often the processes are looked at.
+const POLL: Duration = Duration::from_millis(150);
+/// How long the API server may take to end; it gives requests that are under way ten seconds.
+const SERVER_GRACE: Duration = Duration::from_secs(15);
+/// How long a private server may take: a database writes down what it has in memory.
+const PRIVATE_GRACE: Duration = Duration::from_secs(60);
+/// Why all of it is ended.
+const REASON: &str = "opentiger down";
+
+/// What was ended.
+#[derive(Debug, Default)]
+struct Ended {
+    stopped: Vec<String>,
+    forced: Vec<String>,
+    private_left: Vec<String>,
+}
+
+/// Stops openTiger.
+pub(crate) async fn run(
+    args: &DownArgs,
+    wanted: &Wanted,
+    surroundings: &Surroundings,
+    console: &Console,
+) -> Result<Code, Failure> {
+    expect_this_machine("down", wanted, surroundings)?;
+    let settings = surroundings.settings()?;
+    let Some(state) = StateDir::existing(&settings.state_dir)? else {
+        tell(&Ended::default(), Duration::ZERO, console)?;
+        return Ok(Code::Done);
+    };
+    let begun = Instant::now();
+    let mut ended = Ended::default();
+    {
+        let mut progress = Progress::new(console);
+        let server = announced(&state.path)?;
+        if let Some(file) = &server {
+            expect_ours(&state, &process(file)).await?;
+            let client = client_of(file, surroundings);
+            drain(&client, args.grace, &mut progress, console, &mut ended).await?;
+        }
+        end_launches(&state, args, &mut progress, &mut ended).await?;
+        expect_nothing_left(&state, args.now).await?;
+    }
+    tell(&ended, begun.elapsed(), console)?;
+    Ok(Code::Done)
+}
+
+/// A server that something else started would be started again by it, or missed by it.
+async fn expect_ours(state: &StateDir, server: &ProcessIdentity) -> Result<(), Failure> {
+    for one in state.alive().await? {
+        if one.pid().await == Some(server.pid) {
+            return Ok(());
+        }
+    }
+    let pid = server.pid;
+    Err(Failure::new(
+        Code::Conflict,
+        format!("the API server (pid {pid}) was not started by `opentiger up`"),
+    )
+    .with_hint("end it where it was started: a terminal, `cargo xtask up`, a unit of systemd"))
+}
+
+/// Asks the managed processes to end and waits for them, as long as they are given.
+async fn drain(
+    client: &Client,
+    grace: Duration,
+    progress: &mut Progress<'_>,
+    console: &Console,
+    ended: &mut Ended,
+) -> Result<(), Failure> {
+    match processes::stop_all(client).await {
+        Ok(Some(())) => {}
+        Ok(None) => return Ok(()),
+        Err(error) if error.is_transient() || processes::is_unmanaged(&error) => {
+            console.remark("the server cannot ask its processes to end; they are ended from here");
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let deadline = Instant::now() + grace;
+    let mut seen: Vec<String> = Vec::new();
+    loop {
+        let live = match processes::list(client).await {
+            Ok(list) => live(list),
+            Err(error) if error.is_transient() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        for name in seen.iter().filter(|name| !live.contains(name)) {
+            ended.stopped.push(name.clone());
+        }
+        if live.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            console.remark(format!("late after {}: {}", length(grace), live.join(", ")));
+            return Ok(());
+        }
+        progress
+            .during(&format!("waiting for {}", live.join(", ")), tokio::time::sleep(POLL))
+            .await;
+        seen = live;
+    }
+}
+
+fn live(list: Option<Vec<processes::Process>>) -> Vec<String> {
+    let list = list.unwrap_or_default();
+    list.into_iter().filter(processes::Process::is_live).map(|process| process.name).collect()
+}
+
+/// Ends what still runs: processes that are late or have no server any more, what is left of runs, the server.
+async fn end_launches(
+    state: &StateDir,
+    args: &DownArgs,
+    progress: &mut Progress<'_>,
+    ended: &mut Ended,
+) -> Result<(), Failure> {
+    let had_server = announced(&state.path)?.is_some();
+    for kind in [Kind::Process, Kind::Run, Kind::Unknown, Kind::ApiServer, Kind::PrivateServer] {
+        let alive: Vec<Alive> =
+            state.alive().await?.into_iter().filter(|one| one.kind == kind).collect();
+        if alive.is_empty() {
+            continue;
+        }
+        let names: Vec<String> = alive.iter().map(|one| one.name.clone()).collect();
+        if kind == Kind::PrivateServer && !args.now {
+            ended.private_left = names;
+            continue;
+        }
+        let grace = match kind {
+            // They had their time; without a server to ask them, they have it now.
+            Kind::Process if had_server => Duration::ZERO,
+            Kind::Process | Kind::Run | Kind::Unknown => args.grace,
+            Kind::ApiServer => SERVER_GRACE,
+            Kind::PrivateServer => PRIVATE_GRACE,
+        };
+        let step = format!("ending {}", names.join(", "));
+        progress.during(&step, stop(&alive, REASON, grace)).await;
+        let late = kind == Kind::Process && had_server;
+        if late { ended.forced.extend(names) } else { ended.stopped.extend(names) }
+    }
+    Ok(())
+}
+
+async fn expect_nothing_left(state: &StateDir, private_too: bool) -> Result<(), Failure> {
+    let left = state.alive().await?.into_iter();
+    let left = left.filter(|one| private_too || one.kind != Kind::PrivateServer);
+    let left: Vec<String> = left.map(|one| one.name).collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(Code::Failed, "not everything has ended")
+        .with_notes(left)
+        .with_hint("somebody may be starting it again; `opentiger status` shows what runs"))
+}
+
+fn tell(ended: &Ended, took: Duration, console: &Console) -> std::io::Result<()> {
+    let Ended { stopped, forced, private_left } = ended;
+    console.value(&json!({
+        "stopped": stopped, "forced": forced, "private_servers_left": private_left,
+        "took_s": took.as_secs_f64(),
+    }))?;
+    if stopped.is_empty() && forced.is_empty() {
+        console.line("openTiger does not run")?;
+    } else {
+        console.line(format!("stopped after {}: {}", length(took), stopped.join(", ")))?;
+    }
+    if !forced.is_empty() {
+        console.line(format!("ended by force: {}", forced.join(", ")))?;
+    }
+    if !private_left.is_empty() {
+        console.line(format!(
+            "{} ends by itself, a minute after its last use; `opentiger down --now` ends it at once",
+            private_left.join(", ")
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! The command line as its users call it: the built program, and what it starts, in a state directory of the test's own.
+
+mod journey;
+mod page;
+mod plain;
+mod refusals;
+mod system;
+mod terminal;
+mod world;

@@ -37,12 +37,12 @@ use crate::access::{
 };
 
 pub(crate) mod caller;
+pub(crate) mod limits;
 pub(crate) mod rights;
 pub(crate) mod routes;
 
 mod hosts;
 mod keys;
-mod limits;
 mod refusal;
 
 /// How many wrong keys one address may send in a minute.

@@ -31,7 +31,7 @@ use tokio_util::{
 };
 use tower::ServiceExt as _;
 
-use crate::access::Ends;
+use crate::{access::Ends, crowd::Crowd};
 
 /// How long a connection without a request may still take to end after the server is asked to stop.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -43,12 +43,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Limits {
     /// How many there may be; further ones wait until one ends.
     pub(crate) connections: usize,
+    /// How many one address of another machine may have; further ones are closed at once.
+    pub(crate) of_one_peer: usize,
     /// How long the head of a request may take, from the connection's beginning or the end of the request before.
     pub(crate) head: Duration,
 }
 
 impl Limits {
-    pub(crate) const SERVER: Self = Self { connections: 1024, head: Duration::from_secs(10) };
+    pub(crate) const SERVER: Self =
+        Self { connections: 1024, of_one_peer: 64, head: Duration::from_secs(10) };
 }
 
 /// Answers requests until the token says stop, then waits for those that are under way.
@@ -59,14 +62,19 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(limits.connections));
+    let crowd = Crowd::new(limits.of_one_peer);
     let mut open = JoinSet::new();
     // A connection that is lost by dropping the wait was never answered, and none is any more.
     while let Some((stream, place)) = stop.run_until_cancelled(next(&listener, &room)).await {
         while open.try_join_next().is_some() {}
+        let Some(member) = stream.peer_addr().ok().and_then(|peer| crowd.admit(peer.ip())) else {
+            tracing::debug!("connection closed, its peer is gone or has too many");
+            continue;
+        };
         let talk = converse(stream, router.clone(), limits.head, stop.clone());
         open.spawn(async move {
             talk.await;
-            drop(place);
+            drop((place, member));
         });
     }
     drop(listener);
@@ -233,7 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_connection_too_many_waits_for_its_turn() {
-        let running = start(Limits { connections: 1, head: 10 * SOON }).await;
+        let running = start(Limits { connections: 1, head: 10 * SOON, ..Limits::SERVER }).await;
         let first = TcpStream::connect(running.address).await.unwrap();
         let mut second = TcpStream::connect(running.address).await.unwrap();
         second.write_all(REQUEST).await.unwrap();

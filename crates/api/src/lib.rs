@@ -13,6 +13,7 @@ pub mod state;
 mod access;
 mod agreement;
 mod connections;
+mod crowd;
 mod extract;
 mod fields;
 mod hub;

@@ -32,9 +32,14 @@ impl Peer {
         }
     }
 
+    /// Whether the peer is this machine.
+    pub(crate) fn is_here(self) -> bool {
+        self.0.is_loopback()
+    }
+
     /// What this peer may ask in a minute, where others may ask so much.
     pub(crate) fn allowance(self, per_minute: u32) -> u32 {
-        if self.0.is_loopback() { per_minute.saturating_mul(LOCAL_FACTOR) } else { per_minute }
+        if self.is_here() { per_minute.saturating_mul(LOCAL_FACTOR) } else { per_minute }
     }
 }
 

@@ -247,7 +247,7 @@ async fn of_many_equal_requests_at_once_one_makes_the_task() {
     let body = api.task_with(&json!({ "id": TaskId::generate() }));
     let answers = futures_util::future::join_all((0..8).map(|_| api.post("/tasks", &body))).await;
     let made = |status| answers.iter().filter(|answer| answer.status == status).count();
-    assert_eq!((made(StatusCode::CREATED), made(StatusCode::OK)), (1, 7));
+    assert_eq!((made(StatusCode::CREATED), made(StatusCode::OK)), (1, 7), "{answers:?}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 pub mod around;
 pub mod heartbeat;
 mod life;
+pub mod meter;
 mod patience;
 pub mod policy;
 pub mod recorder;

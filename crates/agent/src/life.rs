@@ -23,12 +23,14 @@ use executor::{
     verdict::{StopKind, Verdict},
 };
 use launcher::spec::{LaunchSpec, Limits, OutputLimits, StopPolicy, StopSignal};
+use store::error::FencedError;
 use telemetry::chain::error_chain;
 use tokio::time::sleep;
 
 use crate::{
     around::Around,
     heartbeat::Authority,
+    meter::{Caps, Meter},
     policy::{LEASE_GRACE, RunPolicy},
     run::{StartedRun, Workshop, launch_labels},
     session::{SessionEnd, SessionLimits, run_agent},
@@ -39,6 +41,8 @@ use crate::{
 const AGENT_OUTPUT: OutputLimits = OutputLimits { head_bytes: 64 << 20, tail_bytes: 16 << 20 };
 /// Longest time for preparing a checkout, for sealing it, and for collecting its result.
 const STEP_WITHIN: Duration = Duration::from_secs(15 * 60);
+/// Wait before limits that could not be read are asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Earlier attempts whose failures an agent is told of.
 const FAILURES_TOLD: usize = 3;
 
@@ -71,8 +75,8 @@ impl Life<'_> {
         self.phase("preparing").await?;
         let checkout = self.prepare().await?;
         self.phase("agent").await?;
-        let end = self.agent(&checkout).await?;
-        let judged = self.early_end(&end);
+        let (end, meter) = self.agent(&checkout).await?;
+        let judged = self.early_end(&end, &meter);
         *verdict = Some(end.verdict);
         if let Some(report) = judged {
             return Err(report);
@@ -160,9 +164,10 @@ impl Life<'_> {
         Ok(checkout)
     }
 
-    async fn agent(&self, checkout: &Checkout) -> Result<SessionEnd, EndedEarly> {
+    async fn agent(&self, checkout: &Checkout) -> Result<(SessionEnd, Meter), EndedEarly> {
         let task = &self.started.task.new;
-        let invocation = self.invocation(checkout).await.map_err(|error| {
+        let meter = self.meter().await?;
+        let invocation = self.invocation(checkout, meter.budget()).await.map_err(|error| {
             let mut report = RunReport::new(RunOutcome::LaunchFailed);
             report.message = Some(error_chain(&error).to_string());
             report.hint = Some(error.hint().to_owned());
@@ -173,11 +178,38 @@ impl Life<'_> {
             idle: self.policy.idle_timeout,
             total: task.timebox.unwrap_or(self.policy.timebox),
             grace: self.policy.grace,
-            tokens: task.token_limit,
-            cost_microusd: task.cost_limit_microusd,
         };
         let spec = self.agent_spec(checkout, &invocation, limits.total);
-        Ok(run_agent(&self.around, self.started.key, spec, &invocation, limits).await)
+        let key = self.started.key;
+        let end = run_agent(&self.around, key, spec, &invocation, limits, &meter).await;
+        meter.note(end.verdict.usage);
+        Ok((end, meter))
+    }
+
+    /// What the run may use, unless nothing is left of it.
+    async fn meter(&self) -> Result<Meter, EndedEarly> {
+        let caps = Caps::of(&self.started.task.new, &self.policy.spend);
+        let ask = async {
+            loop {
+                match Meter::start(self.shop.store.clone(), self.started.key, caps).await {
+                    Ok(meter) => return Ok(meter),
+                    Err(FencedError::Fenced { .. }) => return Err(self.stopped(Authority::Fenced)),
+                    Err(FencedError::Store(error)) => {
+                        tracing::warn!(error = %error_chain(&error), "limits not read yet");
+                        sleep(ASK_AGAIN).await;
+                    }
+                }
+            }
+        };
+        // Nothing is lost by dropping the question.
+        let meter = tokio::select! {
+            meter = ask => meter?,
+            authority = self.around.told_to_stop() => return Err(self.stopped(authority)),
+        };
+        match meter.reached() {
+            Some(reached) => Err(Box::new(reached.report())),
+            None => Ok(meter),
+        }
     }
 
     fn agent_spec(
@@ -209,7 +241,11 @@ impl Life<'_> {
         }
     }
 
-    async fn invocation(&self, checkout: &Checkout) -> Result<Invocation, ExecutorError> {
+    async fn invocation(
+        &self,
+        checkout: &Checkout,
+        budget: Option<u64>,
+    ) -> Result<Invocation, ExecutorError> {
         let task = &self.started.task.new;
         let place = Place::on_host(
             self.shop.parent_env.iter(),
@@ -222,7 +258,7 @@ impl Life<'_> {
             prompt: self.prompt().await,
             model: task.model.clone(),
             resume: None,
-            cost_limit_microusd: task.cost_limit_microusd,
+            cost_limit_microusd: budget,
         };
         Executor::new(task.executor, &self.policy.executors)?.invocation(&agent_task, &place)
     }
@@ -256,7 +292,7 @@ impl Life<'_> {
     }
 
     /// The report of an agent that did not finish its work.
-    fn early_end(&self, end: &SessionEnd) -> Option<EndedEarly> {
+    fn early_end(&self, end: &SessionEnd, meter: &Meter) -> Option<EndedEarly> {
         if end.stopped == Some(StopKind::Interrupted) {
             return Some(self.stopped(*self.around.heartbeat.authority().borrow()));
         }
@@ -265,7 +301,14 @@ impl Life<'_> {
             return Some(Box::new(report));
         }
         let verdict = &end.verdict;
-        let mut report = RunReport::new(verdict.outcome.err()?);
+        let outcome = verdict.outcome.err()?;
+        // The command line keeps to the budget it was told, and knows nothing of whose it is.
+        if outcome == RunOutcome::LimitReached
+            && let Some(reached) = meter.reached()
+        {
+            return Some(Box::new(reached.report()));
+        }
+        let mut report = RunReport::new(outcome);
         report.message.clone_from(&verdict.message);
         report.hint.clone_from(&verdict.hint);
         report.retry_at = verdict.retry_at;

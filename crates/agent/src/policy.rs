@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use core_config::load::Loaded;
+use core_types::usage::SpendLimits;
 use executor::{claude_code::ClaudeSettings, invocation::ExecutorSettings};
 
 /// How long a run's lease lasts without renewal, by the database's clock (design §4).
@@ -35,6 +36,8 @@ pub struct RunPolicy {
     pub memory_limit: Option<u64>,
     /// Processes an agent may have at once.
     pub process_limit: Option<u32>,
+    /// What may be spent.
+    pub spend: SpendLimits,
     /// Base branch where the task names none.
     pub base_branch: Option<String>,
     /// Directories below which repositories lie, empty for anywhere; or why nobody knows.
@@ -68,6 +71,7 @@ impl RunPolicy {
             grace: settings.cancel_grace,
             memory_limit: settings.agent_memory_limit,
             process_limit: settings.agent_process_limit,
+            spend: settings.spend_limits(),
             base_branch: settings.base_branch.clone(),
             repository_roots: loaded
                 .local_repo_roots()

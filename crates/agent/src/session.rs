@@ -32,6 +32,7 @@ use tokio::{
 use crate::{
     around::Around,
     heartbeat::Authority,
+    meter::Meter,
     policy::{LEASE_GRACE, LINGER},
 };
 
@@ -44,10 +45,6 @@ pub struct SessionLimits {
     pub total: Duration,
     /// Time between asking it to end and ending it.
     pub grace: Duration,
-    /// Tokens of all kinds it may use.
-    pub tokens: Option<u64>,
-    /// Money it may use, in millionths of a US dollar.
-    pub cost_microusd: Option<u64>,
 }
 
 /// How a session ended.
@@ -68,6 +65,7 @@ pub async fn run_agent(
     spec: LaunchSpec,
     invocation: &Invocation,
     limits: SessionLimits,
+    meter: &Meter,
 ) -> SessionEnd {
     let mut reader = invocation.reader();
     let handle = match start(around, key, &spec, invocation).await {
@@ -78,7 +76,7 @@ pub async fn run_agent(
         }
     };
     around.heartbeat.hold(Some(handle.clone()));
-    let session = Session { around, handle: &handle, limits, started: Instant::now() };
+    let session = Session { around, handle: &handle, limits, meter, started: Instant::now() };
     let (asked, unreadable) = session.follow(&mut reader).await;
     let report = handle.exited().await;
     around.heartbeat.hold(None);
@@ -181,6 +179,7 @@ struct Session<'a> {
     around: &'a Around<'a>,
     handle: &'a Handle,
     limits: SessionLimits,
+    meter: &'a Meter,
     started: Instant,
 }
 
@@ -262,7 +261,8 @@ impl Session<'_> {
         let mut logs = pin!(self.handle.logs(LogCursor::START));
         while let Some(chunk) = logs.next().await {
             let events = events_of(reader, chunk?);
-            let (result, overspent) = (reader.final_seen(), self.overspent(reader));
+            self.meter.note(reader.usage());
+            let (result, overspent) = (reader.final_seen(), self.meter.reached().is_some());
             signs.note(|seen| {
                 seen.last_sign = None;
                 seen.result = result.then(|| seen.result.unwrap_or_else(Instant::now));
@@ -272,13 +272,6 @@ impl Session<'_> {
             signs.note(|seen| seen.last_sign = Some(Instant::now()));
         }
         Ok(())
-    }
-
-    fn overspent(&self, reader: &StreamReader) -> bool {
-        let usage = reader.usage();
-        let over = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
-        over(self.limits.tokens, usage.total_tokens())
-            || over(self.limits.cost_microusd, usage.cost_microusd)
     }
 
     /// Returns when the agent must be ended; `None` where its result counts and it only lingers.
@@ -293,6 +286,7 @@ impl Session<'_> {
             tokio::select! {
                 authority = self.around.told_to_stop() => return Some(stop_kind(authority)),
                 () = signs.changed.notified() => {}
+                () = self.meter.exhausted() => return Some(StopKind::SpendLimit),
                 () = sleep_until(deadline) => return kind,
             }
         }

@@ -1,5 +1,6 @@
 //! `kill -9` of each part, and of several, in the middle of a run: the task ends exactly once, rightly.
 
+use rustix::process::Signal;
 use serde_json::json;
 use testing::wait::wait_for;
 
@@ -43,6 +44,29 @@ async fn killed_worker_has_its_agent_ended_and_its_task_run_again() {
     assert_eq!(system.live_launches().await, Vec::<String>::new(), "the agent outlived its run");
     system.spawn(Part::Worker);
     system.wait_status(&task, "done").await;
+    ends_once_after(&system, &task, &["worker_lost", "succeeded"]).await;
+}
+
+/// A lease, twice: the dispatcher has just started, and concludes nothing from silence in its first lease period.
+const LEASES: std::time::Duration = std::time::Duration::from_secs(90);
+
+#[tokio::test]
+async fn worker_that_stood_still_past_its_lease_writes_nothing_when_it_returns() {
+    let system = System::with_fake_agent().await;
+    let task = system.queue(SLOW, json!({})).await;
+    system.wait_event(&task, "agent_started").await;
+    system.signal(Part::Worker, Signal::STOP);
+    wait_for("the silent run to be taken back", LEASES, async || {
+        let shown = system.task(&task).await?;
+        if text_at(&shown, "/status") == "queued" { Ok(()) } else { Err(shown.to_string()) }
+    })
+    .await;
+    assert_eq!(system.live_launches().await, Vec::<String>::new(), "the agent outlived its run");
+    let before = system.runs(&task).await;
+    system.signal(Part::Worker, Signal::CONT);
+    system.wait_status(&task, "done").await;
+    let after = system.runs(&task).await;
+    assert_eq!(after.first(), before.first(), "the returned worker changed a run that was over");
     ends_once_after(&system, &task, &["worker_lost", "succeeded"]).await;
 }
 

@@ -4,4 +4,5 @@ mod http;
 mod system;
 
 mod deaths;
+mod gates;
 mod journey;

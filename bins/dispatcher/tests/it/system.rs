@@ -154,6 +154,13 @@ impl System {
         child.wait().expect("our own child can be waited for").code()
     }
 
+    /// Lets a part stand still, as a suspended machine does, or go on.
+    pub(crate) fn signal(&self, part: Part, signal: rustix::process::Signal) {
+        let child = self.children.get(&part).expect("the part runs");
+        let pid = rustix::process::Pid::from_child(child);
+        rustix::process::kill_process(pid, signal).expect("our own child can be signalled");
+    }
+
     /// Sends SIGKILL to the private Postgres; its own children follow it.
     pub(crate) fn kill_postgres(&self) {
         let file = self.state.path().join("postgres/data/postmaster.pid");

@@ -156,8 +156,23 @@ impl Bench {
         self.told(key.run).await
     }
 
+    /// Works on the task that is queued, with a new agent, and tells what came of it.
+    pub(crate) async fn work_again(&self) -> Told {
+        let started = self.claim(Role::Worker).await;
+        let key = started.key;
+        work_on(&self.shop, started, &self.policy, &self.stop).await;
+        self.told(key.run).await
+    }
+
     /// Queues a task and has an agent accept its run.
     pub(crate) async fn start(&self, task: NewTask) -> StartedRun {
+        let role = task.role;
+        self.shop.store.create_tasks(vec![task]).await.expect("the task is right");
+        self.claim(role).await
+    }
+
+    /// Has a new agent accept the next run.
+    async fn claim(&self, role: Role) -> StartedRun {
         let store = &self.shop.store;
         let agent = AgentId::generate();
         let process = launcher::identity::ProcessIdentity::own().expect("/proc is there");
@@ -165,7 +180,7 @@ impl Bench {
             .register_agent(&NewAgent {
                 id: agent,
                 name: "worker-1".to_owned(),
-                role: task.role,
+                role,
                 host: HostId::new("test-host"),
                 process: ProcessIdentity {
                     pid: process.pid,
@@ -176,7 +191,6 @@ impl Bench {
             })
             .await
             .expect("the agent can register");
-        store.create_tasks(vec![task]).await.expect("the task is right");
         let lease = Duration::from_secs(30);
         let request =
             ClaimRequest { limit: 1, lease, max_running: 10, spend: SpendLimits::default() };

@@ -4,3 +4,4 @@ mod behaviour;
 mod bench;
 mod interruptions;
 mod outcomes;
+mod spending;

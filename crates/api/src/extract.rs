@@ -9,6 +9,7 @@ use axum::{
         rejection::BytesRejection,
     },
 };
+use core_types::process::{ProcessName, ProcessNameError};
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_path_to_error::{Path as JsonPath, Segment};
@@ -237,6 +238,22 @@ where
         text.parse().map(Self).map_err(|error: T::Err| {
             let fault = FieldFault::new("id", cut(&error.to_string()), "the id as the API gave it");
             ApiError::parameters(vec![fault])
+        })
+    }
+}
+
+/// The name of a managed process from the path.
+#[derive(Debug)]
+pub(crate) struct PathProcess(pub(crate) ProcessName);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathProcess {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = <Path<String> as FromRequestParts<S>>::from_request_parts(parts, state).await;
+        let text = path.map_or_else(|_| String::new(), |Path(text)| text);
+        text.parse().map(Self).map_err(|error: ProcessNameError| {
+            ApiError::new(StatusCode::NOT_FOUND, "no_such_process", error.to_string())
         })
     }
 }

@@ -70,6 +70,9 @@ pub(crate) struct Always;
 /// Errors of requests that name something by its id.
 pub(crate) struct AboutId;
 
+/// Errors of requests that name a managed process.
+pub(crate) struct AboutProcess;
+
 /// Errors of requests with a query.
 pub(crate) struct AboutQuery;
 
@@ -98,6 +101,15 @@ impl IntoResponses for AboutId {
             ("400", "The id or the query is not allowed."),
             ("404", "There is nothing under this id."),
         ])
+    }
+}
+
+impl IntoResponses for AboutProcess {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        errors(&[(
+            "404",
+            "There can be no process of this name; `error` tells which there can be.",
+        )])
     }
 }
 

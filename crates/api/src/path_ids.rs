@@ -16,9 +16,12 @@ pub(crate) fn describe(document: &mut OpenApi) {
             Some("tasks") => schema::task_id(),
             Some("runs") => schema::run_id(),
             Some("agents") => schema::agent_id(),
+            Some("system") => schema::process_name(),
             Some(_) | None => continue,
         };
-        for parameter in parameters(item).filter(|parameter| parameter.name == "id") {
+        for parameter in
+            parameters(item).filter(|parameter| matches!(&*parameter.name, "id" | "name"))
+        {
             parameter.schema = Some(RefOr::T(Schema::Object(form.clone())));
         }
     }

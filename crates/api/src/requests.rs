@@ -9,3 +9,4 @@ pub(crate) mod filters;
 pub(crate) mod log;
 pub(crate) mod new_task;
 pub(crate) mod paging;
+pub(crate) mod processes;

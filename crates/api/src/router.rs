@@ -18,7 +18,9 @@ use crate::{
     extract::BODY_LIMIT,
     middleware::{observe, panicked},
     openapi::{self, About},
-    routes::{agents, cleanup, config, diff, events, gates, health, log, runs, spend, tasks},
+    routes::{
+        agents, cleanup, config, diff, events, gates, health, log, processes, runs, spend, tasks,
+    },
     state::ApiState,
 };
 
@@ -46,6 +48,14 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(gates::list))
         .routes(routes!(gates::try_now))
         .routes(routes!(spend::show))
+        .routes(routes!(processes::list))
+        .routes(routes!(processes::stop_all))
+        .routes(routes!(processes::start_all))
+        .routes(routes!(processes::show))
+        .routes(routes!(processes::start))
+        .routes(routes!(processes::stop))
+        .routes(routes!(processes::restart))
+        .routes(routes!(processes::log))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(openapi::serve))

@@ -3,6 +3,7 @@
 use core_types::{
     gate::{GateCause, GateWord},
     outcome::{RunOutcome, table::OutcomeClass},
+    process::{ProcessKind, ProcessName, ProcessState, Wanted},
     task::{
         BlockReason, ExecutionEnvironment, ExecutorKind, RiskLevel, Role, RunStatus, TaskStatus,
     },
@@ -19,6 +20,7 @@ use crate::requests::{
     filters::{AGENT_STATES, ORDERS, SEARCH_MAX},
     log::TAIL_MAX,
     paging::{EVENTS_MAX, PAGE_MAX},
+    processes::LINES_MAX,
 };
 
 fn words(words: &[&str]) -> ObjectBuilder {
@@ -165,6 +167,29 @@ pub(crate) fn run_id() -> Object {
 
 pub(crate) fn agent_id() -> Object {
     id(core_types::ids::AgentId::KIND)
+}
+
+pub(crate) fn process_name() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .pattern(Some(ProcessName::PATTERN))
+        .build()
+}
+
+pub(crate) fn process_kind() -> Object {
+    words(ProcessKind::WORDS).build()
+}
+
+pub(crate) fn process_state() -> Object {
+    words(ProcessState::WORDS).build()
+}
+
+pub(crate) fn wanted() -> Object {
+    words(Wanted::WORDS).build()
+}
+
+pub(crate) fn process_lines() -> Object {
+    count(LINES_MAX)
 }
 
 pub(crate) fn page_limit() -> Object {

@@ -4,6 +4,7 @@ use std::{future::Future, sync::Arc};
 
 use checkout::git::GitCommand;
 use core_config::load::Loaded;
+use processes::control::Control;
 use store::pool::Store;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -18,6 +19,8 @@ pub struct ApiState {
     pub(crate) settings: watch::Receiver<Arc<Loaded>>,
     pub(crate) repositories: Repositories,
     pub(crate) hub: EventHub,
+    /// The managed processes, where this server can ask for them.
+    pub(crate) processes: Option<Control>,
     /// Cancelled when the server shall stop: streams end then.
     pub(crate) stop: CancellationToken,
     /// Changes that run to their end although their client may have left.
@@ -38,9 +41,17 @@ impl ApiState {
             settings,
             repositories: Repositories::new(git),
             hub: EventHub::new(),
+            processes: None,
             stop,
             changes: TaskTracker::new(),
         }
+    }
+
+    /// The same with managed processes; without them nothing can be asked of them.
+    #[must_use]
+    pub fn with_processes(mut self, processes: Control) -> Self {
+        self.processes = Some(processes);
+        self
     }
 
     /// The settings in force now.

@@ -15,7 +15,7 @@ use store::{
     agents::HostId,
     error::StoreError,
     pool::Store,
-    processes::{ProcessRow, Wish},
+    processes::{Manager, ProcessRow, Wish},
 };
 use tokio::time::timeout;
 
@@ -139,6 +139,14 @@ impl Control {
         let overview = self.overview().await?;
         let known = overview.known(name, settings);
         Ok(self.look(known.row.cloned(), known.info()).await)
+    }
+
+    /// Who manages at this moment.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn manager(&self) -> Result<Option<Manager>, StoreError> {
+        self.store.process_manager().await
     }
 
     /// Wants a process to run. What held it up is forgotten.

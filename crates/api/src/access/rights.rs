@@ -46,11 +46,19 @@ const RIGHTS: &[(&str, Right)] = &[
     ("listGates", Right::Read),
     ("tryGate", Right::Control),
     ("showUsage", Right::Read),
+    ("listProcesses", Right::Read),
+    ("showProcess", Right::Read),
+    ("showProcessLog", Right::Read),
     ("createTask", Right::Work),
     ("createTasks", Right::Work),
     ("cancelTask", Right::Work),
     // Keys that reach the host need a key besides; the handler sees which ones a change touches.
     ("changeConfig", Right::Control),
+    ("startProcess", Right::Control),
+    ("stopProcess", Right::Control),
+    ("restartProcess", Right::Control),
+    ("stopProcesses", Right::Control),
+    ("startProcesses", Right::Control),
 ];
 
 /// The right for an operation; the strictest one where the table has none.

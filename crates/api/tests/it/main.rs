@@ -13,6 +13,7 @@ mod filters;
 mod gates;
 mod logs;
 mod outages;
+mod processes;
 mod support;
 mod system;
 mod tasks;

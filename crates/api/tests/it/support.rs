@@ -11,6 +11,7 @@ use checkout::git::GitCommand;
 use core_config::{
     database::DatabaseSnapshot,
     load::{Loaded, load_lenient_database},
+    settings::ProcessManager,
 };
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -18,8 +19,11 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use launcher::process::ProcessLauncher;
+use processes::control::Control;
 use serde_json::{Value, json};
-use store::{config_rows::ConfigUpdate, pool::Store, wake::Channel};
+use store::{agents::HostId, config_rows::ConfigUpdate, pool::Store, wake::Channel};
+use tempfile::TempDir;
 use testing::{database::TestDatabase, repository::ScratchRepository, wait::wait_for};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +38,7 @@ pub(crate) struct Api {
     pub(crate) serving: JoinSet<Served>,
     pub(crate) client: Client<HttpConnector, Full<Bytes>>,
     following: JoinSet<()>,
+    _state_dir: TempDir,
 }
 
 /// What the server answered.
@@ -65,7 +70,16 @@ impl Api {
         let (settings, watched) = watch::channel(Arc::new(settings(variables, &[])));
         let stop = CancellationToken::new();
         let git = GitCommand::find(&testing::programs::search_path()).expect("git is installed");
-        let state = ApiState::new(store, watched, Some(git), stop.clone());
+        let state_dir = TempDir::new().expect("a directory can be made");
+        let launcher = ProcessLauncher::new(state_dir.path().to_path_buf());
+        let processes = Control {
+            store: store.clone(),
+            launcher: Arc::new(launcher.expect("the directory can be used")),
+            host: HostId::new("here"),
+            may_manage: watched.borrow().settings.process_manager == ProcessManager::On,
+        };
+        let state =
+            ApiState::new(store, watched, Some(git), stop.clone()).with_processes(processes);
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(any_port, state).await.expect("the loopback takes a listener");
         let address = server.address();
@@ -74,7 +88,17 @@ impl Api {
         let client = Client::builder(TokioExecutor::new()).build_http();
         let repository = ScratchRepository::with_one_commit();
         let following = JoinSet::new();
-        Self { database, repository, address, settings, stop, serving, client, following }
+        Self {
+            database,
+            repository,
+            address,
+            settings,
+            stop,
+            serving,
+            client,
+            following,
+            _state_dir: state_dir,
+        }
     }
 
     /// Starts a server that follows the settings of its database, as the program does.

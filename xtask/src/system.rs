@@ -92,7 +92,10 @@ pub(crate) async fn start(stack: &mut Stack, plan: &Plan, steps: &mut Steps) -> 
         steps.add("postgres", started.elapsed());
     }
     let started = Instant::now();
-    stack.start(&plan.service("api-server")?).await?;
+    // This command starts the programs itself, and ends them with it.
+    let mut server = plan.service("api-server")?;
+    server.environment.set("OPENTIGER_PROCESS_MANAGER", "off");
+    stack.start(&server).await?;
     stack.start(&plan.service("dispatcher")?).await?;
     let worker = Service { name: AGENT.to_owned(), ..plan.service("worker")? };
     stack.start(&worker.args(&["resident", "--name", AGENT, "--role", "worker"])).await?;

@@ -1,5 +1,6 @@
 //! `api-server`: the HTTP API.
 
+mod processes;
 mod serve;
 
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use api::{
 use checkout::git::GitCommand;
 use client::address::{AddressFile, Announced};
 use telemetry::chain::error_chain;
+use tokio::task::JoinSet;
 
 /// How long requests and changes may take to end after the server is asked to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -20,14 +21,24 @@ const GIT_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) async fn run() -> anyhow::Result<()> {
     let started = bootstrap::start::start_serving("api-server").await?;
     let stop = started.stop_token().context("listen for signals")?;
-    let state = ApiState::new(started.store.clone(), started.watch_settings(), git(), stop);
+    let settings = started.watch_settings();
+    let manager = crate::processes::manager(&started, settings.clone())?;
+    let state = ApiState::new(started.store.clone(), settings, git(), stop.clone())
+        .with_processes(crate::processes::control(&started));
     let address = started.settings.settings.api_listen;
     let server = Server::bind(address, state)
         .await
         .map_err(|error| anyhow::anyhow!("{}; {}", error_chain(&error), error.hint()))?;
     let _announced = announce_in_state_dir(&server, &started.state_dir);
     announce(&server)?;
-    match server.serve(GRACE).await {
+    let mut managing = JoinSet::new();
+    if let Some(manager) = manager {
+        managing.spawn(manager.run(stop));
+    }
+    let served = server.serve(GRACE).await;
+    // It lets go of its lock, so that another one may go on at once.
+    while managing.join_next().await.is_some() {}
+    match served {
         Served::Gracefully => tracing::info!("stopped gracefully"),
         Served::TimeUp { changes_left } => {
             tracing::warn!(changes_left, "stopped before every request was answered");

@@ -1,6 +1,7 @@
 //! The program as its users start and stop it.
 
 mod fuzzing;
+mod processes;
 mod program;
 mod settings;
 

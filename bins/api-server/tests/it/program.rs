@@ -46,6 +46,7 @@ impl Program {
             .env("PATH", testing::programs::search_path())
             .env("OPENTIGER_STATE_DIR", state.path())
             .env("OPENTIGER_API_LISTEN", "127.0.0.1:0")
+            .env("OPENTIGER_PROCESS_MANAGER", "off")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -176,6 +177,20 @@ pub(crate) fn get_with(address: &str, path: &str, headers: &str) -> String {
         address,
         &format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n{headers}connection: close\r\n\r\n"),
     )
+}
+
+/// The JSON body of an answer, which must be a success.
+#[track_caller]
+pub(crate) fn json(answer: &str) -> serde_json::Value {
+    let (head, body) = answer.split_once("\r\n\r\n").expect("the head ends");
+    assert!(head.starts_with("HTTP/1.1 2"), "{answer}");
+    serde_json::from_str(body).expect("the body is JSON")
+}
+
+/// A change of settings.
+pub(crate) fn patch_config(address: &str, updates: &serde_json::Value) -> String {
+    let body = serde_json::json!({ "updates": updates }).to_string();
+    send("PATCH", address, "/config", "", &body)
 }
 
 /// The same with a JSON body.

@@ -125,6 +125,8 @@ impl System {
             .env("HOME", self.state.path())
             .env("OPENTIGER_STATE_DIR", self.state.path())
             .env("OPENTIGER_API_LISTEN", &self.listen)
+            // This test starts the programs itself.
+            .env("OPENTIGER_PROCESS_MANAGER", "off")
             .env("OPENTIGER_LOG", "info,api::middleware=warn")
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log can be cloned"))

@@ -8,6 +8,7 @@ pub(crate) mod up;
 mod api_server;
 mod processes;
 mod readiness;
+mod records;
 mod state;
 
 use client::address::ADDRESS_VARIABLE;

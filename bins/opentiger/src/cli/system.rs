@@ -48,7 +48,8 @@ listens on. What runs is never touched.
 
 Examples:
   opentiger gc --dry-run
-  opentiger gc")]
+  opentiger gc
+  opentiger gc --records 90")]
 pub(crate) struct GcArgs {
     /// Only tell what would be removed.
     #[arg(long)]
@@ -56,4 +57,7 @@ pub(crate) struct GcArgs {
     /// Keep what ended more recently than this.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_length)]
     pub(crate) older_than: Duration,
+    /// Remove records of the database as well: tasks, runs and events that ended this many days ago or earlier.
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) records: Option<u32>,
 }

@@ -15,15 +15,15 @@ use client::client::Client;
 use jiff::Timestamp;
 use launcher::launcher::{Launcher as _, ReapPolicy};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::{expect_this_machine, state::StateDir};
+use super::{expect_this_machine, records, state::StateDir};
 use crate::{
     cli::system::GcArgs,
     code::Code,
     console::Console,
     failure::Failure,
-    server::{Wanted, announced, client_of},
+    server::{Wanted, announced, client_of, not_running},
     surroundings::Surroundings,
     units,
 };
@@ -39,6 +39,7 @@ struct Removed {
     launches: Vec<String>,
     checkouts: Vec<String>,
     sockets: Vec<String>,
+    records: Map<String, Value>,
     bytes: u64,
 }
 
@@ -63,8 +64,13 @@ pub(crate) async fn run(
         launches(&state, args, &mut removed).await?;
         match announced(&state.path)? {
             Some(file) => {
-                checkouts(&state, &client_of(&file, surroundings), args, &mut removed).await?;
+                let client = client_of(&file, surroundings);
+                checkouts(&state, &client, args, &mut removed).await?;
+                if let Some(days) = args.records {
+                    removed.records = records::remove(&client, days, args.dry_run).await?;
+                }
             }
+            None if args.records.is_some() => return Err(not_running(settings.state_dir)),
             None => console.remark(
                 "openTiger does not run: checkouts are kept, for nobody says whose run is over",
             ),
@@ -180,16 +186,19 @@ fn size(path: &Path) -> u64 {
 }
 
 fn tell(dry_run: bool, removed: &Removed, console: &Console) -> io::Result<()> {
-    let Removed { launches, checkouts, sockets, bytes } = removed;
+    let Removed { launches, checkouts, sockets, records, bytes } = removed;
     console.value(&json!({
         "dry_run": dry_run, "launches": launches, "checkouts": checkouts, "sockets": sockets,
-        "freed_bytes": bytes,
+        "records": records, "freed_bytes": bytes,
     }))?;
     let verb = if dry_run { "would remove" } else { "removed" };
     for (what, list) in [("launch", launches), ("checkout", checkouts), ("socket", sockets)] {
         for one in list {
             console.line(format!("{verb} {what} {one}"))?;
         }
+    }
+    for (kind, count) in records {
+        console.line(format!("{verb} {count} {kind} of the database"))?;
     }
     let freed = if dry_run { "would free" } else { "freed" };
     console.line(format!("{freed} {}", units::bytes(*bytes)))

@@ -113,7 +113,7 @@ fn print(
     }
     console.line("")?;
     for (title, told) in
-        [("tasks", parts.get("tasks").map(counts)), ("usage today", parts.get("usage").map(flat))]
+        [("tasks", parts.get("tasks").map(counts)), ("usage today", parts.get("usage").map(spent))]
     {
         if let Some(told) = told.filter(|told| !told.is_empty()) {
             console.line(format!("{title}: {told}"))?;
@@ -167,19 +167,20 @@ fn agents(answer: &Value, console: &Console) -> std::io::Result<()> {
     table.print(console)
 }
 
-/// Gates that let no task of an executor through.
+/// Gates that let no run of an executor through, each with why and what to do.
 fn gates(answer: &Value, console: &Console) -> std::io::Result<()> {
     let items = answer.get("items").and_then(Value::as_array).into_iter().flatten();
     for gate in items {
-        let text = |key: &str| gate.get(key).and_then(Value::as_str).unwrap_or_default();
-        let open = gate.get("open").and_then(Value::as_bool).unwrap_or(text("state") == "open");
-        if !open {
-            let why = ["message", "reason"].map(text).into_iter().find(|why| !why.is_empty());
-            console.parts(&[
-                (Style::Red, "closed: "),
-                (Style::Plain, text("executor")),
-                (Style::Plain, &why.map(|why| format!(", {why}")).unwrap_or_default()),
-            ])?;
+        let text =
+            |key: &str| gate.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        if text("state") == Some("open") {
+            continue;
+        }
+        let name = text("executor").unwrap_or("an executor");
+        let why = text("message").or_else(|| text("cause")).unwrap_or("no run is handed out");
+        console.parts(&[(Style::Red, name), (Style::Plain, ": "), (Style::Plain, why)])?;
+        if let Some(hint) = text("hint") {
+            console.parts(&[(Style::Yellow, "  hint: "), (Style::Plain, hint)])?;
         }
     }
     Ok(())
@@ -193,18 +194,20 @@ fn counts(answer: &Value) -> String {
     if told.is_empty() { "none".to_owned() } else { told.join(", ") }
 }
 
-/// The plain values of an object as `a 1, b 2`.
-fn flat(answer: &Value) -> String {
-    let fields = answer.as_object().into_iter().flatten();
-    let told = fields.filter_map(|(key, value)| match value {
-        Value::Number(number) if number.as_f64() != Some(0.0) => {
-            Some(format!("{} {number}", key.replace('_', " ")))
-        }
-        Value::String(text) => Some(format!("{} {text}", key.replace('_', " "))),
-        Value::Object(_) => Some(flat(value)).filter(|told| !told.is_empty()),
-        Value::Number(_) | Value::Null | Value::Bool(_) | Value::Array(_) => None,
-    });
-    told.collect::<Vec<_>>().join(", ")
+/// What was used today, and what is left where there is a limit.
+fn spent(answer: &Value) -> String {
+    let today = |key: &str| answer.get("today").and_then(|today| today.get(key));
+    let tokens = today("tokens").and_then(Value::as_u64).unwrap_or(0);
+    let cost = today("cost_usd").and_then(Value::as_f64).unwrap_or(0.0);
+    let left = [
+        today("tokens_left").and_then(Value::as_u64).map(|left| format!("{left} tokens left")),
+        today("cost_left_usd").and_then(Value::as_f64).map(|left| format!("{left:.4} USD left")),
+        today("exhausted")
+            .and_then(Value::as_str)
+            .map(|why| format!("nothing is handed out: {why}")),
+    ];
+    let used = format!("{tokens} tokens, {cost:.4} USD");
+    std::iter::once(used).chain(left.into_iter().flatten()).collect::<Vec<_>>().join(", ")
 }
 
 /// Without a server there is still something to say: what of it runs on without one.

@@ -1,9 +1,146 @@
 //! Starting, stopping, and everything that gets in the way of it.
 
 use client::address::AddressFile;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use testing::wait::wait_for;
 
 use crate::world::{DEADLINE, World};
+
+/// The managed processes with their pids.
+async fn processes(world: &World) -> Vec<(String, i64)> {
+    let status = world.call(&["status", "--json"]).await.json();
+    let items = status["processes"]["items"].as_array().cloned().unwrap_or_default();
+    let pid = |item: &Value| Some((item["name"].as_str()?.to_owned(), item["pid"].as_i64()?));
+    items.iter().filter_map(pid).collect()
+}
+
+async fn kill_server(world: &World) {
+    let file = AddressFile::read(&world.state_dir()).expect("it can be read");
+    let file = file.expect("the server runs");
+    let pid = Pid::from_raw(file.pid).expect("it has a pid");
+    kill_process(pid, Signal::KILL).expect("it is ours");
+    wait_for("the launch to be over", DEADLINE, async || {
+        let alive = world.alive().await;
+        if alive.iter().any(|id| id.starts_with("api-server")) {
+            Err(format!("{alive:?}"))
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn with_nothing_configured_it_starts_a_private_database_and_ends_with_nothing_left() {
+    let world = World::without_database();
+    let up = world.up().await;
+    assert!(up.out.contains("private"), "{}", up.out);
+    let again = world.call(&["up"]).await.done();
+    assert!(again.out.contains("runs already"), "{}", again.out);
+    let down = world.call(&["down"]).await.done();
+    assert!(down.out.contains("ends by itself"), "{}", down.out);
+    let left = world.alive().await;
+    assert!(left.iter().all(|id| id.starts_with("embedded-")) && !left.is_empty(), "{left:?}");
+    world.call(&["down", "--now"]).await.done();
+    assert_eq!(world.alive().await, Vec::<String>::new());
+    let said = world.call(&["status"]).await.with_code(3);
+    assert!(said.err.contains("does not run"), "{}", said.err);
+    world.call(&["down"]).await.done();
+    // What it was told to end is started again, from the same data.
+    world.up().await;
+    world.call(&["down", "--now"]).await.done();
+}
+
+#[tokio::test]
+async fn a_killed_server_is_started_again_and_takes_up_what_ran_on() {
+    let world = World::new().await;
+    world.up().await;
+    let before = processes(&world).await;
+    assert!(before.len() >= 2, "{before:?}");
+    kill_server(&world).await;
+    let said = world.call(&["status"]).await.with_code(3);
+    assert!(said.err.contains("runs on") && said.err.contains("worker-1"), "{}", said.err);
+    let status = world.call(&["status", "--json"]).await.with_code(3).json();
+    assert_eq!((&status["running"], &status["ready"]), (&false.into(), &false.into()));
+    world.up().await;
+    assert_eq!(processes(&world).await, before, "the same processes, not started anew");
+    world.call(&["down"]).await.done();
+    assert_eq!(world.alive().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn down_without_a_server_ends_what_runs_on() {
+    let world = World::new().await;
+    world.up().await;
+    kill_server(&world).await;
+    let down = world.call(&["down"]).await.done();
+    assert!(down.out.contains("worker-1") && down.out.contains("dispatcher"), "{}", down.out);
+    assert_eq!(world.alive().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn two_who_start_it_at_once_start_one() {
+    let world = World::new().await;
+    let (one, other) = tokio::join!(world.up(), world.up());
+    let servers = world.alive().await.into_iter().filter(|id| id.starts_with("api-server")).count();
+    assert_eq!(servers, 1, "{one:?} {other:?}");
+}
+
+#[tokio::test]
+async fn a_run_that_is_under_way_is_interrupted_by_down_and_not_lost() {
+    let world = World::new().await;
+    world.up().await;
+    let added = world.call(&["task", "add", "long", "--goal", "[fake: ignore-term]"]).await.done();
+    let id = added.line().to_owned();
+    wait_for("the agent to start", DEADLINE, async || {
+        let log = world.call(&["task", "logs", &id]).await;
+        if log.out.contains("started") { Ok(()) } else { Err(log.out) }
+    })
+    .await;
+    world.call(&["down"]).await.done();
+    assert_eq!(world.alive().await, Vec::<String>::new());
+    world.up().await;
+    let task = world.call(&["task", "show", &id, "--json"]).await.done().json();
+    let runs = task["runs"].as_array().cloned().unwrap_or_default();
+    let first = runs.iter().find(|run| run["number"] == 1).expect("it had a run");
+    assert_eq!(first["outcome"], "interrupted", "{task}");
+    assert_eq!(task["attempts"], 0, "{task}");
+}
+
+#[tokio::test]
+async fn gc_removes_what_ended_and_nothing_that_runs() {
+    let world = World::new().await;
+    world.up().await;
+    let done = world
+        .call(&["task", "add", "t", "--goal", "[fake: nothing]", "--max-attempts", "1", "-f"])
+        .await;
+    assert_eq!(done.code, Some(10), "{done:?}");
+    kill_server(&world).await;
+    world.up().await;
+    let running = world.alive().await;
+    let server = Value::from("api-server-1");
+    let dry = ["gc", "--older-than", "1s", "--dry-run", "--json"];
+    let planned = wait_for("the killed server to be old enough", DEADLINE, async || {
+        let planned = world.call(&dry).await.done().json();
+        let launches = planned["launches"].as_array().cloned().unwrap_or_default();
+        if launches.contains(&server) { Ok(planned) } else { Err(planned.to_string()) }
+    })
+    .await;
+    let gone = world.call(&["gc", "--older-than", "1s", "--json"]).await.done().json();
+    assert!(planned["freed_bytes"].as_u64() > Some(0), "{planned}");
+    let launches = gone["launches"].as_array().cloned().unwrap_or_default();
+    assert!(launches.contains(&server), "{gone}");
+    assert!(gone["freed_bytes"].as_u64() > Some(0), "{gone}");
+    assert_eq!(world.alive().await, running);
+    world.call(&["status"]).await.done();
+
+    let planned = world.call(&["gc", "--records", "0", "--dry-run", "--json"]).await.done().json();
+    assert_eq!(planned["records"]["tasks"], 1, "{planned}");
+    let gone = world.call(&["gc", "--records", "0"]).await.done();
+    assert!(gone.out.contains("removed 1 tasks of the database"), "{}", gone.out);
+    assert_eq!(world.call(&["task", "list"]).await.done().line(), "no tasks");
+}
 
 #[tokio::test]
 async fn a_database_that_is_down_is_the_error_and_nothing_runs_after_it() {

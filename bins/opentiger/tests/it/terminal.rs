@@ -35,7 +35,6 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 async fn a_terminal_sees_progress_and_colours_and_a_pipe_sees_neither() {
     let mut world = World::new().await;
     world.set("TERM", "xterm-256color");
-    world.start_by_hand();
     let up = on_a_terminal(&world, &["up", "--timeout", "90s"]).await.done();
     assert!(up.out.contains("\r\x1b[2K"), "a line moves: {:?}", up.out);
     assert!(up.out.contains("\x1b[32m"), "colours: {:?}", up.out);

@@ -26,7 +26,6 @@ pub(crate) struct World {
     pub(crate) repository: ScratchRepository,
     pub(crate) variables: BTreeMap<String, String>,
     _database: Option<TestDatabase>,
-    by_hand: std::sync::Mutex<Vec<tokio::process::Child>>,
 }
 
 /// What a call of the command line left behind.
@@ -57,7 +56,6 @@ impl World {
             repository: ScratchRepository::with_one_commit(),
             variables: BTreeMap::new(),
             _database: None,
-            by_hand: std::sync::Mutex::default(),
             state,
         };
         let agent = testing::programs::fake_agent_path();
@@ -68,6 +66,10 @@ impl World {
         let place = world.state_dir().to_string_lossy().into_owned();
         world.set("OPENTIGER_STATE_DIR", &place);
         world.set("OPENTIGER_API_LISTEN", "127.0.0.1:0");
+        // Few processes: these tests share a machine with others.
+        for (name, count) in [("WORKER_COUNT", "1"), ("TESTER_COUNT", "0"), ("DOCSER_COUNT", "0")] {
+            world.set(name, count);
+        }
         world
     }
 
@@ -117,19 +119,7 @@ impl World {
 
     /// Starts openTiger and expects it to be ready.
     pub(crate) async fn up(&self) -> Said {
-        self.start_by_hand();
         self.call(&["up", "--timeout", "90s"]).await.done()
-    }
-
-    /// The dispatcher and an agent, as far as nobody manages them.
-    pub(crate) fn start_by_hand(&self) {
-        for args in [&["dispatcher"][..], &["worker", "resident", "--name", "worker-1"]] {
-            let program = testing::programs::built_program(args[0], args[0]);
-            let mut command = self.command(&program.to_string_lossy(), self.state.path());
-            command.args(&args[1..]).stdout(Stdio::null()).stderr(Stdio::null());
-            let child = command.spawn().expect("the program is built");
-            self.by_hand.lock().expect("no test panics with it").push(child);
-        }
     }
 
     /// The launches that are alive, by id.

@@ -18,8 +18,8 @@ pub(crate) struct Leftover {
 
 /// Every process, but this one, that a state directory's programs started or are.
 ///
-/// A process belongs to it by its program (the shim), by its working directory (a checkout), by its environment (the
-/// services) or by an argument (Postgres). A shell that somebody opened in the directory does not.
+/// A process belongs to it by its program (the shim), by its working directory (a checkout, Redis), by its environment
+/// (the services) or by an argument (Postgres). A shell that somebody opened in the directory does not.
 #[must_use]
 pub(crate) fn processes_of(directory: &Path) -> Vec<Leftover> {
     let own = std::process::id();
@@ -42,6 +42,7 @@ fn belongs(pid: u32, directory: &Path) -> bool {
     setting.push(directory);
     link("exe").starts_with(directory)
         || link("cwd").starts_with(directory.join("checkouts"))
+        || link("cwd").starts_with(directory.join("redis"))
         || has("environ", &|word| word == setting)
         || has("cmdline", &|word| Path::new(word).starts_with(directory.join("postgres")))
 }

@@ -5,13 +5,20 @@
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use core_config::{kind::Kind, load::load, settings::Settings, table::setting};
+use core_config::{load::load, settings::Settings, table::setting};
 use core_types::secret::Secret;
 
 /// Variables besides the agents' own list that the programs may see.
-const MACHINE: &[&str] = &["XDG_DATA_HOME", "RUST_BACKTRACE"];
+const MACHINE: &[&str] = &["XDG_CACHE_HOME", "XDG_DATA_HOME", "RUST_BACKTRACE"];
 /// Settings that say where things are on this machine; the demo takes these and no others.
-const PLACES: &[&str] = &["OPENTIGER_STATE_DIR", "POSTGRES_BIN_DIR", "OPENTIGER_LOG"];
+const PLACES: &[&str] = &[
+    "OPENTIGER_STATE_DIR",
+    "POSTGRES_BIN_DIR",
+    "REDIS_BIN",
+    "OPENTIGER_EMBEDDED",
+    "OPENTIGER_DOWNLOADS",
+    "OPENTIGER_LOG",
+];
 
 /// The variables of one program. Secrets are kept apart: they are handed over without being written down.
 #[derive(Debug, Clone, Default)]
@@ -83,7 +90,7 @@ fn texts((name, value): (OsString, OsString)) -> Option<(String, String)> {
 }
 
 fn is_secret(name: &str) -> bool {
-    setting(name).is_some_and(|setting| matches!(setting.kind, Kind::Secret | Kind::SecretUrl))
+    setting(name).is_some_and(|setting| setting.kind.is_secret())
 }
 
 /// One program to start.

@@ -223,6 +223,23 @@ impl Stack {
         if let (Some(postgres), Ownership::Alone) = (self.postgres.take(), self.ownership) {
             postgres.stop("the system is stopped").await;
         }
+        if self.ownership == Ownership::Alone {
+            self.stop_private_servers().await;
+        }
+    }
+
+    /// Ends the servers that the programs started for themselves. Where that fails they end by their leases.
+    async fn stop_private_servers(&self) {
+        for found in self.launcher.discover().await.unwrap_or_default() {
+            let is_server =
+                found.labels.get("opentiger.part").is_some_and(|part| part == "embedded");
+            if !is_server || matches!(found.state, LaunchState::Ended(_)) {
+                continue;
+            }
+            if let Ok(handle) = self.launcher.attach(&found.record).await {
+                handle.stop(StopRequest::new("the system is stopped", GRACE)).await;
+            }
+        }
     }
 
     /// Removes what the launches of earlier starts left on disk.

@@ -69,7 +69,7 @@ async fn serve(args: &UpArgs, plan: Plan, steps: &mut Steps) -> Result<()> {
     stack.stop(interrupts.next()).await;
     let cleared = stack.expect_nothing_left().await;
     if ownership == Ownership::Shared {
-        line("  a private Postgres ends by itself, a minute after its last use");
+        line("  private servers end by themselves, a minute after their last use");
     }
     steps.note("stop", begun.elapsed());
     drop(lock);

@@ -24,7 +24,8 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let settings = started.watch_settings();
     let manager = crate::processes::manager(&started, settings.clone())?;
     let state = ApiState::new(started.store.clone(), settings, git(), stop.clone())
-        .with_processes(crate::processes::control(&started));
+        .with_processes(crate::processes::control(&started))
+        .with_queue(started.queue.clone());
     let address = started.settings.settings.api_listen;
     let server = Server::bind(address, state)
         .await

@@ -6,6 +6,7 @@ use agent::{
     resident::{Resident, ring},
     run::Workshop,
 };
+use agent_queue::inbox::Inbox;
 use anyhow::Context as _;
 use checkout::{checkouts::Checkouts, git::GitCommand};
 use core_types::{ids::AgentId, task::Role};
@@ -40,7 +41,10 @@ pub(crate) async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let git = GitCommand::find(search_path).context("find git")?;
     let checkouts = Checkouts::new(started.state_dir.join("checkouts"), git);
     let (alarm, rings) = watch::channel(0);
-    let _bell = JoinSet::from_iter([ring(started.store.clone(), alarm)]);
+    let mut bells = JoinSet::from_iter([ring(started.store.clone(), alarm.clone())]);
+    if let Some(queue) = &started.queue {
+        bells.spawn(ring_by_inbox(queue.inbox(agent.id), alarm));
+    }
     let launcher = Arc::clone(&started.launcher);
     let shop = Workshop {
         store: started.store.clone(),
@@ -53,4 +57,13 @@ pub(crate) async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let stop = started.stop_token().context("listen for signals")?;
     Resident { shop, agent, settings }.serve(stop).await;
     Ok(started.outcome()?)
+}
+
+/// Turns what comes into the agent's inbox into the same alarm: the agent looks into the database, and an entry that is
+/// stale or doubled costs one look.
+async fn ring_by_inbox(mut inbox: Inbox, alarm: watch::Sender<u64>) {
+    loop {
+        inbox.next().await;
+        alarm.send_modify(|rung| *rung = rung.wrapping_add(1));
+    }
 }

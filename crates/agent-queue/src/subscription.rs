@@ -33,6 +33,8 @@ pub enum Topic {
     Events,
     /// A setting changed.
     Config,
+    /// Something about managed processes changed.
+    Processes,
 }
 
 impl Topic {
@@ -43,6 +45,7 @@ impl Topic {
             Self::Agents => "agents",
             Self::Events => "events",
             Self::Config => "config",
+            Self::Processes => "processes",
         }
     }
 }

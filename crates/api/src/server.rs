@@ -104,7 +104,11 @@ impl Server {
         let Self { listener, address: _, state } = self;
         let stop = state.stop.clone();
         let mut background = JoinSet::new();
-        background.spawn(state.hub.clone().listen(state.store.clone(), stop.clone()));
+        background.spawn(state.hub.clone().listen(
+            state.store.clone(),
+            state.queue.clone(),
+            stop.clone(),
+        ));
         let changes = state.changes.clone();
         let drained = async {
             connections::serve(listener, router(state), Limits::SERVER, stop.clone()).await;

@@ -2,6 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
+use agent_queue::queue::Queue;
 use checkout::git::GitCommand;
 use core_config::load::Loaded;
 use processes::control::Control;
@@ -21,6 +22,8 @@ pub struct ApiState {
     pub(crate) hub: EventHub,
     /// The managed processes, where this server can ask for them.
     pub(crate) processes: Option<Control>,
+    /// Redis, where there is one.
+    pub(crate) queue: Option<Queue>,
     /// Cancelled when the server shall stop: streams end then.
     pub(crate) stop: CancellationToken,
     /// Changes that run to their end although their client may have left.
@@ -42,6 +45,7 @@ impl ApiState {
             repositories: Repositories::new(git),
             hub: EventHub::new(),
             processes: None,
+            queue: None,
             stop,
             changes: TaskTracker::new(),
         }
@@ -52,6 +56,12 @@ impl ApiState {
     pub fn with_processes(mut self, processes: Control) -> Self {
         self.processes = Some(processes);
         self
+    }
+
+    /// The same with Redis: streams hear of events through it as well, and readiness tells how it stands.
+    #[must_use]
+    pub fn with_queue(self, queue: Option<Queue>) -> Self {
+        Self { queue, ..self }
     }
 
     /// The settings in force now.

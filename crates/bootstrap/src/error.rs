@@ -27,6 +27,9 @@ pub enum StartError {
     /// No database is configured and the private one cannot be started.
     #[error("start the private Postgres")]
     Embedded(#[source] embedded::error::EmbeddedError),
+    /// No database is configured and none may be started.
+    #[error("no database is configured, and `OPENTIGER_EMBEDDED=never` forbids a private one")]
+    NoDatabase,
     /// The database cannot be reached.
     #[error("connect to the database")]
     Connect(#[source] store::pool::ConnectError),
@@ -43,7 +46,7 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Settings(_) | Self::Logging(_) => ExitCode::from(2),
+            Self::Settings(_) | Self::Logging(_) | Self::NoDatabase => ExitCode::from(2),
             Self::StateDirectory { .. }
             | Self::Launcher(_)
             | Self::Embedded(_)
@@ -66,6 +69,9 @@ impl StartError {
                 "check `OPENTIGER_STATE_DIR`: it must be writable and of this version".to_owned(),
             ),
             Self::Embedded(error) => error.hint().map(ToOwned::to_owned),
+            Self::NoDatabase => {
+                Some("set `DATABASE_URL`, or `OPENTIGER_EMBEDDED` to `auto`".to_owned())
+            }
             Self::Connect(error) => Some(error.hint().to_owned()),
             Self::Migrate(_) => None,
             Self::Rows(_) => None,

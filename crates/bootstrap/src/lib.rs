@@ -12,4 +12,6 @@ pub mod signals;
 pub mod start;
 
 mod publishing;
+mod queue;
 mod secrecy;
+mod servers;

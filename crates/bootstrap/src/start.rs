@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use agent_queue::queue::Queue;
 use core_config::{
     database::DatabaseSnapshot,
     fault::Faults,
@@ -15,11 +16,7 @@ use core_config::{
     settings::{LogFormat, Settings},
 };
 use core_types::secret::Secret;
-use embedded::{
-    error::EmbeddedError,
-    options::EmbeddedOptions,
-    postgres::{EmbeddedPostgres, ensure_postgres},
-};
+use embedded::{error::EmbeddedError, postgres::EmbeddedPostgres, redis::EmbeddedRedis};
 use launcher::{identity::ProcessIdentity, process::ProcessLauncher};
 use store::{
     agents::HostId,
@@ -38,11 +35,13 @@ use tokio_util::{
 use uuid::Uuid;
 
 use crate::{
-    environment::{environment, variables},
+    environment::variables,
     error::StartError,
     host::host_name,
     publishing::Publisher,
+    queue,
     secrecy::hide_memory,
+    servers::{database, private_redis},
     settings::{follow, report, snapshot},
     signals::StopSignals,
 };
@@ -69,6 +68,10 @@ pub struct Started {
     pub state_dir: PathBuf,
     /// The private Postgres, where no database is configured. It is kept alive as long as this value is.
     pub embedded: Option<EmbeddedPostgres>,
+    /// Redis, where there is one; it may be away. The store rings through it and hears from it.
+    pub queue: Option<Queue>,
+    /// The private Redis, where none is configured. It is kept alive as long as this value is.
+    redis: Option<EmbeddedRedis>,
     /// The name of this host, see [`host_name`].
     pub host: HostId,
     tasks: TaskTracker,
@@ -130,6 +133,12 @@ pub async fn start_with(options: StartOptions) -> Result<Started, StartError> {
     let launcher = ProcessLauncher::new(state_dir.clone()).map_err(StartError::Launcher)?;
     let (url, embedded) = database(&first.settings, &launcher).await?;
     let (store, rows, settings) = open(&url, options).await?;
+    let redis = private_redis(&first.settings, &launcher).await;
+    let redis_url = first.settings.redis_url.as_ref().or(redis.as_ref().map(|redis| &redis.url));
+    let queue = match redis_url {
+        Some(url) => queue::connect(url, &store).await,
+        None => None,
+    };
     let host = HostId::new(host_name(launcher.store_id()));
     let ended = CancellationToken::new();
     let started = Started {
@@ -139,6 +148,8 @@ pub async fn start_with(options: StartOptions) -> Result<Started, StartError> {
         launcher: Arc::new(launcher),
         state_dir,
         embedded,
+        queue,
+        redis,
         host,
         tasks: TaskTracker::new(),
         _end: ended.clone().drop_guard(),
@@ -149,6 +160,7 @@ pub async fn start_with(options: StartOptions) -> Result<Started, StartError> {
         lost: Arc::default(),
     };
     started.keep_embedded();
+    started.use_redis();
     Ok(started)
 }
 
@@ -216,6 +228,21 @@ impl Started {
         lost.map_or(Ok(()), |error| Err(StartError::Embedded(error)))
     }
 
+    /// Hears through Redis, and keeps the private one alive. Losing it only makes things slower.
+    fn use_redis(&self) {
+        if let Some(queue) = self.queue.clone() {
+            let hear = queue::hear(queue, self.store.clone());
+            self.tasks.spawn(self.ended.clone().run_until_cancelled_owned(hear));
+        }
+        if let Some(redis) = self.redis.clone() {
+            let keep = async move {
+                let Err(error) = redis.keep_alive().await;
+                tracing::warn!(error = %error_chain(&error), "private redis lost, going on without one");
+            };
+            self.tasks.spawn(self.ended.clone().run_until_cancelled_owned(keep));
+        }
+    }
+
     fn keep_embedded(&self) {
         let Some(postgres) = self.embedded.clone() else {
             return;
@@ -256,22 +283,6 @@ fn make_state_directory(path: &Path) -> Result<(), StartError> {
         .mode(0o711)
         .create(path)
         .map_err(|source| StartError::StateDirectory { path: path.to_owned(), source })
-}
-
-async fn database(
-    settings: &Settings,
-    launcher: &ProcessLauncher,
-) -> Result<(Secret, Option<EmbeddedPostgres>), StartError> {
-    if let Some(url) = &settings.database_url {
-        return Ok((url.clone(), None));
-    }
-    let search_path = environment().remove("PATH").unwrap_or_default();
-    let mut options =
-        EmbeddedOptions::new(settings.state_dir.clone(), search_path, launcher.clone());
-    options.bin_dir.clone_from(&settings.postgres_bin_dir);
-    let postgres = ensure_postgres(options).await.map_err(StartError::Embedded)?;
-    tracing::info!(postgres.port = postgres.port, postgres.data = %postgres.data_dir.display(), "no database is configured, using the private one");
-    Ok((postgres.url.clone(), Some(postgres)))
 }
 
 async fn open(

@@ -82,7 +82,7 @@ fn allowed(setting: &Setting) -> String {
             let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
             quoted.join(", ")
         }
-        Kind::Secret | Kind::SecretUrl | Kind::AccessKey | Kind::AccessKeys => {
+        Kind::Secret | Kind::SecretUrl | Kind::RedisUrl | Kind::AccessKey | Kind::AccessKeys => {
             format!("{}; secret, never shown", setting.kind.allowed())
         }
         Kind::Text

@@ -50,6 +50,8 @@ const BEGINNINGS: &[(&str, Group)] = &[
     ("REDIS_", Group::Storage),
     ("OPENTIGER_STATE_", Group::Storage),
     ("OPENTIGER_LOG", Group::Storage),
+    ("OPENTIGER_EMBEDDED", Group::Storage),
+    ("OPENTIGER_DOWNLOADS", Group::Storage),
     ("EXECUTION_", Group::Execution),
     ("MAX_CONCURRENT_", Group::Execution),
     ("LLM_", Group::Execution),

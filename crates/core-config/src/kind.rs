@@ -9,7 +9,8 @@ use core_types::usage::parse_usd;
 use figment::value::Value;
 
 use self::forms::{
-    ACCESS_KEY_LENGTH, is_access_key, is_address, is_branch, is_host, is_plain_http_url, is_program,
+    ACCESS_KEY_LENGTH, is_access_key, is_address, is_branch, is_host, is_plain_http_url,
+    is_program, is_redis_url,
 };
 
 /// Longest text of a setting, in bytes.
@@ -24,6 +25,8 @@ pub enum Kind {
     Secret,
     /// A connection URL that may hold a password: not even its end is shown; may be empty.
     SecretUrl,
+    /// The same, of a Redis.
+    RedisUrl,
     /// An absolute path.
     Path {
         /// Whether it may be empty.
@@ -79,7 +82,10 @@ impl Kind {
     /// Whether values of this kind must not be shown.
     #[must_use]
     pub const fn is_secret(self) -> bool {
-        matches!(self, Self::Secret | Self::SecretUrl | Self::AccessKey | Self::AccessKeys)
+        matches!(
+            self,
+            Self::Secret | Self::SecretUrl | Self::RedisUrl | Self::AccessKey | Self::AccessKeys
+        )
     }
 
     /// The word for this kind in documents and in the API.
@@ -87,7 +93,7 @@ impl Kind {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Text => "text",
-            Self::Secret | Self::SecretUrl | Self::AccessKey => "secret",
+            Self::Secret | Self::SecretUrl | Self::RedisUrl | Self::AccessKey => "secret",
             Self::AccessKeys => "list of secrets",
             Self::Boolean => "boolean",
             Self::HostList => "list of host names",
@@ -111,6 +117,7 @@ impl Kind {
             Self::Text => "any text".to_owned(),
             Self::Secret => "a text on one line".to_owned(),
             Self::SecretUrl => "`postgres://user:password@host:port/database`".to_owned(),
+            Self::RedisUrl => "`redis://user:password@host:port/0`, also `rediss`, `redis-cluster`, `redis-sentinel`, `redis+unix`; or empty".to_owned(),
             Self::Path { optional: true } => "an absolute path, or empty".to_owned(),
             Self::Path { optional: false } => "an absolute path".to_owned(),
             Self::Program => "the name of a program in `PATH`, or its absolute path".to_owned(),
@@ -185,6 +192,7 @@ impl Kind {
             Self::Program => is_program(text),
             Self::Branch => text.is_empty() || is_branch(text),
             Self::HttpUrl => text.is_empty() || is_plain_http_url(text)?,
+            Self::RedisUrl => text.is_empty() || is_redis_url(text)?,
             Self::Address => is_address(text)?,
             Self::AccessKey => text.is_empty() || is_access_key(text)?,
             Self::Usd => parse_usd(text).is_some(),

@@ -74,7 +74,9 @@ fn shown(kind: Kind, value: &Value) -> Shown {
             let set = value.as_array().is_some_and(|keys| !keys.is_empty());
             Shown::Secret { set, last_four: None }
         }
-        Kind::SecretUrl => Shown::Secret { set: !text.is_empty(), last_four: None },
+        Kind::SecretUrl | Kind::RedisUrl => {
+            Shown::Secret { set: !text.is_empty(), last_four: None }
+        }
         Kind::Text
         | Kind::Path { .. }
         | Kind::Program

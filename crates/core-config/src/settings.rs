@@ -23,6 +23,26 @@ words! {
 }
 
 words! {
+    /// Whether private servers are started.
+    EmbeddedServers, "embedded servers" {
+        /// Where none is configured.
+        Auto = "auto",
+        /// Never.
+        Never = "never",
+    }
+}
+
+words! {
+    /// Whether programs of private servers are fetched.
+    DownloadPolicy, "download policy" {
+        /// Where none are installed.
+        Allow = "allow",
+        /// Never.
+        Never = "never",
+    }
+}
+
+words! {
     /// What the executor `claude_code` may do without asking, in its own words.
     PermissionMode, "permission mode" {
         DontAsk = "dontAsk",
@@ -46,6 +66,8 @@ words! {
 pub struct Settings {
     #[serde(deserialize_with = "secret")]
     pub database_url: Option<Secret>,
+    #[serde(deserialize_with = "secret")]
+    pub redis_url: Option<Secret>,
     #[serde(rename = "OPENTIGER_STATE_DIR")]
     pub state_dir: PathBuf,
     #[serde(rename = "OPENTIGER_API_LISTEN")]
@@ -65,6 +87,12 @@ pub struct Settings {
     pub log_format: LogFormat,
     #[serde(deserialize_with = "path")]
     pub postgres_bin_dir: Option<PathBuf>,
+    #[serde(deserialize_with = "path")]
+    pub redis_bin: Option<PathBuf>,
+    #[serde(rename = "OPENTIGER_EMBEDDED")]
+    pub embedded: EmbeddedServers,
+    #[serde(rename = "OPENTIGER_DOWNLOADS")]
+    pub downloads: DownloadPolicy,
     #[serde(rename = "OPENTIGER_PROCESS_MANAGER")]
     pub process_manager: ProcessManager,
     pub execution_environment: ExecutionEnvironment,

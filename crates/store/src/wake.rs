@@ -17,7 +17,7 @@ use std::{
 };
 
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, sleep_until, timeout_at},
 };
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket, tls::NoTlsStream};
@@ -98,7 +98,14 @@ pub struct WakeStream {
     backoff: Duration,
     /// See [`crate::pool::PoolOptions::listener_silence`].
     silence: Duration,
+    /// What came another way.
+    elsewhere: watch::Receiver<Rings>,
+    /// What of it was told already.
+    told: Rings,
 }
+
+/// How often each channel rang another way, by its place in [`Channel::ALL`].
+pub(crate) type Rings = [u64; Channel::ALL.len()];
 
 #[derive(Debug)]
 enum Listening {
@@ -135,7 +142,11 @@ impl Store {
     /// The first item is [`Wake::Reconnected`], after the listener is registered: look then, and nothing is missed.
     #[must_use]
     pub fn wakes(&self, channels: &[Channel]) -> WakeStream {
+        let elsewhere = self.rings().subscribe();
+        let told = *elsewhere.borrow();
         WakeStream {
+            elsewhere,
+            told,
             config: self.config().clone(),
             channels: channels.to_vec(),
             state: Listening::Off(Instant::now()),
@@ -156,7 +167,14 @@ impl WakeStream {
         loop {
             match &mut self.state {
                 Listening::Off(due) => {
-                    sleep_until(*due).await;
+                    // Both arms only wait. The first one first: what rings all the time must not keep it from connecting.
+                    tokio::select! {
+                        biased;
+                        () = sleep_until(*due) => {}
+                        channel = rung(&mut self.elsewhere, &mut self.told, &self.channels) => {
+                            return Wake::Notified(channel);
+                        }
+                    }
                     if self.connect().await {
                         return Wake::Reconnected;
                     }
@@ -165,8 +183,16 @@ impl WakeStream {
                     if let Some(channel) = self.pending.pop_first() {
                         return Wake::Notified(channel);
                     }
-                    if !listener.receive(&mut self.pending, self.silence).await {
-                        self.state = Listening::Off(Instant::now());
+                    // Both arms are cancel safe: what is under way stays in the listener or in the counts.
+                    tokio::select! {
+                        hears = listener.receive(&mut self.pending, self.silence) => {
+                            if !hears {
+                                self.state = Listening::Off(Instant::now());
+                            }
+                        }
+                        channel = rung(&mut self.elsewhere, &mut self.told, &self.channels) => {
+                            return Wake::Notified(channel);
+                        }
                     }
                 }
             }
@@ -193,6 +219,30 @@ impl WakeStream {
                 tracing::debug!("listener took too long to connect");
                 false
             }
+        }
+    }
+}
+
+/// Waits until one of the channels rings another way, and counts that as told.
+///
+/// Cancel safe: nothing is counted before it returns.
+async fn rung(
+    elsewhere: &mut watch::Receiver<Rings>,
+    told: &mut Rings,
+    channels: &[Channel],
+) -> Channel {
+    loop {
+        let now = *elsewhere.borrow_and_update();
+        for (place, channel) in Channel::ALL.iter().enumerate() {
+            let (Some(told), Some(now)) = (told.get_mut(place), now.get(place)) else { continue };
+            let rings = std::mem::replace(told, *now) != *now;
+            if rings && channels.contains(channel) {
+                return *channel;
+            }
+        }
+        if elsewhere.changed().await.is_err() {
+            // The store is gone, and nobody can ring any more.
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -50,12 +50,21 @@ pub(crate) const LAYERS: &[Layer] = &[
     ),
     layer(
         "api",
-        &["checkout", "core-config", "core-types", "launcher", "processes", "store", "telemetry"],
+        &[
+            "agent-queue",
+            "checkout",
+            "core-config",
+            "core-types",
+            "launcher",
+            "processes",
+            "store",
+            "telemetry",
+        ],
         &["testing"],
     ),
     layer(
         "bootstrap",
-        &["core-config", "core-types", "embedded", "launcher", "store", "telemetry"],
+        &["agent-queue", "core-config", "core-types", "embedded", "launcher", "store", "telemetry"],
         &["testing"],
     ),
     layer("api-server", PROGRAMS_USE, PROGRAMS_TESTS_USE),
@@ -68,6 +77,7 @@ pub(crate) const LAYERS: &[Layer] = &[
 /// Programs put crates together, so they may know any that is part of the product.
 const PROGRAMS_USE: &[&str] = &[
     "agent",
+    "agent-queue",
     "api",
     "bootstrap",
     "checkout",

@@ -8,7 +8,7 @@ mod settings;
 use std::time::Duration;
 
 use client::address::AddressFile;
-use embedded::{options::EmbeddedOptions, postgres::ensure_postgres};
+use embedded::{options::EmbeddedOptions, postgres::ensure_postgres, redis::ensure_redis};
 use launcher::process::ProcessLauncher;
 use rustix::process::Signal;
 use testing::{database::TestDatabase, programs::search_path};
@@ -190,8 +190,11 @@ async fn with_nothing_configured_it_starts_a_private_database_and_leaves_it_to_o
 
     let launcher = ProcessLauncher::new(path.clone()).unwrap();
     let options = EmbeddedOptions::new(path, search_path(), launcher);
-    let found = tokio::time::timeout(Duration::from_secs(30), ensure_postgres(options));
+    let found = tokio::time::timeout(Duration::from_secs(30), ensure_postgres(options.clone()));
     let postgres = found.await.expect("it answers in time").unwrap();
     assert!(!postgres.started_here, "the one that the program started runs on");
+    let redis = ensure_redis(options).await.unwrap();
+    assert!(!redis.started_here, "the one that the program started runs on");
+    redis.stop("the test is over").await;
     postgres.stop("the test is over").await;
 }

@@ -39,6 +39,9 @@ impl Program {
 
     fn start_as(user: Option<u32>, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let state = reachable_directory();
+        // Whoever brings a database wants no server besides.
+        let has_database = variables.iter().any(|(name, _)| *name == "DATABASE_URL");
+        let servers = if has_database { "never" } else { "auto" };
         let mut command = command(env!("CARGO_BIN_EXE_api-server"), user);
         command
             .args(arguments)
@@ -47,6 +50,7 @@ impl Program {
             .env("OPENTIGER_STATE_DIR", state.path())
             .env("OPENTIGER_API_LISTEN", "127.0.0.1:0")
             .env("OPENTIGER_PROCESS_MANAGER", "off")
+            .env("OPENTIGER_EMBEDDED", servers)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -6,3 +6,4 @@ mod system;
 mod deaths;
 mod gates;
 mod journey;
+mod redis;

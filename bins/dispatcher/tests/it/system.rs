@@ -132,7 +132,7 @@ impl System {
             .stdout(log.try_clone().expect("a log can be cloned"))
             .stderr(log);
         if let Some(database) = &self.database {
-            command.env("DATABASE_URL", database.url.expose());
+            command.env("DATABASE_URL", database.url.expose()).env("OPENTIGER_EMBEDDED", "never");
         }
         if part == Part::Worker {
             command.args(["resident", "--name", "worker-1"]);
@@ -169,6 +169,18 @@ impl System {
         let text = std::fs::read_to_string(file).expect("the private Postgres runs");
         let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
         let pid = pid.and_then(rustix::process::Pid::from_raw).expect("the first line is a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is ours");
+    }
+
+    /// Sends SIGKILL to the private Redis.
+    pub(crate) async fn kill_redis(&self) {
+        let launcher =
+            ProcessLauncher::new(self.state.path().to_path_buf()).expect("usable directory");
+        let found = launcher.discover().await.expect("launches can be listed");
+        let redis = found.into_iter().find(|launch| launch.id.as_str() == "embedded-redis");
+        let redis = launcher.attach(&redis.expect("it runs").record).await.expect("it runs");
+        let pid = redis.stats().await.expect("it runs").leader_pid;
+        let pid = pid.and_then(rustix::process::Pid::from_raw).expect("it has a process");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is ours");
     }
 

@@ -182,6 +182,7 @@ fn value_schema(setting: &Setting) -> RefOr<Schema> {
         Kind::Text
         | Kind::Secret
         | Kind::SecretUrl
+        | Kind::RedisUrl
         | Kind::AccessKey
         | Kind::Path { .. }
         | Kind::Program

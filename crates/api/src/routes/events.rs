@@ -118,7 +118,7 @@ pub(crate) struct Follow {
 impl Follow {
     /// Begins behind the event `after`.
     pub(crate) fn new(state: &ApiState, run: RunId, after: i64) -> Self {
-        let (store, ear) = (state.store.clone(), state.hub.ear());
+        let (store, ear) = (state.store.clone(), state.hub.ear(run));
         Self { store, run, after, ear, read: VecDeque::new(), over: false }
     }
 

@@ -33,6 +33,7 @@ pub(crate) async fn alive() -> Json<HealthView> {
 )]
 pub(crate) async fn ready(State(state): State<ApiState>) -> (StatusCode, Json<ReadinessView>) {
     let mut checks = vec![server(&state), settings(&state)];
+    checks.extend(redis(&state));
     let database = database(&state).await;
     let reachable = database.ok;
     checks.push(database);
@@ -65,6 +66,17 @@ fn settings(state: &ApiState) -> CheckView {
             )
         }
     }
+}
+
+/// Redis makes things faster and is needed for nothing; without one there is nothing to say.
+fn redis(state: &ApiState) -> Option<CheckView> {
+    let health = state.queue.as_ref()?.health();
+    let message = match health.fault {
+        _ if health.connected => "Redis answers".to_owned(),
+        Some(fault) => format!("slower: Redis {fault}, using the database"),
+        None => "slower: Redis does not answer yet, using the database".to_owned(),
+    };
+    Some(check("redis", true, message))
 }
 
 async fn database(state: &ApiState) -> CheckView {

@@ -29,7 +29,7 @@ pub(crate) struct ReadinessView {
 /// One thing that a working system needs.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CheckView {
-    /// `server`, `database`, `schema`, `settings`, `dispatcher`, `agent`.
+    /// `server`, `database`, `schema`, `settings`, `redis` where there is one, `dispatcher`, `agent`.
     #[schema(examples("dispatcher"))]
     pub(crate) name: &'static str,
     pub(crate) ok: bool,

@@ -15,21 +15,21 @@ use crate::{agent::TestAgent, support::Api};
 const SOON: Duration = Duration::from_secs(10);
 
 /// A stream of server-sent events as a client reads it.
-struct Stream {
+pub(crate) struct Stream {
     body: Incoming,
     text: String,
 }
 
 /// One server-sent event.
 #[derive(Debug, PartialEq)]
-struct Sent {
-    id: String,
-    name: String,
+pub(crate) struct Sent {
+    pub(crate) id: String,
+    pub(crate) name: String,
     data: Value,
 }
 
 impl Stream {
-    async fn open(api: &Api, path: &str, last: Option<&str>) -> Self {
+    pub(crate) async fn open(api: &Api, path: &str, last: Option<&str>) -> Self {
         let request = api.request(Method::GET, path);
         let request = match last {
             Some(id) => request.header("last-event-id", id),
@@ -43,7 +43,7 @@ impl Stream {
     }
 
     /// The next event; none at the end of the stream.
-    async fn next(&mut self) -> Option<Sent> {
+    pub(crate) async fn next(&mut self) -> Option<Sent> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (sent, rest) = (parse(block), rest.to_owned());

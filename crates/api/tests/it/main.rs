@@ -14,6 +14,7 @@ mod gates;
 mod logs;
 mod outages;
 mod processes;
+mod redis;
 mod support;
 mod system;
 mod tasks;

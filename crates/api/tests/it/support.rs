@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
+use agent_queue::queue::Queue;
 use api::{
     server::{Served, Server},
     state::ApiState,
@@ -61,11 +62,27 @@ impl Api {
         Self::start_on(database, store, variables).await
     }
 
+    /// Starts a server that has a Redis.
+    pub(crate) async fn start_with_queue(queue: Queue) -> Self {
+        let database = TestDatabase::new().await;
+        let store = database.store.clone();
+        Self::start_all(database, store, &[], Some(queue)).await
+    }
+
     /// Starts a server that reaches the database in a way of its own.
     pub(crate) async fn start_on(
         database: TestDatabase,
         store: Store,
         variables: &[(&str, &str)],
+    ) -> Self {
+        Self::start_all(database, store, variables, None).await
+    }
+
+    async fn start_all(
+        database: TestDatabase,
+        store: Store,
+        variables: &[(&str, &str)],
+        queue: Option<Queue>,
     ) -> Self {
         let (settings, watched) = watch::channel(Arc::new(settings(variables, &[])));
         let stop = CancellationToken::new();
@@ -78,8 +95,9 @@ impl Api {
             host: HostId::new("here"),
             may_manage: watched.borrow().settings.process_manager == ProcessManager::On,
         };
-        let state =
-            ApiState::new(store, watched, Some(git), stop.clone()).with_processes(processes);
+        let state = ApiState::new(store, watched, Some(git), stop.clone())
+            .with_processes(processes)
+            .with_queue(queue);
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(any_port, state).await.expect("the loopback takes a listener");
         let address = server.address();

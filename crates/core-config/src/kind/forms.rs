@@ -38,6 +38,45 @@ pub(super) fn is_plain_http_url(text: &str) -> Result<bool, Complaint> {
     Ok(true)
 }
 
+/// The forms that the client takes, with and without encryption.
+const REDIS_SCHEMES: &[&str] = &[
+    "redis",
+    "rediss",
+    "redis-cluster",
+    "rediss-cluster",
+    "redis-sentinel",
+    "rediss-sentinel",
+    "redis+unix",
+    "valkey",
+    "valkeys",
+    "valkey-cluster",
+    "valkeys-cluster",
+    "valkey-sentinel",
+    "valkeys-sentinel",
+    "valkey+unix",
+];
+
+/// No complaint of this kind repeats the text: it may hold a password.
+pub(super) fn is_redis_url(text: &str) -> Result<bool, Complaint> {
+    let complain = |what: &str| Err(Complaint(what.to_owned()));
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    let Some(scheme) = scheme.filter(|scheme| REDIS_SCHEMES.contains(scheme)) else {
+        return complain("does not begin with `redis://` or a form like it");
+    };
+    let Ok(url) = url::Url::parse(text) else {
+        return complain("is not a URL");
+    };
+    if !scheme.ends_with("+unix") && !url.has_host() {
+        return complain("names no host");
+    }
+    if scheme.ends_with("-sentinel")
+        && !url.query_pairs().any(|(name, _)| name == "sentinelServiceName")
+    {
+        return complain("names no `sentinelServiceName`");
+    }
+    Ok(true)
+}
+
 pub(super) fn is_address(text: &str) -> Result<bool, Complaint> {
     match text.parse::<SocketAddr>() {
         Ok(_) => Ok(true),
@@ -64,4 +103,22 @@ pub(super) fn is_host(text: &str) -> bool {
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
     bare.parse::<IpAddr>().is_ok() || text.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redis_url_is_told_by_its_form_and_never_shown() {
+        for url in ["redis://:pw@127.0.0.1:6379/0", "redis+unix:///run/redis.sock"] {
+            assert_eq!(is_redis_url(url), Ok(true), "{url}");
+        }
+        for url in ["127.0.0.1:6379", "http://:hunter2@host", "redis://:hunter2@h1:1,h2:2"] {
+            let complaint = is_redis_url(url).unwrap_err();
+            assert!(!complaint.0.contains("hunter2"), "{complaint:?}");
+        }
+        let sentinel = is_redis_url("redis-sentinel://h:1").unwrap_err();
+        assert!(sentinel.0.contains("sentinelServiceName"), "{sentinel:?}");
+    }
 }

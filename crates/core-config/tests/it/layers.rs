@@ -172,6 +172,7 @@ fn a_row_of_any_key_changes_the_settings_of_a_process_that_lives() {
             }
             Kind::HttpUrl => json!("https://gateway.example"),
             Kind::SecretUrl => json!("postgres://db.example/x"),
+            Kind::RedisUrl => json!("redis://cache.example"),
             Kind::Address => json!("127.0.0.1:1"),
             Kind::Path { .. } | Kind::Program | Kind::PathList => json!("/opt/other"),
             Kind::Text | Kind::Secret | Kind::Branch | Kind::List | Kind::HostList => {

@@ -155,6 +155,9 @@ impl Store {
         }
         let claimed =
             self.retrying(|connection| self.try_claim(connection, request, limit)).await?;
+        for claim in &claimed {
+            self.wake_agent(claim.agent, claim.key);
+        }
         if !claimed.is_empty() {
             self.wake(Channel::Agents);
         }

@@ -128,7 +128,7 @@ impl Store {
             return Err(fenced(&connection, key).await);
         }
         drop(connection);
-        self.wake(Channel::Events);
+        self.wake_events(key.run, seqs.last().copied().unwrap_or_default());
         Ok(())
     }
 

@@ -1,6 +1,13 @@
 use std::time::Duration;
 
-use store::wake::{Channel, Wake, WakeStream};
+use core_types::{
+    ids::{AgentId, RunId, RunKey},
+    task::Role,
+};
+use store::{
+    bell::Bell,
+    wake::{Channel, Wake, WakeStream},
+};
 use tokio::time::timeout;
 
 use crate::world::World;
@@ -97,4 +104,57 @@ async fn the_sender_ends_with_its_store() {
         assert!(tokio::time::Instant::now() < deadline, "the store's connections stay open");
         tokio::task::yield_now().await;
     }
+}
+
+/// Another way to other processes that only remembers.
+#[derive(Debug, Default)]
+struct Rung(std::sync::Mutex<Vec<String>>);
+
+impl Bell for Rung {
+    fn wake(&self, channel: Channel) {
+        self.0.lock().unwrap().push(format!("{channel:?}"));
+    }
+
+    fn events(&self, run: RunId, seq: i64) {
+        self.0.lock().unwrap().push(format!("{run} {seq}"));
+    }
+
+    fn assigned(&self, agent: AgentId, key: RunKey) {
+        self.0.lock().unwrap().push(format!("{agent} {key}"));
+    }
+}
+
+#[tokio::test]
+async fn what_rings_another_way_wakes_the_same_listeners() {
+    let world = World::new().await;
+    let mut wakes = world.store.wakes(&[Channel::Tasks, Channel::Config]);
+    assert_eq!(next(&mut wakes).await, Wake::Reconnected);
+    for channel in [Channel::Agents, Channel::Config, Channel::Tasks, Channel::Tasks] {
+        world.store.hear(channel);
+    }
+    assert_eq!(next(&mut wakes).await, Wake::Notified(Channel::Tasks));
+    assert_eq!(next(&mut wakes).await, Wake::Notified(Channel::Config));
+    let quiet = timeout(Duration::from_millis(100), wakes.next()).await;
+    assert!(quiet.is_err(), "it was woken for nothing: {quiet:?}");
+}
+
+#[tokio::test]
+async fn what_is_committed_is_told_the_other_way_as_well() {
+    let world = World::new().await;
+    let rung = std::sync::Arc::new(Rung::default());
+    world.store.also_ring(std::sync::Arc::clone(&rung) as std::sync::Arc<dyn Bell>);
+    let agent = world.agent(Role::Worker).await;
+    world.plain().await;
+    let claim = world.claim(1).await.remove(0);
+    let said = rung.0.lock().unwrap().clone();
+    assert!(said.contains(&"Tasks".to_owned()), "{said:?}");
+    assert!(said.contains(&format!("{agent} {}", claim.key)), "{said:?}");
+    assert_eq!(
+        world.store.instance().await.unwrap(),
+        world.another_store().await.instance().await.unwrap()
+    );
+    assert_ne!(
+        world.store.instance().await.unwrap(),
+        World::new().await.store.instance().await.unwrap()
+    );
 }

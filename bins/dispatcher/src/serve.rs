@@ -1,11 +1,13 @@
 //! Settings, database and launcher made into a dispatcher.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context as _;
 use checkout::{checkouts::Checkouts, git::GitCommand};
 use dispatch::reconciler::Dispatcher;
 use executor::environment::DEFAULT_PATH;
+use notices::deliverer::{self, Deliverer};
+use tokio::task::JoinSet;
 
 /// Dispatches until a signal asks it to stop.
 pub(crate) async fn run(check_config: bool) -> anyhow::Result<()> {
@@ -18,6 +20,13 @@ pub(crate) async fn run(check_config: bool) -> anyhow::Result<()> {
     let git =
         GitCommand::find(search_path.as_deref().unwrap_or(DEFAULT_PATH)).context("find git")?;
     let launcher = Arc::clone(&started.launcher);
+    let deliverer = Deliverer {
+        store: started.store.clone(),
+        launcher: Arc::<launcher::process::ProcessLauncher>::clone(&started.launcher),
+        settings: started.watch_settings(),
+        env: command_environment(),
+        lease: deliverer::LEASE,
+    };
     let dispatcher = Dispatcher {
         store: started.store.clone(),
         launcher,
@@ -26,6 +35,23 @@ pub(crate) async fn run(check_config: bool) -> anyhow::Result<()> {
         host: started.host.clone(),
         settings: started.watch_settings(),
     };
-    dispatcher.run(stop).await.context("dispatch")?;
+    let mut delivering = JoinSet::new();
+    let no_more_notices = stop.child_token();
+    delivering.spawn(deliverer.run(no_more_notices.clone()));
+    let dispatched = dispatcher.run(stop).await.context("dispatch");
+    no_more_notices.cancel();
+    while let Some(ended) = delivering.join_next().await {
+        ended.context("deliver notices")?;
+    }
+    dispatched?;
     Ok(started.outcome()?)
+}
+
+/// What the command that takes notices sees of this process's environment.
+fn command_environment() -> BTreeMap<String, String> {
+    let mut own = bootstrap::environment::environment();
+    let path = own.remove("PATH").unwrap_or_else(|| DEFAULT_PATH.to_owned());
+    let seen = ["HOME", "LANG", "LC_ALL", "TZ"].into_iter();
+    let kept = seen.filter_map(|name| Some((name.to_owned(), own.remove(name)?)));
+    kept.chain([("PATH".to_owned(), path)]).collect()
 }

@@ -19,7 +19,8 @@ use crate::{
     middleware::{observe, panicked},
     openapi::{self, About},
     routes::{
-        agents, cleanup, config, diff, events, gates, health, log, processes, runs, spend, tasks,
+        agents, cleanup, config, diff, events, gates, health, log, notices, processes, runs, spend,
+        tasks,
     },
     state::ApiState,
 };
@@ -44,6 +45,8 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(agents::show))
         .routes(routes!(config::show, config::change))
         .routes(routes!(config::history))
+        .routes(routes!(notices::list))
+        .routes(routes!(notices::test))
         .routes(routes!(cleanup::plan, cleanup::run))
         .routes(routes!(gates::list))
         .routes(routes!(gates::try_now))

@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod gates;
 pub(crate) mod health;
 pub(crate) mod log;
+pub(crate) mod notices;
 pub(crate) mod processes;
 pub(crate) mod runs;
 pub(crate) mod spend;

@@ -2,6 +2,7 @@
 
 use core_types::{
     gate::{GateCause, GateWord},
+    notice::{NoticeEvent, NoticeState},
     outcome::{RunOutcome, table::OutcomeClass},
     process::{ProcessKind, ProcessName, ProcessState, Wanted},
     task::{
@@ -202,6 +203,22 @@ pub(crate) fn events_limit() -> Object {
 
 pub(crate) fn boolean() -> Object {
     ObjectBuilder::new().schema_type(SchemaType::Type(Type::Boolean)).build()
+}
+
+pub(crate) fn notice_id() -> Object {
+    id(core_types::ids::NoticeId::KIND)
+}
+
+pub(crate) fn notice_event() -> Object {
+    words(NoticeEvent::WORDS).build()
+}
+
+pub(crate) fn notice_state() -> Object {
+    words(NoticeState::WORDS).build()
+}
+
+pub(crate) fn notice_states() -> Array {
+    list_of(notice_state())
 }
 
 pub(crate) fn removables() -> Array {

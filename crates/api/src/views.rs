@@ -8,6 +8,7 @@ pub(crate) mod diff;
 pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod log;
+pub(crate) mod notice;
 pub(crate) mod process;
 pub(crate) mod run;
 pub(crate) mod spend;

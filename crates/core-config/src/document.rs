@@ -95,6 +95,7 @@ fn allowed(setting: &Setting) -> String {
         | Kind::HostList
         | Kind::Usd
         | Kind::Integer { .. }
+        | Kind::Words(_)
         | Kind::List
         | Kind::PathList => setting.kind.allowed(),
     };

@@ -59,6 +59,8 @@ pub enum Kind {
     Usd,
     /// One word of a closed set.
     Choice(&'static [&'static str]),
+    /// Words of a closed set, separated by commas.
+    Words(&'static [&'static str]),
     /// Texts, separated by commas outside of parentheses.
     List,
     /// Absolute paths, separated by commas.
@@ -105,6 +107,7 @@ impl Kind {
             Self::Integer { .. } => "integer",
             Self::Usd => "amount",
             Self::Choice(_) => "choice",
+            Self::Words(_) => "list of words",
             Self::List => "list",
             Self::PathList => "list of paths",
         }
@@ -143,6 +146,9 @@ impl Kind {
                 "US dollars, such as `2.50`, up to 1000000, with at most six decimals".to_owned()
             }
             Self::Choice(words) => words.join(", "),
+            Self::Words(words) => {
+                format!("any of these, separated by commas: {}", words.join(", "))
+            }
             Self::List => "texts separated by commas".to_owned(),
             Self::PathList => "absolute paths separated by commas".to_owned(),
         }
@@ -167,7 +173,10 @@ impl Kind {
     }
 
     const fn is_list(self) -> bool {
-        matches!(self, Self::List | Self::PathList | Self::HostList | Self::AccessKeys)
+        matches!(
+            self,
+            Self::Words(_) | Self::List | Self::PathList | Self::HostList | Self::AccessKeys
+        )
     }
 
     fn text_of(self, given: Given<'_>) -> Result<String, Complaint> {
@@ -202,6 +211,7 @@ impl Kind {
             | Self::SecretUrl
             | Self::Integer { .. }
             | Self::Boolean
+            | Self::Words(_)
             | Self::List
             | Self::AccessKeys
             | Self::HostList
@@ -222,6 +232,9 @@ impl Kind {
                 }
                 Self::HostList if !is_host(item) => {
                     return Err(Complaint(format!("{} is not the name of a host", quoted(item))));
+                }
+                Self::Words(words) if !words.contains(&item.as_str()) => {
+                    return Err(Complaint(format!("{} is not one of the words", quoted(item))));
                 }
                 Self::AccessKeys => {
                     is_access_key(item)?;

@@ -88,6 +88,7 @@ fn shown(kind: Kind, value: &Value) -> Shown {
         | Kind::Usd
         | Kind::Integer { .. }
         | Kind::Choice(_)
+        | Kind::Words(_)
         | Kind::List
         | Kind::PathList => Shown::Plain(serde_json::to_value(value).unwrap_or_default()),
     }

@@ -5,6 +5,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use core_types::{
+    notice::NoticeEvent,
     secret::Secret,
     task::{ExecutionEnvironment, ExecutorKind},
     usage::{SpendLimits, parse_usd},
@@ -147,6 +148,14 @@ pub struct Settings {
     pub agent_process_limit: Option<u32>,
     #[serde(deserialize_with = "text")]
     pub base_branch: Option<String>,
+    pub notify_on: Vec<NoticeEvent>,
+    #[serde(deserialize_with = "text")]
+    pub notify_webhook_url: Option<String>,
+    #[serde(deserialize_with = "secret")]
+    pub notify_webhook_secret: Option<Secret>,
+    pub notify_command: Vec<String>,
+    #[serde(deserialize_with = "count")]
+    pub task_retention_days: Option<u32>,
     pub local_repo_roots: Vec<PathBuf>,
     #[serde(deserialize_with = "path")]
     pub opentiger_claude_home: Option<PathBuf>,

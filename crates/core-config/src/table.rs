@@ -2,7 +2,7 @@
 //!
 //! A key that nothing reads does not exist.
 
-use core_types::words;
+use core_types::{notice::NoticeEvent, words};
 
 use crate::kind::Kind;
 
@@ -465,6 +465,39 @@ pub const SETTINGS: &[Setting] = &[
         Fallback::Empty,
         "The branch on which a task that names none is based; when empty, the one the repository's HEAD is on.",
     ),
+    Setting::database(
+        "NOTIFY_ON",
+        Kind::Words(NoticeEvent::WANTED),
+        Fallback::Text("failed,blocked,paused"),
+        "What people are told of: tasks that are done, failed or blocked, environments that are paused or go on.",
+    ),
+    Setting::database(
+        "NOTIFY_WEBHOOK_URL",
+        Kind::HttpUrl,
+        Fallback::Empty,
+        "The address to which notices are posted as JSON; when empty, nowhere.",
+    )
+    .reaching_host(),
+    Setting::database(
+        "NOTIFY_WEBHOOK_SECRET",
+        Kind::Secret,
+        Fallback::Empty,
+        "The secret with which notices to the webhook are signed; when empty, they are not.",
+    ),
+    Setting::database(
+        "NOTIFY_COMMAND",
+        Kind::List,
+        Fallback::Empty,
+        "The program that is started for each notice, and its arguments; it gets the notice as JSON on its standard input; when empty, none.",
+    )
+    .reaching_host(),
+    Setting::database(
+        "TASK_RETENTION_DAYS",
+        integer(0, 36_500),
+        Fallback::Integer(0),
+        "For how long tasks that are over are kept with their runs, agents that signed off, and notices; 0 is for ever.",
+    )
+    .unit("days"),
     Setting::database(
         "LOCAL_REPO_ROOTS",
         Kind::PathList,

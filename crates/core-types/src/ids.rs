@@ -104,6 +104,11 @@ uuid_id!(
     AgentId,
     "agent"
 );
+uuid_id!(
+    /// Names a notice to people; the same at each attempt to deliver it.
+    NoticeId,
+    "notice"
+);
 
 /// The fencing number of a claim: rises with each claim of a task, and every write of a run carries it.
 ///

@@ -7,6 +7,7 @@ pub mod credential;
 pub mod event;
 pub mod gate;
 pub mod ids;
+pub mod notice;
 pub mod outcome;
 pub mod process;
 pub mod repository;

@@ -13,5 +13,6 @@ pub mod launches;
 pub mod pulse;
 pub mod reconciler;
 pub mod recovery;
+pub mod retention;
 pub mod take_back;
 pub mod view;

@@ -26,6 +26,7 @@ use crate::{
     launches::Launches,
     pulse::Pulse,
     recovery::{ACCEPT_WITHIN, Recovery},
+    retention::keep_small,
     take_back::TakeBack,
 };
 
@@ -72,6 +73,7 @@ impl Dispatcher {
         loops.spawn(tend_gates(self.store.clone(), self.settings.clone(), stop.clone()));
         loops.spawn(self.janitor().keep_claimable(stop.clone()));
         loops.spawn(self.janitor().keep_clean(stop.clone()));
+        loops.spawn(keep_small(self.store.clone(), self.settings.clone(), stop.clone()));
         loops.spawn(async move {
             // What died gives its capacity back before anything new is handed out, if it dies quickly.
             if first_look.await.is_ok() {

@@ -28,6 +28,7 @@ pub mod dispatchers;
 pub mod error;
 pub mod gates;
 pub mod migrate;
+pub mod notices;
 pub mod page;
 pub mod pool;
 pub mod process_settings;

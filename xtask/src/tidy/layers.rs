@@ -44,6 +44,11 @@ pub(crate) const LAYERS: &[Layer] = &[
         &["testing"],
     ),
     layer(
+        "notices",
+        &["core-config", "core-types", "launcher", "store", "telemetry"],
+        &["testing"],
+    ),
+    layer(
         "processes",
         &["core-config", "core-types", "launcher", "store", "telemetry"],
         &["testing"],
@@ -88,6 +93,7 @@ const PROGRAMS_USE: &[&str] = &[
     "embedded",
     "executor",
     "launcher",
+    "notices",
     "processes",
     "store",
     "telemetry",
@@ -101,6 +107,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("deadpool-postgres", &["store"]),
     ("figment", &["core-config"]),
     ("fred", &["agent-queue"]),
+    ("hyper-rustls", &["notices"]),
     ("refinery", &["store"]),
     ("tokio-postgres", &["embedded", "store", "testing"]),
     ("tower-http", &["api"]),

@@ -39,6 +39,8 @@ const RIGHTS: &[(&str, Right)] = &[
     ("followEvents", Right::Read),
     ("listAgents", Right::Read),
     ("showAgent", Right::Read),
+    ("listNotices", Right::Read),
+    ("testNotices", Right::Control),
     ("planCleanup", Right::Read),
     ("cleanUp", Right::Control),
     ("showConfig", Right::Read),

@@ -176,7 +176,7 @@ fn value_schema(setting: &Setting) -> RefOr<Schema> {
             any.item(of_type(Type::Boolean)).item(text().enum_values(Some(["true", "false"])))
         }
         Kind::Choice(words) => any.item(text().enum_values(Some(words.iter().copied()))),
-        Kind::List | Kind::PathList | Kind::HostList | Kind::AccessKeys => {
+        Kind::Words(_) | Kind::List | Kind::PathList | Kind::HostList | Kind::AccessKeys => {
             any.item(text()).item(ArrayBuilder::new().items(text().build()))
         }
         Kind::Text

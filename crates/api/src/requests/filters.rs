@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use core_types::{
     ids::{AgentId, TaskId},
+    notice::{NoticeEvent, NoticeState},
     outcome::RunOutcome,
     task::{ExecutorKind, Role, RunStatus, TaskStatus},
 };
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use store::{
     agents::{AgentFilter, AgentState},
+    notices::NoticeFilter,
     page::Order,
     runs::list::RunFilter,
     tasks::list::TaskFilter,
@@ -120,6 +122,24 @@ pub(crate) struct AgentsQuery {
     state: Option<String>,
 }
 
+/// The query of `GET /notices`.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct NoticesQuery {
+    /// Only notices that stand so; several are separated by commas.
+    #[param(style = Form, explode = false, schema_with = crate::schema::notice_states)]
+    state: Option<String>,
+    /// Only notices about this.
+    #[param(schema_with = crate::schema::notice_event)]
+    event: Option<String>,
+    /// The length of the page, 1 to 200; 50 where left out.
+    #[param(schema_with = crate::schema::page_limit)]
+    limit: Option<String>,
+    /// The `next_cursor` of the page before, with the same filters.
+    cursor: Option<String>,
+}
+
 impl TasksQuery {
     pub(crate) fn filter(&self) -> Result<TaskFilter, ApiError> {
         let mut read = Reader::default();
@@ -163,6 +183,21 @@ impl RunsQuery {
     }
 }
 
+impl NoticesQuery {
+    pub(crate) fn filter(&self) -> Result<NoticeFilter, ApiError> {
+        let mut read = Reader::default();
+        let mut filter = NoticeFilter {
+            states: read.words("state", self.state.as_deref(), NoticeState::WORDS),
+            event: read.word("event", self.event.as_deref(), NoticeEvent::WORDS),
+            before: None,
+            limit: 0,
+        };
+        filter.before = cursor::parse(self.cursor.as_deref(), &filter, &mut read.0);
+        filter.limit = limit(self.limit.as_deref(), PAGE_DEFAULT, PAGE_MAX, &mut read.0);
+        read.done(filter)
+    }
+}
+
 impl AgentsQuery {
     pub(crate) fn filter(&self) -> Result<AgentFilter, ApiError> {
         let mut read = Reader::default();
@@ -187,6 +222,15 @@ pub(crate) fn next_run_cursor(
     cursor: Option<store::page::Cursor>,
 ) -> Option<String> {
     let filters = RunFilter { before: None, limit: 0, ..filter };
+    cursor.map(|cursor| cursor::text(cursor, &filters))
+}
+
+/// The same for notices.
+pub(crate) fn next_notice_cursor(
+    filter: NoticeFilter,
+    cursor: Option<store::page::Cursor>,
+) -> Option<String> {
+    let filters = NoticeFilter { before: None, limit: 0, ..filter };
     cursor.map(|cursor| cursor::text(cursor, &filters))
 }
 

@@ -12,6 +12,7 @@ mod events;
 mod filters;
 mod gates;
 mod logs;
+mod notices;
 mod outages;
 mod processes;
 mod redis;

@@ -170,6 +170,7 @@ fn a_row_of_any_key_changes_the_settings_of_a_process_that_lives() {
                 let Some(other) = other else { continue };
                 json!(other)
             }
+            Kind::Words(words) => json!(words),
             Kind::HttpUrl => json!("https://gateway.example"),
             Kind::SecretUrl => json!("postgres://db.example/x"),
             Kind::RedisUrl => json!("redis://cache.example"),

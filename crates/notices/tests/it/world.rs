@@ -1,0 +1,151 @@
+//! A database with tasks that end, settings, and a deliverer.
+
+use std::{sync::Arc, time::Duration};
+
+use core_config::load::{Loaded, load_lenient_database};
+use core_types::{
+    ids::{AgentId, NoticeId, TaskId},
+    outcome::{RunOutcome, RunReport},
+    repository::Repository,
+    task::{ExecutorKind, RiskLevel, Role},
+    usage::SpendLimits,
+};
+use launcher::process::ProcessLauncher;
+use notices::deliverer::Deliverer;
+use store::{
+    agents::{HostId, NewAgent, ProcessIdentity},
+    dispatch::claim::ClaimRequest,
+    notices::{Notice, NoticeFilter},
+    pool::Store,
+    tasks::NewTask,
+};
+use tempfile::TempDir;
+use testing::{database::TestDatabase, programs::search_path, wait::wait_for};
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) database: TestDatabase,
+    pub(crate) state: TempDir,
+    agent: AgentId,
+    running: JoinSet<()>,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let database = TestDatabase::new().await;
+        let agent = NewAgent {
+            id: AgentId::generate(),
+            name: "worker-1".to_owned(),
+            role: Role::Worker,
+            host: HostId::new("here"),
+            process: ProcessIdentity { pid: 1, start_ticks: 1, boot_id: "boot".to_owned() },
+            version: "0".to_owned(),
+        };
+        database.store.register_agent(&agent).await.unwrap();
+        let store = database.store.clone();
+        let state = TempDir::new().unwrap();
+        Self { store, database, state, agent: agent.id, running: JoinSet::new() }
+    }
+
+    /// Makes a task that depends on others.
+    pub(crate) async fn task(&self, dependencies: &[TaskId]) -> TaskId {
+        let task = NewTask {
+            id: TaskId::generate(),
+            title: "repair the answer".to_owned(),
+            goal: "a secret plan".to_owned(),
+            context: None,
+            role: Role::Worker,
+            priority: 0,
+            risk: RiskLevel::Medium,
+            dependencies: dependencies.to_vec(),
+            target_area: None,
+            repository: Repository::Local { path: "/srv/repository".to_owned() },
+            base_branch: None,
+            verification: Vec::new(),
+            timebox: None,
+            executor: ExecutorKind::ClaudeCode,
+            model: None,
+            max_attempts: 2,
+            token_limit: None,
+            cost_limit_microusd: None,
+            created_by: "test".to_owned(),
+        };
+        let id = task.id;
+        self.store.create_tasks(vec![task]).await.unwrap();
+        id
+    }
+
+    /// Has the next run, and ends it so.
+    pub(crate) async fn end_next(&self, outcome: RunOutcome) {
+        let spend = SpendLimits::default();
+        let request =
+            ClaimRequest { limit: 1, lease: Duration::from_secs(30), max_running: 8, spend };
+        let claimed = self.store.claim_host_runs(request).await.unwrap();
+        let key = claimed.first().unwrap().key;
+        self.store.start_run(key, self.agent).await.unwrap();
+        let mut report = RunReport::new(outcome).with_message("what happened");
+        report.usage.cost_microusd = 1_250_000;
+        if outcome == RunOutcome::Succeeded {
+            report.commit = Some("a".repeat(40));
+            report.branch = Some("opentiger/x-1".to_owned());
+        }
+        self.store.finish_run(key, &report).await.unwrap();
+    }
+
+    /// Makes a task and ends it so.
+    pub(crate) async fn over(&self, outcome: RunOutcome) -> TaskId {
+        let task = self.task(&[]).await;
+        self.end_next(outcome).await;
+        task
+    }
+
+    /// Delivers under these settings until the world or the token ends.
+    pub(crate) fn deliver(&mut self, variables: &[(&str, &str)]) -> CancellationToken {
+        let (_keep, settings) = watch::channel(Arc::new(settings(variables)));
+        let deliverer = Deliverer {
+            store: self.store.clone(),
+            launcher: Arc::new(ProcessLauncher::new(self.state.path().to_path_buf()).unwrap()),
+            settings,
+            env: [("PATH".to_owned(), search_path())].into(),
+            lease: Duration::from_secs(90),
+        };
+        let stop = CancellationToken::new();
+        self.running.spawn(deliverer.run(stop.clone()));
+        stop
+    }
+
+    pub(crate) async fn notices(&self) -> Vec<Notice> {
+        let filter = NoticeFilter { limit: 100, ..NoticeFilter::default() };
+        let mut items = self.store.list_notices(&filter).await.unwrap().items;
+        items.reverse();
+        items
+    }
+
+    /// Waits until a notice is as it should be.
+    pub(crate) async fn wait(
+        &self,
+        id: NoticeId,
+        what: &str,
+        fits: impl Fn(&Notice) -> bool,
+    ) -> Notice {
+        wait_for(what, Duration::from_secs(20), async || {
+            let notice =
+                self.store.notice(id).await.unwrap().ok_or_else(|| "no notice".to_owned())?;
+            if fits(&notice) { Ok(notice) } else { Err(format!("{notice:?}")) }
+        })
+        .await
+    }
+
+    /// Makes everything that waits for its next attempt due.
+    pub(crate) async fn hurry(&self) {
+        self.database.run("UPDATE notices SET next_at = now() WHERE next_at IS NOT NULL").await;
+    }
+}
+
+pub(crate) fn settings(variables: &[(&str, &str)]) -> Loaded {
+    let all = [("OPENTIGER_STATE_DIR", "/srv/tiger")];
+    let all = all.iter().chain(variables).map(|(key, value)| ((*key).into(), (*value).into()));
+    load_lenient_database(all, None).unwrap()
+}

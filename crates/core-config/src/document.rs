@@ -82,7 +82,12 @@ fn allowed(setting: &Setting) -> String {
             let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
             quoted.join(", ")
         }
-        Kind::Secret | Kind::SecretUrl | Kind::RedisUrl | Kind::AccessKey | Kind::AccessKeys => {
+        Kind::Secret
+        | Kind::SecretUrl
+        | Kind::RedisUrl
+        | Kind::AccessKey
+        | Kind::AccessKeys
+        | Kind::HostTokens => {
             format!("{}; secret, never shown", setting.kind.allowed())
         }
         Kind::Text

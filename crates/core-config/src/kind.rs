@@ -5,7 +5,7 @@
 
 mod forms;
 
-use core_types::usage::parse_usd;
+use core_types::{credential::parse_host_tokens, usage::parse_usd};
 use figment::value::Value;
 
 use self::forms::{
@@ -48,6 +48,8 @@ pub enum Kind {
     AccessKeys,
     /// Names of hosts, separated by commas.
     HostList,
+    /// Logins for hosts, separated by commas: not even their ends are shown; may be empty.
+    HostTokens,
     /// A whole number.
     Integer {
         /// The least allowed value.
@@ -86,7 +88,12 @@ impl Kind {
     pub const fn is_secret(self) -> bool {
         matches!(
             self,
-            Self::Secret | Self::SecretUrl | Self::RedisUrl | Self::AccessKey | Self::AccessKeys
+            Self::Secret
+                | Self::SecretUrl
+                | Self::RedisUrl
+                | Self::AccessKey
+                | Self::AccessKeys
+                | Self::HostTokens
         )
     }
 
@@ -96,7 +103,7 @@ impl Kind {
         match self {
             Self::Text => "text",
             Self::Secret | Self::SecretUrl | Self::RedisUrl | Self::AccessKey => "secret",
-            Self::AccessKeys => "list of secrets",
+            Self::AccessKeys | Self::HostTokens => "list of secrets",
             Self::Boolean => "boolean",
             Self::HostList => "list of host names",
             Self::Path { .. } => "path",
@@ -140,6 +147,9 @@ impl Kind {
             ),
             Self::HostList => {
                 "names or IP addresses of hosts, without port, separated by commas".to_owned()
+            }
+            Self::HostTokens => {
+                "`host=token` or `host=user:token`, separated by commas, or empty".to_owned()
             }
             Self::Integer { min, max } => format!("an integer from {min} to {max}"),
             Self::Usd => {
@@ -205,6 +215,9 @@ impl Kind {
             Self::Address => is_address(text)?,
             Self::AccessKey => text.is_empty() || is_access_key(text)?,
             Self::Usd => parse_usd(text).is_some(),
+            Self::HostTokens => {
+                parse_host_tokens(text).map(|_| true).map_err(|what| Complaint(what.to_owned()))?
+            }
             Self::Choice(words) => words.contains(&text),
             Self::Text
             | Self::Secret

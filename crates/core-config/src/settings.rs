@@ -61,6 +61,14 @@ words! {
     }
 }
 
+words! {
+    /// What becomes of a host whose key `ssh` does not know yet.
+    UnknownSshHosts, "way with unknown hosts" {
+        Refuse = "refuse",
+        Accept = "accept",
+    }
+}
+
 /// Every setting with its effective value; [`crate::table::SETTINGS`] says what each one means.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE", deny_unknown_fields)]
@@ -157,6 +165,20 @@ pub struct Settings {
     #[serde(deserialize_with = "count")]
     pub task_retention_days: Option<u32>,
     pub local_repo_roots: Vec<PathBuf>,
+    pub git_allow_http_loopback: bool,
+    #[serde(deserialize_with = "secret")]
+    pub git_tokens: Option<Secret>,
+    pub git_ssh_unknown_hosts: UnknownSshHosts,
+    #[serde(deserialize_with = "path")]
+    pub git_ssh_config: Option<PathBuf>,
+    #[serde(deserialize_with = "path")]
+    pub git_ca_file: Option<PathBuf>,
+    #[serde(rename = "GIT_TIMEOUT_S", deserialize_with = "seconds")]
+    pub git_timeout: Duration,
+    #[serde(deserialize_with = "bytes")]
+    pub git_max_bytes: Option<u64>,
+    #[serde(deserialize_with = "count")]
+    pub mirror_keep_days: Option<u32>,
     #[serde(deserialize_with = "path")]
     pub opentiger_claude_home: Option<PathBuf>,
 }

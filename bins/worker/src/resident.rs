@@ -39,7 +39,8 @@ pub(crate) async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let parent_env = bootstrap::environment::environment();
     let search_path = parent_env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
     let git = GitCommand::find(search_path).context("find git")?;
-    let checkouts = Checkouts::new(started.state_dir.join("checkouts"), git);
+    let checkouts = Checkouts::new(started.state_dir.join("checkouts"), git)
+        .with_mirrors(started.state_dir.join("mirrors"));
     let (alarm, rings) = watch::channel(0);
     let mut bells = JoinSet::from_iter([ring(started.store.clone(), alarm.clone())]);
     if let Some(queue) = &started.queue {

@@ -14,4 +14,5 @@ pub mod recorder;
 pub mod resident;
 pub mod run;
 pub mod session;
+mod trouble;
 pub mod verification;

@@ -4,11 +4,11 @@
 //! comes before verification, so that what is committed is what the agent left and not what a verification command
 //! wrote; the branch is made last, and only by whoever holds the lease in that moment.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use checkout::{
-    checkouts::{Checkout, Checkouts, PrepareRequest},
-    error::{CheckoutError, Fault},
+    checkouts::{Checkout, Checkouts, PrepareRequest, Remotes},
+    collect::{Brought, Collected},
     roots::AllowedRoots,
     seal::{CommitMessage, Sealed, SealedCommit},
 };
@@ -34,6 +34,7 @@ use crate::{
     policy::{LEASE_GRACE, RunPolicy},
     run::{StartedRun, Workshop, launch_labels},
     session::{SessionEnd, SessionLimits, run_agent},
+    trouble::{Step, report_of},
     verification::{Verification, Verified},
 };
 
@@ -43,6 +44,9 @@ const AGENT_OUTPUT: OutputLimits = OutputLimits { head_bytes: 64 << 20, tail_byt
 const STEP_WITHIN: Duration = Duration::from_secs(15 * 60);
 /// Wait before limits that could not be read are asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a push that failed for the moment waits before it is tried again; after the last one it is given up.
+const PUSH_WAITS: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(20)];
 /// Earlier attempts whose failures an agent is told of.
 const FAILURES_TOLD: usize = 3;
 
@@ -128,7 +132,7 @@ impl Life<'_> {
         tokio::select! {
             done = step => done,
             authority = self.around.told_to_stop() => Err(self.stopped(authority)),
-            () = sleep(STEP_WITHIN) => {
+            () = sleep(STEP_WITHIN + self.policy.remotes.timeout) => {
                 let message = "a step on the checkout took too long; is the disk or the network stuck?";
                 Err(Box::new(RunReport::new(RunOutcome::LaunchFailed).with_message(message)))
             }
@@ -151,10 +155,12 @@ impl Life<'_> {
                 return Err(Box::new(report));
             }
         };
-        let checkouts = Checkouts::clone(&self.shop.checkouts).with_allowed_roots(roots);
+        let checkouts = Checkouts::clone(&self.shop.checkouts)
+            .with_allowed_roots(roots)
+            .with_remotes(self.remotes());
         let prepare = async {
             let prepared = checkouts.prepare(request).await;
-            prepared.map_err(|error| failed(RunOutcome::CheckoutFailed, &error))
+            prepared.map_err(|error| report_of(Step::Checkout, &error))
         };
         let checkout = self.unless_stopped(prepare).await?;
         let base = checkout.base_commit.to_string();
@@ -162,6 +168,13 @@ impl Life<'_> {
             tracing::warn!(error = %error_chain(&error), "base commit not recorded");
         }
         Ok(checkout)
+    }
+
+    /// The way to repositories of other hosts: with this host's logins, which no agent ever gets.
+    fn remotes(&self) -> Remotes {
+        let mut access = self.policy.remotes.clone();
+        access.environment = BTreeMap::clone(&self.shop.parent_env);
+        Remotes { access: Arc::new(access), launcher: Arc::clone(&self.shop.launcher) }
     }
 
     async fn agent(&self, checkout: &Checkout) -> Result<(SessionEnd, Meter), EndedEarly> {
@@ -323,7 +336,7 @@ impl Life<'_> {
         let seal = async {
             let launcher = self.around.launcher;
             let sealed = self.shop.checkouts.seal(checkout, launcher, &env, &message).await;
-            sealed.map_err(|error| failed(RunOutcome::CollectFailed, &error))
+            sealed.map_err(|error| report_of(Step::Collect, &error))
         };
         let (notices, sealed) = match self.unless_stopped(seal).await? {
             Sealed::Nothing { notices } => (notices, None),
@@ -367,19 +380,53 @@ impl Life<'_> {
         let checkouts = &self.shop.checkouts;
         let bring = async {
             let brought = checkouts.bring(checkout, sealed).await;
-            brought.map_err(|error| failed(RunOutcome::CollectFailed, &error))
+            brought.map_err(|error| report_of(Step::Collect, &error))
         };
         let brought = self.unless_stopped(bring).await?;
-        self.confirm().await?;
-        let collected = checkouts.publish(checkout, &brought).await;
-        let collected = collected.map_err(|error| failed(RunOutcome::CollectFailed, &error))?;
+        let collected = self.publish(checkout, &brought).await?;
         let (branch, commit) = (collected.branch.to_string(), collected.commit.to_string());
         let files_changed = sealed.files_changed;
         let mut report = RunReport::new(RunOutcome::Succeeded);
         report.commit = Some(commit.clone());
         report.branch = Some(branch.clone());
-        self.around.recorder.record(RunEvent::Commit { branch, commit, files_changed }).await;
+        let pushed = checkout.is_pushed();
+        let event = RunEvent::Commit { branch, commit, files_changed, pushed };
+        self.around.recorder.record(event).await;
         Ok(report)
+    }
+
+    /// Makes the run's branch, each time only after the database confirmed that the run is still ours. What an agent
+    /// has worked for is not given up because a network fails for a moment.
+    async fn publish(
+        &self,
+        checkout: &Checkout,
+        brought: &Brought,
+    ) -> Result<Collected, EndedEarly> {
+        let mut waits = PUSH_WAITS.iter();
+        loop {
+            self.confirm().await?;
+            let publish = async { Ok(self.shop.checkouts.publish(checkout, brought).await) };
+            let published = if checkout.is_pushed() {
+                self.unless_stopped(publish).await?
+            } else {
+                // One ref of this host: done, or not done.
+                publish.await?
+            };
+            let error = match published {
+                Ok(collected) => return Ok(collected),
+                Err(error) => error,
+            };
+            let Some(wait) = waits.next().filter(|_| error.is_transient()) else {
+                return Err(report_of(Step::Collect, &error));
+            };
+            let text = format!("the push is tried again: {}", error_chain(&error));
+            self.around.recorder.record(RunEvent::Notice { text }).await;
+            self.unless_stopped(async {
+                sleep(*wait).await;
+                Ok(())
+            })
+            .await?;
+        }
     }
 
     /// The report of a run that must stop.
@@ -419,19 +466,17 @@ const fn is_about_the_work(outcome: RunOutcome) -> bool {
         | RunOutcome::Cancelled
         | RunOutcome::LaunchFailed
         | RunOutcome::CheckoutFailed
+        | RunOutcome::RepositoryMissing
+        | RunOutcome::RepositoryDenied
+        | RunOutcome::HostNotTrusted
+        | RunOutcome::BaseBranchMissing
+        | RunOutcome::RemoteUnreachable
+        | RunOutcome::RemoteHungUp
+        | RunOutcome::PushRefused
+        | RunOutcome::BranchTaken
+        | RunOutcome::RepositoryTooLarge
+        | RunOutcome::DiskFull
         | RunOutcome::WorkerLost
         | RunOutcome::Interrupted => false,
     }
-}
-
-/// The report of a git step that failed. A fault of this host is not held against the task: it is tried again.
-fn failed(outcome: RunOutcome, error: &CheckoutError) -> EndedEarly {
-    let outcome = match error.fault() {
-        Fault::Host => RunOutcome::LaunchFailed,
-        Fault::Request | Fault::Result => outcome,
-    };
-    let mut report = RunReport::new(outcome);
-    report.message = Some(error_chain(error).to_string());
-    report.hint = error.hint().map(str::to_owned);
-    Box::new(report)
 }

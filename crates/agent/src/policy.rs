@@ -2,8 +2,12 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use core_config::load::Loaded;
-use core_types::usage::SpendLimits;
+use checkout::{access::RemoteAccess, url::UrlRules};
+use core_config::{
+    load::Loaded,
+    settings::{Settings, UnknownSshHosts},
+};
+use core_types::{credential::parse_host_tokens, usage::SpendLimits};
 use executor::{claude_code::ClaudeSettings, invocation::ExecutorSettings};
 
 /// How long a run's lease lasts without renewal, by the database's clock (design §4).
@@ -42,6 +46,8 @@ pub struct RunPolicy {
     pub base_branch: Option<String>,
     /// Directories below which repositories lie, empty for anywhere; or why nobody knows.
     pub repository_roots: Result<Vec<PathBuf>, String>,
+    /// How repositories of other hosts are reached; without an environment.
+    pub remotes: RemoteAccess,
 }
 
 impl RunPolicy {
@@ -77,7 +83,23 @@ impl RunPolicy {
                 .local_repo_roots()
                 .map(<[PathBuf]>::to_vec)
                 .map_err(ToString::to_string),
+            remotes: remote_access(settings),
         }
+    }
+}
+
+fn remote_access(settings: &Settings) -> RemoteAccess {
+    let tokens = settings.git_tokens.as_ref().map(|tokens| parse_host_tokens(tokens.expose()));
+    RemoteAccess {
+        rules: UrlRules { http_loopback: settings.git_allow_http_loopback },
+        // The settings table took them, so they can be read.
+        tokens: tokens.and_then(Result::ok).unwrap_or_default(),
+        accept_unknown_ssh_hosts: settings.git_ssh_unknown_hosts == UnknownSshHosts::Accept,
+        ssh_config: settings.git_ssh_config.clone(),
+        ca_file: settings.git_ca_file.clone(),
+        timeout: settings.git_timeout,
+        max_bytes: settings.git_max_bytes,
+        environment: BTreeMap::new(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -53,7 +54,7 @@ const LOW_SPEED_BYTES: u32 = 500;
 const LOW_SPEED_TIME: Duration = Duration::from_secs(60);
 
 /// How remote repositories are reached from this host.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RemoteAccess {
     /// Which addresses are allowed.
     pub rules: UrlRules,
@@ -80,6 +81,14 @@ pub(crate) struct NetworkEnvironment {
     pub(crate) plain: BTreeMap<String, String>,
     /// Of the host, or of its user's configuration: may hold anything.
     pub(crate) private: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for RemoteAccess {
+    /// Without the environment, which may hold anything.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tokens: Vec<&str> = self.tokens.iter().map(|token| token.host.as_str()).collect();
+        f.debug_struct("RemoteAccess").field("tokens", &tokens).finish_non_exhaustive()
+    }
 }
 
 impl RemoteAccess {

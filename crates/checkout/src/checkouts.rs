@@ -54,14 +54,13 @@ pub struct Checkouts {
     pub(crate) git: GitCommand,
     roots: AllowedRoots,
     pub(crate) limits: Limits,
+    mirrors: Option<PathBuf>,
     remotes: Option<Remotes>,
 }
 
-/// What repositories behind a network need: a place for their mirrors, a way to them, and who starts git for it.
+/// What repositories behind a network need beside a place for their mirrors: a way to them, and who starts git for it.
 #[derive(Clone)]
 pub struct Remotes {
-    /// The directory that holds all mirrors.
-    pub mirrors: PathBuf,
     /// How they are reached.
     pub access: Arc<RemoteAccess>,
     /// Starts git.
@@ -70,7 +69,7 @@ pub struct Remotes {
 
 impl fmt::Debug for Remotes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remotes").field("mirrors", &self.mirrors).finish_non_exhaustive()
+        f.debug_struct("Remotes").field("access", &self.access).finish_non_exhaustive()
     }
 }
 
@@ -139,10 +138,23 @@ impl Checkouts {
     #[must_use]
     pub fn new(root: PathBuf, git: GitCommand) -> Self {
         let (roots, limits) = (AllowedRoots::default(), Limits::default());
-        Self { root, git, roots, limits, remotes: None }
+        Self { root, git, roots, limits, mirrors: None, remotes: None }
     }
 
-    /// The same, for repositories behind a network too.
+    /// The same with the directory that holds all mirrors; it is made when the first one is.
+    #[must_use]
+    pub fn with_mirrors(mut self, root: PathBuf) -> Self {
+        self.mirrors = Some(root);
+        self
+    }
+
+    /// The mirrors, where a directory for them was named.
+    #[must_use]
+    pub fn mirrors(&self) -> Option<Mirrors> {
+        self.mirrors.clone().map(Mirrors::new)
+    }
+
+    /// The same, for repositories behind a network too, if there is a directory for mirrors.
     #[must_use]
     pub fn with_remotes(mut self, remotes: Remotes) -> Self {
         self.remotes = Some(remotes);
@@ -201,7 +213,7 @@ impl Checkouts {
         url: &str,
         request: &PrepareRequest<'_>,
     ) -> Result<Start, CheckoutError> {
-        let Some(remotes) = self.remotes.clone() else {
+        let (Some(remotes), Some(mirrors)) = (self.remotes.clone(), self.mirrors.clone()) else {
             return Err(CheckoutError::RemotesUnavailable { url: url.to_owned() });
         };
         let url = RepositoryUrl::parse(url, remotes.access.rules)?;
@@ -211,10 +223,9 @@ impl Checkouts {
             access: remotes.access,
             git: self.git.clone(),
             launcher: remotes.launcher,
-            private_dir: remotes.mirrors.clone(),
+            private_dir: mirrors.clone(),
         };
-        let fetched =
-            Mirrors::new(remotes.mirrors).fetch(&remote, request.run, branch.as_ref()).await?;
+        let fetched = Mirrors::new(mirrors).fetch(&remote, request.run, branch.as_ref()).await?;
         let commit = fetched.base.commit.clone();
         let head = Head::Detached { commit: commit.clone() };
         let source = LocalRepository::of_our_own(&fetched.git_dir, fetched.format, head);

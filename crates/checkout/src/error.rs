@@ -2,7 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::{branch::InvalidBranchName, git::CommitId, trouble::RemoteError, url::InvalidUrl};
+use crate::{
+    branch::InvalidBranchName,
+    git::CommitId,
+    trouble::{RemoteError, Trouble},
+    url::InvalidUrl,
+};
 
 /// Who has to change something before the same call can succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -247,6 +252,20 @@ impl CheckoutError {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Remote(error) if error.trouble.is_transient())
+    }
+
+    /// Whether the disk of this host is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Self::Remote(error) => error.trouble == Trouble::DiskFull,
+            Self::Io { source, .. } => matches!(source.kind(), StorageFull | QuotaExceeded),
+            Self::Git { detail, .. }
+            | Self::NotWritable { detail, .. }
+            | Self::PackRefused { detail } => Trouble::of(detail) == Trouble::DiskFull,
+            _ => false,
+        }
     }
 
     /// Who has to change something.

@@ -45,7 +45,14 @@ pub enum RunEvent {
     /// A verification command ran.
     Verification { command: Vec<String>, passed: bool, status: String, output: String },
     /// The result was committed.
-    Commit { branch: String, commit: String, files_changed: u32 },
+    Commit {
+        branch: String,
+        commit: String,
+        files_changed: u32,
+        /// Whether the branch is in a repository of another host.
+        #[serde(default)]
+        pushed: bool,
+    },
     /// Something a reader should know.
     Notice { text: String },
     /// The run ended; always the last event.

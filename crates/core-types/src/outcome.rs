@@ -48,6 +48,26 @@ words! {
         CheckoutFailed = "checkout_failed",
         /// The result could not be committed, collected or moved to its branch.
         CollectFailed = "collect_failed",
+        /// There is no repository at the URL, or none that this host's login may see.
+        RepositoryMissing = "repository_missing",
+        /// This host's login is not accepted for the repository.
+        RepositoryDenied = "repository_denied",
+        /// This host does not trust the key or the certificate of the repository's host.
+        HostNotTrusted = "host_not_trusted",
+        /// The repository does not have the branch to start from.
+        BaseBranchMissing = "base_branch_missing",
+        /// The repository's host cannot be reached, or does not answer in time.
+        RemoteUnreachable = "remote_unreachable",
+        /// The connection to the repository's host broke.
+        RemoteHungUp = "remote_hung_up",
+        /// The repository's host does not take the run's branch: a permission, a rule, a hook.
+        PushRefused = "push_refused",
+        /// The run's branch is there already, with something else on it.
+        BranchTaken = "branch_taken",
+        /// The repository, or what is pushed, is larger than allowed.
+        RepositoryTooLarge = "repository_too_large",
+        /// No space is left on this host.
+        DiskFull = "disk_full",
         /// Whoever ran it died or fell silent, so nothing is known but that it is over.
         WorkerLost = "worker_lost",
         /// Ended from outside by a stop nobody here asked for, or by openTiger stopping.

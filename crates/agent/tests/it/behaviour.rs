@@ -256,7 +256,7 @@ async fn missing_base_branch_fails_the_task_with_the_reason() {
     let mut task = bench.task("[fake: ok] [file: made.txt]");
     task.base_branch = Some("no-such-branch".to_owned());
     let told = bench.work(task).await;
-    told.assert_outcome(RunOutcome::CheckoutFailed);
+    told.assert_outcome(RunOutcome::BaseBranchMissing);
     assert!(
         told.report().message.as_ref().is_some_and(|message| message.contains("no-such-branch"))
     );

@@ -81,7 +81,8 @@ impl Bench {
         let database = TestDatabase::new().await;
         let launcher = ProcessLauncher::new(state.path().to_path_buf()).expect("usable directory");
         let checkouts = checkout::git::GitCommand::find(&search_path).expect("git is installed");
-        let checkouts = Checkouts::new(state.path().join("checkouts"), checkouts);
+        let checkouts = Checkouts::new(state.path().join("checkouts"), checkouts)
+            .with_mirrors(state.path().join("mirrors"));
         let home = state.path().join("home");
         std::fs::create_dir(&home).expect("a home can be made");
         let (alarm, _) = tokio::sync::watch::channel(0);
@@ -97,6 +98,9 @@ impl Bench {
                 ("PATH".to_owned(), search_path.clone()),
                 ("HOME".to_owned(), home.to_string_lossy().into_owned()),
                 ("GITHUB_TOKEN".to_owned(), "canary-of-the-worker".to_owned()),
+                ("SSH_AUTH_SOCK".to_owned(), "/canary-of-the-worker".to_owned()),
+                ("GIT_ASKPASS".to_owned(), "/canary-of-the-worker".to_owned()),
+                ("GIT_CONFIG_COUNT".to_owned(), "canary-of-the-worker".to_owned()),
             ])),
         };
         let command = command.to_string_lossy();

@@ -4,4 +4,5 @@ mod behaviour;
 mod bench;
 mod interruptions;
 mod outcomes;
+mod remotes;
 mod spending;

@@ -92,8 +92,9 @@ fn told(event: RunEvent) -> (&'static str, String) {
             let how = if passed { "passed" } else { "failed" };
             ("verify", format!("{how} ({status}): {}\n{output}", command.join(" ")))
         }
-        RunEvent::Commit { branch, commit, files_changed } => {
-            ("commit", format!("{commit} on {branch}, {files_changed} files changed"))
+        RunEvent::Commit { branch, commit, files_changed, pushed } => {
+            let pushed = if pushed { ", pushed" } else { "" };
+            ("commit", format!("{commit} on {branch}, {files_changed} files changed{pushed}"))
         }
         RunEvent::Notice { text } => ("notice", text),
         RunEvent::Ended { outcome, message } => {

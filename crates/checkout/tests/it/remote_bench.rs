@@ -77,12 +77,11 @@ impl RemoteBench {
     }
 
     pub(crate) fn checkouts(&self) -> Checkouts {
-        let remotes = Remotes {
-            mirrors: self.mirrors_dir(),
-            access: Arc::new(self.access.clone()),
-            launcher: Arc::clone(&self.launcher),
-        };
-        Checkouts::new(self.state.path().join("checkouts"), git()).with_remotes(remotes)
+        let remotes =
+            Remotes { access: Arc::new(self.access.clone()), launcher: Arc::clone(&self.launcher) };
+        Checkouts::new(self.state.path().join("checkouts"), git())
+            .with_mirrors(self.mirrors_dir())
+            .with_remotes(remotes)
     }
 
     pub(crate) async fn prepare(&self, url: &str) -> Checkout {

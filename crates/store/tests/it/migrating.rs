@@ -20,6 +20,18 @@ async fn two_migrators_at_once_apply_everything_once() {
 }
 
 #[tokio::test]
+async fn every_outcome_can_be_stored() {
+    let world = World::new().await;
+    for outcome in core_types::outcome::RunOutcome::ALL {
+        let allows = format!(
+            "SELECT count(*) FROM pg_constraint WHERE conname = 'runs_outcome_check'
+             AND pg_get_constraintdef(oid) LIKE '%''{outcome}''%'"
+        );
+        assert_eq!(world.count(&allows).await, 1, "{outcome}");
+    }
+}
+
+#[tokio::test]
 async fn a_second_migration_does_nothing() {
     let world = World::new().await;
     let again = world.store.migrate().await.unwrap();

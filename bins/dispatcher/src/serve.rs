@@ -30,7 +30,10 @@ pub(crate) async fn run(check_config: bool) -> anyhow::Result<()> {
     let dispatcher = Dispatcher {
         store: started.store.clone(),
         launcher,
-        checkouts: Arc::new(Checkouts::new(started.state_dir.join("checkouts"), git)),
+        checkouts: Arc::new(
+            Checkouts::new(started.state_dir.join("checkouts"), git)
+                .with_mirrors(started.state_dir.join("mirrors")),
+        ),
         beat: started.dispatcher_beat().context("describe this dispatcher")?,
         host: started.host.clone(),
         settings: started.watch_settings(),

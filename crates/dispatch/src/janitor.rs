@@ -1,5 +1,5 @@
-//! Sweeping up: checkouts and launch directories of this host whose run is over, agents that are long gone, rows that
-//! are not where the claim looks for them.
+//! Sweeping up: checkouts and launch directories of this host whose run is over, mirrors and agents that are long gone,
+//! rows that are not where the claim looks for them.
 //!
 //! Of this host it removes what carries a run id that the database knows as ended, and launches that ended so long ago
 //! that no run can need them; what it cannot place it leaves alone.
@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use checkout::checkouts::Checkouts;
+use core_config::load::Loaded;
 use core_types::{ids::RunId, task::RunStatus};
 use launcher::{
     handle::{Destroy, LaunchState},
@@ -14,7 +15,7 @@ use launcher::{
 };
 use store::{error::StoreError, pool::Store};
 use telemetry::chain::error_chain;
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often tasks are put where the claim looks for them.
 const MEND_EVERY: Duration = Duration::from_secs(30);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A run that ended less than this ago is left to whoever ran it.
 const LEAVE_ALONE: Duration = Duration::from_secs(30);
 /// Launches that no run of the database accounts for. What runs is never removed, whatever its age. An ended one is
@@ -46,6 +48,8 @@ pub struct Janitor {
     pub launcher: Arc<dyn Launcher>,
     /// Knows the checkouts.
     pub checkouts: Arc<Checkouts>,
+    /// The settings in force.
+    pub settings: watch::Receiver<Arc<Loaded>>,
 }
 
 impl Janitor {
@@ -72,6 +76,7 @@ impl Janitor {
     pub async fn sweep(&self, complaints: &mut Complaints) {
         complaints.note("launches of ended runs", self.sweep_launches().await);
         complaints.note("checkouts of ended runs", self.sweep_checkouts().await);
+        self.sweep_mirrors().await;
         complaints.note("silent agents", self.store.retire_silent_agents().await);
         self.reap().await;
     }
@@ -123,6 +128,22 @@ impl Janitor {
             }
         }
         Ok(())
+    }
+
+    /// Removes mirrors that no run used for long; a run that needs one fetches it anew.
+    async fn sweep_mirrors(&self) {
+        let days = self.settings.borrow().settings.mirror_keep_days;
+        let (Some(days), Some(mirrors)) = (days, self.checkouts.mirrors()) else {
+            return;
+        };
+        match mirrors.remove_unused(DAY * days).await {
+            Ok(removed) => {
+                for mirror in removed {
+                    tracing::info!(mirror.url = mirror.url, mirror.bytes, "unused mirror removed");
+                }
+            }
+            Err(error) => tracing::warn!(error = %error_chain(&error), "mirrors not swept"),
+        }
     }
 
     async fn reap(&self) {

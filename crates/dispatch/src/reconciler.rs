@@ -160,6 +160,7 @@ impl Dispatcher {
             store: self.store.clone(),
             launcher: Arc::clone(&self.launcher),
             checkouts: Arc::clone(&self.checkouts),
+            settings: self.settings.clone(),
         }
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct Bench {
     /// The launcher of [`Bench::recovery`]; fails on demand.
     pub(crate) faulty: Arc<FaultyLauncher>,
     pub(crate) checkouts: Arc<Checkouts>,
-    state: TempDir,
+    pub(crate) state: TempDir,
 }
 
 /// One look with this view, and everything that it starts.

@@ -1,9 +1,15 @@
 //! What the janitor leaves alone.
 
-use std::sync::Arc;
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use core_config::load::{Loaded, load};
 use dispatch::{complaints::Complaints, janitor::Janitor};
 use launcher::launcher::Launcher;
+use tokio::sync::watch;
 
 use crate::bench::{Bench, LEASE, Worker, end, is_running};
 
@@ -16,9 +22,45 @@ async fn what_runs_or_belongs_to_a_run_that_is_not_over_is_not_swept() {
     let server = bench.launched("embedded-postgres").await;
     let launcher: Arc<dyn Launcher> = Arc::clone(&bench.faulty) as Arc<dyn Launcher>;
     let checkouts = Arc::clone(&bench.checkouts);
-    let janitor = Janitor { store: bench.database.store.clone(), launcher, checkouts };
+    let store = bench.database.store.clone();
+    let janitor = Janitor { store, launcher, checkouts, settings: settings(&[]) };
     janitor.sweep(&mut Complaints::default()).await;
     assert!(is_running(&server));
     assert_eq!(bench.launcher.discover().await.unwrap().len(), 2);
     end(&server).await;
+}
+
+#[tokio::test]
+async fn mirrors_that_no_run_used_for_long_are_swept() {
+    let bench = Bench::new().await;
+    let mirrors = bench.state.path().join("mirrors");
+    let days = |days: u32| SystemTime::now() - Duration::from_secs(24 * 3600) * days;
+    for (key, used) in [("0".repeat(32), days(31)), ("1".repeat(32), days(29))] {
+        fs::create_dir_all(mirrors.join(&key)).unwrap();
+        let noted = fs::File::create(mirrors.join(&key).join("url")).unwrap();
+        noted.set_modified(used).unwrap();
+    }
+    let launcher: Arc<dyn Launcher> = Arc::clone(&bench.faulty) as Arc<dyn Launcher>;
+    let checkouts =
+        Arc::new(checkout::checkouts::Checkouts::clone(&bench.checkouts).with_mirrors(mirrors));
+    let sweep = async |keep: &[(&str, &str)]| {
+        let janitor = Janitor {
+            store: bench.database.store.clone(),
+            launcher: Arc::clone(&launcher),
+            checkouts: Arc::clone(&checkouts),
+            settings: settings(keep),
+        };
+        janitor.sweep(&mut Complaints::default()).await;
+        let left = checkouts.mirrors().unwrap().list().await.unwrap();
+        left.into_iter().map(|mirror| mirror.key).collect::<Vec<_>>()
+    };
+    assert_eq!(sweep(&[("MIRROR_KEEP_DAYS", "0")]).await.len(), 2);
+    assert_eq!(sweep(&[]).await, ["1".repeat(32)]);
+    assert_eq!(sweep(&[("MIRROR_KEEP_DAYS", "28")]).await, Vec::<String>::new());
+}
+
+/// Settings that stay as they are.
+fn settings(environment: &[(&str, &str)]) -> watch::Receiver<Arc<Loaded>> {
+    let environment = environment.iter().map(|(key, value)| (key.into(), value.into()));
+    watch::channel(Arc::new(load(environment, None).unwrap())).1
 }

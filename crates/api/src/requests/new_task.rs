@@ -2,6 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
+use checkout::url::{RepositoryUrl, URL_ALLOWED, UrlRules};
 use core_types::{
     ids::TaskId,
     repository::Repository,
@@ -46,13 +47,15 @@ words! {
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RepositoryRequest {
-    /// `local` is a repository on this host; `git`, one behind a URL, follows in a later version.
+    /// `local` is a repository on this host, where the result becomes a branch; `git` is one of another host, which is
+    /// fetched, and to which the result is pushed as a branch of the run's own.
     #[schema(value_type = String, examples("local"))]
     mode: RepositoryMode,
     /// For `local`: the absolute path of the work tree's top directory or of a bare repository.
     #[schema(max_length = 4096, examples("/home/me/project"))]
     path: Option<String>,
-    /// For `git`: the URL.
+    /// For `git`: `https://host/path`, `ssh://user@host/path` or `user@host:path`, without a password or token.
+    #[schema(max_length = 2048, examples("https://github.com/owner/project.git"))]
     url: Option<String>,
 }
 
@@ -124,6 +127,8 @@ pub(crate) struct NewTaskRequest {
 pub(crate) struct TaskDefaults {
     pub(crate) executor: ExecutorKind,
     pub(crate) max_attempts: u32,
+    /// Which addresses of repositories are allowed.
+    pub(crate) urls: UrlRules,
 }
 
 const fn default_role() -> Role {
@@ -150,7 +155,7 @@ impl NewTaskRequest {
                 "claude_code",
             );
         }
-        let repository = self.repository.checked(&mut faults);
+        let repository = self.repository.checked(defaults.urls, &mut faults);
         let Some(repository) = repository.filter(|_| faults.0.is_empty()) else {
             return Err(faults.0);
         };
@@ -234,17 +239,30 @@ impl NewTaskRequest {
 }
 
 impl RepositoryRequest {
-    fn checked(self, faults: &mut Faults) -> Option<Repository> {
+    fn checked(self, urls: UrlRules, faults: &mut Faults) -> Option<Repository> {
         match self.mode {
             RepositoryMode::Local => {
                 self.checked_path(faults).map(|path| Repository::Local { path })
             }
             RepositoryMode::Git => {
-                faults.add(
-                    "repository.mode",
-                    "is `git`, which is not yet available",
-                    "`local`: clone the repository to this host and name its path",
-                );
+                self.checked_url(urls, faults).map(|url| Repository::Git { url })
+            }
+        }
+    }
+
+    /// Looks at the form alone: whether there is a repository, and for whom, is found out by the run.
+    fn checked_url(self, urls: UrlRules, faults: &mut Faults) -> Option<String> {
+        if self.path.is_some() {
+            faults.add("repository.path", "does not go with the mode `git`", "`url` alone");
+        }
+        let Some(url) = self.url else {
+            faults.add("repository.url", "is missing", URL_ALLOWED);
+            return None;
+        };
+        match RepositoryUrl::parse(&url, urls) {
+            Ok(_) => Some(url),
+            Err(error) => {
+                faults.add("repository.url", error.what, format!("{URL_ALLOWED}; {}", error.hint));
                 None
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use checkout::error::CheckoutError;
+use checkout::{error::CheckoutError, url::UrlRules};
 use core_config::fault::Fault;
 use core_types::{ids::TaskId, repository::Repository};
 use http::StatusCode;
@@ -119,6 +119,7 @@ fn check_all(
     naming: Naming,
 ) -> Result<Vec<NewTask>, ApiError> {
     let settings = Arc::clone(&state.settings().settings);
+    let urls = UrlRules { http_loopback: settings.git_allow_http_loopback };
     let mut tasks = Vec::with_capacity(requests.len());
     let mut faults = Vec::new();
     for (index, (request, existing)) in requests.into_iter().zip(existing).enumerate() {
@@ -127,10 +128,12 @@ fn check_all(
             TaskDefaults {
                 executor: settings.llm_executor,
                 max_attempts: settings.task_max_attempts,
+                urls,
             },
             |task| TaskDefaults {
                 executor: task.new.executor,
                 max_attempts: task.new.max_attempts,
+                urls,
             },
         );
         match request.checked(&defaults) {

@@ -261,3 +261,36 @@ async fn a_branch_of_the_settings_that_is_missing_is_said_to_be_one_of_the_setti
     let refused = api.post("/tasks", &api.task_with(&json!({ "base_branch": "trunk" }))).await;
     assert!(!refused.text("error").contains("BASE_BRANCH"));
 }
+
+#[tokio::test]
+async fn a_repository_of_another_host_is_taken_by_its_form_without_asking_it() {
+    let api = Api::start().await;
+    for url in [
+        "https://nowhere.invalid/a/b.git",
+        "ssh://git@nowhere.invalid:2222/x",
+        "git@nowhere.invalid:x",
+    ] {
+        let repository = json!({ "repository": { "mode": "git", "url": url } });
+        let made = api.post("/tasks", &api.task_with(&repository)).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{:?}", made.json);
+        assert_eq!(made.json["repository"]["url"], url);
+    }
+    let url = "https://me:hunter2@nowhere.invalid/x";
+    let repository = json!({ "repository": { "mode": "git", "url": url } });
+    let refused = api.post("/tasks", &api.task_with(&repository)).await;
+    assert_eq!(refused.fields(), ["repository.url"]);
+    assert!(!refused.json.to_string().contains("hunter2"), "{:?}", refused.json);
+}
+
+#[tokio::test]
+async fn plain_http_on_this_machine_is_for_those_who_allow_it() {
+    let api = Api::start_with(&[("GIT_ALLOW_HTTP_LOOPBACK", "true")]).await;
+    for (url, status) in [
+        ("http://127.0.0.1:3000/x", StatusCode::CREATED),
+        ("http://example.org/x", StatusCode::UNPROCESSABLE_ENTITY),
+    ] {
+        let repository = json!({ "repository": { "mode": "git", "url": url } });
+        let made = api.post("/tasks", &api.task_with(&repository)).await;
+        assert_eq!(made.status, status, "{:?}", made.json);
+    }
+}

@@ -184,6 +184,7 @@ fn value_schema(setting: &Setting) -> RefOr<Schema> {
         | Kind::SecretUrl
         | Kind::RedisUrl
         | Kind::AccessKey
+        | Kind::HostTokens
         | Kind::Path { .. }
         | Kind::Program
         | Kind::Branch

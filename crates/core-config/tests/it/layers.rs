@@ -181,6 +181,7 @@ fn a_row_of_any_key_changes_the_settings_of_a_process_that_lives() {
             }
             Kind::Usd => json!("12.5"),
             Kind::AccessKey | Kind::AccessKeys => json!("other-other-other-other"),
+            Kind::HostTokens => json!("other=token"),
         };
         let second = first.after(&rows(&[(setting.key, value)]));
         assert_eq!(second.database_faults, None, "{}", setting.key);

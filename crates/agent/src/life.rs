@@ -4,11 +4,12 @@
 //! comes before verification, so that what is committed is what the agent left and not what a verification command
 //! wrote; the branch is made last, and only by whoever holds the lease in that moment.
 
+mod publishing;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use checkout::{
     checkouts::{Checkout, Checkouts, PrepareRequest, Remotes},
-    collect::{Brought, Collected},
     roots::AllowedRoots,
     seal::{CommitMessage, Sealed, SealedCommit},
 };
@@ -44,9 +45,6 @@ const AGENT_OUTPUT: OutputLimits = OutputLimits { head_bytes: 64 << 20, tail_byt
 const STEP_WITHIN: Duration = Duration::from_secs(15 * 60);
 /// Wait before limits that could not be read are asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// How long a push that failed for the moment waits before it is tried again; after the last one it is given up.
-const PUSH_WAITS: [Duration; 3] =
-    [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(20)];
 /// Earlier attempts whose failures an agent is told of.
 const FAILURES_TOLD: usize = 3;
 
@@ -369,63 +367,6 @@ impl Life<'_> {
                 Err(Box::new(RunReport::new(RunOutcome::LaunchFailed).with_message(message)))
             }
             Verified::Stopped(authority) => Err(self.stopped(authority)),
-        }
-    }
-
-    async fn collect(
-        &self,
-        checkout: &Checkout,
-        sealed: &SealedCommit,
-    ) -> Result<RunReport, EndedEarly> {
-        let checkouts = &self.shop.checkouts;
-        let bring = async {
-            let brought = checkouts.bring(checkout, sealed).await;
-            brought.map_err(|error| report_of(Step::Collect, &error))
-        };
-        let brought = self.unless_stopped(bring).await?;
-        let collected = self.publish(checkout, &brought).await?;
-        let (branch, commit) = (collected.branch.to_string(), collected.commit.to_string());
-        let files_changed = sealed.files_changed;
-        let mut report = RunReport::new(RunOutcome::Succeeded);
-        report.commit = Some(commit.clone());
-        report.branch = Some(branch.clone());
-        let pushed = checkout.is_pushed();
-        let event = RunEvent::Commit { branch, commit, files_changed, pushed };
-        self.around.recorder.record(event).await;
-        Ok(report)
-    }
-
-    /// Makes the run's branch, each time only after the database confirmed that the run is still ours. What an agent
-    /// has worked for is not given up because a network fails for a moment.
-    async fn publish(
-        &self,
-        checkout: &Checkout,
-        brought: &Brought,
-    ) -> Result<Collected, EndedEarly> {
-        let mut waits = PUSH_WAITS.iter();
-        loop {
-            self.confirm().await?;
-            let publish = async { Ok(self.shop.checkouts.publish(checkout, brought).await) };
-            let published = if checkout.is_pushed() {
-                self.unless_stopped(publish).await?
-            } else {
-                // One ref of this host: done, or not done.
-                publish.await?
-            };
-            let error = match published {
-                Ok(collected) => return Ok(collected),
-                Err(error) => error,
-            };
-            let Some(wait) = waits.next().filter(|_| error.is_transient()) else {
-                return Err(report_of(Step::Collect, &error));
-            };
-            let text = format!("the push is tried again: {}", error_chain(&error));
-            self.around.recorder.record(RunEvent::Notice { text }).await;
-            self.unless_stopped(async {
-                sleep(*wait).await;
-                Ok(())
-            })
-            .await?;
         }
     }
 

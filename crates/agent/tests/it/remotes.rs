@@ -1,6 +1,6 @@
 //! Runs whose repository is on another host: what comes of them, and that nobody gets to see the host's login.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{fs, time::Duration};
 
 use agent::run::work_on;
 use core_types::{
@@ -35,7 +35,8 @@ impl Remote {
         bench.policy.remotes.ca_file = Some(server.ca_file());
         bench.policy.remotes.timeout = Duration::from_secs(20);
         let tokens = format!("{}=me:{TOKEN}", server.authority());
-        bench.policy.remotes.tokens = core_types::credential::parse_host_tokens(&tokens).unwrap();
+        bench.policy.remotes.tokens =
+            core_types::credential::parse_host_tokens(&tokens).expect("the list is right");
         Self { bench, server, url }
     }
 
@@ -52,9 +53,10 @@ impl Remote {
 
     fn hook(&self, script: &str) {
         let hook = self.server.path("project").join("hooks/pre-receive");
-        fs::create_dir_all(hook.parent().unwrap()).unwrap();
-        fs::write(&hook, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir_all(hook.parent().expect("it is in a directory"))
+            .expect("a directory can be made");
+        fs::write(&hook, format!("#!/bin/sh\n{script}\n")).expect("a file can be written");
+        testing::repository::set_mode(&hook, 0o755);
     }
 
     fn branches(&self) -> String {

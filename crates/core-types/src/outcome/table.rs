@@ -169,7 +169,9 @@ impl RunOutcome {
             Self::ProviderOverloaded => "the provider is overloaded or fails",
             Self::LaunchFailed => "the agent could not be started",
             Self::CheckoutFailed => "the repository or the base branch cannot be used",
-            Self::RepositoryMissing => "there is no such repository, or none that this host may see",
+            Self::RepositoryMissing => {
+                "there is no such repository, or none that this host may see"
+            }
             Self::BaseBranchMissing => "the repository does not have the base branch",
             Self::RepositoryTooLarge => "the repository is larger than allowed",
             Self::RepositoryDenied => "this host's login is not accepted for the repository",

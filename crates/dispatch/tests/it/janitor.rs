@@ -62,5 +62,5 @@ async fn mirrors_that_no_run_used_for_long_are_swept() {
 /// Settings that stay as they are.
 fn settings(environment: &[(&str, &str)]) -> watch::Receiver<Arc<Loaded>> {
     let environment = environment.iter().map(|(key, value)| (key.into(), value.into()));
-    watch::channel(Arc::new(load(environment, None).unwrap())).1
+    watch::channel(Arc::new(load(environment, None).expect("they are right"))).1
 }

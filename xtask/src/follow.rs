@@ -94,7 +94,7 @@ fn describe(event: &RunEvent) -> (&'static str, String) {
         RunEvent::Verification { command, passed, status, output } => {
             ("verify", verification(command, *passed, status, output))
         }
-        RunEvent::Commit { branch, commit, files_changed } => {
+        RunEvent::Commit { branch, commit, files_changed, pushed: _ } => {
             let commit: String = commit.chars().take(12).collect();
             ("commit", format!("{commit} on {branch}, files changed: {files_changed}"))
         }

@@ -116,7 +116,7 @@ fn describe(event: &RunEvent) -> (Style, &'static str, String) {
             let style = if *passed { Style::Green } else { Style::Red };
             (style, "verify", verification(command, *passed, status, output))
         }
-        RunEvent::Commit { branch, commit, files_changed } => {
+        RunEvent::Commit { branch, commit, files_changed, pushed: _ } => {
             let commit: String = commit.chars().take(12).collect();
             let text = format!("{commit} on {branch}, files changed: {files_changed}");
             (Style::Green, "commit", text)

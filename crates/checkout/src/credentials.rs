@@ -6,14 +6,17 @@
 
 use std::{
     fs,
-    os::{fd::AsRawFd as _, unix::fs::DirBuilderExt as _},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::DirBuilderExt as _,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use core_types::credential::HostToken;
 use rustix::{
-    fs::{Mode, OFlags},
+    fs::{FlockOperation, Mode, OFlags},
     process::{Pid, getsid},
 };
 use tokio::{
@@ -39,22 +42,30 @@ pub(crate) struct TokenSocket {
     listener: UnixListener,
     directory: PathBuf,
     token: HostToken,
+    /// Locked for as long as somebody answers here: the kernel gives the lock back when this process dies.
+    _held: OwnedFd,
 }
 
 impl TokenSocket {
-    /// Opens the socket in a new directory below the given one.
+    /// Opens the socket in a new directory below the given one, and removes what killed processes left there.
     pub(crate) fn open(below: &Path, token: HostToken) -> Result<Self, CheckoutError> {
-        let directory = below.join(format!("ask-{}", Uuid::new_v4().simple()));
+        sweep(below);
+        let name = format!("ask-{}", Uuid::new_v4().simple());
+        let (making, directory) = (below.join(format!(".{name}")), below.join(name));
         fs::DirBuilder::new()
             .mode(0o700)
-            .create(&directory)
-            .map_err(io_error("make directory", &directory))?;
-        let opened = bind(&directory).map_err(io_error("open a socket in", &directory));
+            .create(&making)
+            .map_err(io_error("make directory", &making))?;
+        let opened = hold(&making).and_then(|held| {
+            fs::rename(&making, &directory)?;
+            Ok((bind(&held)?, held))
+        });
         match opened {
-            Ok(listener) => Ok(Self { listener, directory, token }),
+            Ok((listener, held)) => Ok(Self { listener, directory, token, _held: held }),
             Err(error) => {
+                drop(remove_tree(&making));
                 drop(remove_tree(&directory));
-                Err(error)
+                Err(io_error("open a socket in", &directory)(error))
             }
         }
     }
@@ -105,11 +116,28 @@ impl Drop for TokenSocket {
 
 const SOCKET: &str = "socket";
 
+/// Opens and locks a directory; an error where somebody has the lock.
+fn hold(directory: &Path) -> std::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let held = rustix::fs::open(directory, flags, Mode::empty())?;
+    rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(held)
+}
+
+/// Removes the directories whose holder is dead. A new one gets its name only once it is locked.
+fn sweep(below: &Path) {
+    for entry in fs::read_dir(below).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("ask-")
+            && let Ok(_held) = hold(&entry.path())
+        {
+            drop(remove_tree(&entry.path()));
+        }
+    }
+}
+
 /// Binds through the directory's descriptor: a socket's address may be no longer than 108 bytes, a path may.
-fn bind(directory: &Path) -> std::io::Result<UnixListener> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(directory, flags, Mode::empty())?;
-    UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", opened.as_raw_fd()))
+fn bind(directory: &OwnedFd) -> std::io::Result<UnixListener> {
+    UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()))
 }
 
 /// Whether the caller belongs to a session: no process can enter one that it was not born into, so that an agent of the
@@ -135,6 +163,22 @@ mod tests {
     use core_types::secret::Secret;
 
     use super::*;
+
+    fn token() -> HostToken {
+        HostToken { host: "h".to_owned(), user: "me".to_owned(), token: Secret::new("t0ken") }
+    }
+
+    #[tokio::test]
+    async fn what_the_dead_left_is_swept_and_what_the_living_have_is_not() {
+        let below = tempfile::tempdir().unwrap();
+        let living = TokenSocket::open(below.path(), token()).unwrap();
+        fs::create_dir(below.path().join("ask-dead")).unwrap();
+        let other = TokenSocket::open(below.path(), token()).unwrap();
+        let names = || fs::read_dir(below.path()).unwrap().count();
+        assert!(living.directory.is_dir() && names() == 2);
+        drop((living, other));
+        assert_eq!(names(), 0);
+    }
 
     #[test]
     fn only_the_tokens_own_host_gets_it() {

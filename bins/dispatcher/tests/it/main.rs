@@ -1,6 +1,7 @@
 //! The whole system as processes: queued tasks to commits, and `kill -9` of each part in the middle of a run.
 
 mod http;
+mod remotes;
 mod system;
 
 mod deaths;

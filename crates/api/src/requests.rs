@@ -10,3 +10,4 @@ pub(crate) mod log;
 pub(crate) mod new_task;
 pub(crate) mod paging;
 pub(crate) mod processes;
+pub(crate) mod retry;

@@ -33,6 +33,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(tasks::summary))
         .routes(routes!(tasks::show))
         .routes(routes!(tasks::cancel))
+        .routes(routes!(tasks::retry))
         .routes(routes!(tasks::runs))
         .routes(routes!(diff::of_task))
         .routes(routes!(runs::list))

@@ -164,6 +164,8 @@ pub enum TaskStep {
     Unblock,
     /// Somebody called it off.
     Cancel,
+    /// Somebody asked for it once more.
+    Retry,
 }
 
 /// A step that the present state does not allow.
@@ -200,6 +202,10 @@ impl TaskState {
             (Self::Running, TaskStep::Requeue) | (Self::Blocked { .. }, TaskStep::Unblock) => {
                 Ok(Self::Queued)
             }
+            (
+                Self::Queued | Self::Blocked { .. } | Self::Done | Self::Failed | Self::Cancelled,
+                TaskStep::Retry,
+            ) => Ok(Self::Queued),
             (Self::Running, TaskStep::Complete) => Ok(Self::Done),
             (Self::Running, TaskStep::Fail) => Ok(Self::Failed),
             (Self::Queued | Self::Running, TaskStep::Block(reason)) => Ok(Self::Blocked { reason }),
@@ -219,7 +225,8 @@ impl TaskState {
                 | TaskStep::Fail
                 | TaskStep::Block(_)
                 | TaskStep::Unblock
-                | TaskStep::Cancel,
+                | TaskStep::Cancel
+                | TaskStep::Retry,
             ) => Err(ForbiddenStep { from: self, step }),
         }
     }
@@ -260,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn final_states_allow_no_step() {
+    fn final_states_allow_nothing_but_to_begin_again() {
         let steps = [
             TaskStep::Claim,
             TaskStep::Requeue,
@@ -275,7 +282,13 @@ mod tests {
             for step in steps {
                 assert_eq!(state.transition(step), Err(ForbiddenStep { from: state, step }));
             }
+            assert_eq!(state.transition(TaskStep::Retry), Ok(TaskState::Queued));
         }
+    }
+
+    #[test]
+    fn a_running_task_cannot_begin_again() {
+        assert!(TaskState::Running.transition(TaskStep::Retry).is_err());
     }
 
     #[test]

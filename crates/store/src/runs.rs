@@ -1,7 +1,7 @@
 //! Runs and their events: rows, and reading them. Writing them is in [`crate::dispatch`], fenced.
 
 use core_types::{
-    event::NumberedEvent,
+    event::{NumberedEvent, RunEvent},
     ids::{AgentId, LeaseNumber, RunId, RunKey, TaskId},
     outcome::{RunOutcome, RunReport},
     task::RunStatus,
@@ -165,6 +165,25 @@ impl Store {
         let statement = connection.prepare_cached(&sql).await?;
         let rows = connection.query(&statement, &[&task.as_uuid()]).await?;
         rows.iter().map(from_row).collect()
+    }
+
+    /// The last verification command of a run that failed. Served by the primary key, read from its end.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails, or where the event is not understood.
+    pub async fn failed_verification(&self, run: RunId) -> Result<Option<RunEvent>, StoreError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(
+                "SELECT event FROM run_events
+                 WHERE run = $1 AND kind = 'verification' AND event->>'passed' = 'false'
+                 ORDER BY seq DESC LIMIT 1",
+            )
+            .await?;
+        let row = connection.query_opt(&statement, &[&run.as_uuid()]).await?;
+        let event = row.map(|row| get::<serde_json::Value>(&row, "event")).transpose()?;
+        let event = event.map(serde_json::from_value).transpose();
+        event.map_err(|error| StoreError::corrupt("event", error))
     }
 
     /// The events of a run with numbers above `after_seq`, in order; at most `limit` and [`EVENTS_LIMIT`].

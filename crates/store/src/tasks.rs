@@ -22,6 +22,7 @@ use crate::{
 pub mod cancel;
 pub mod create;
 pub mod list;
+pub mod retry;
 pub mod waiting;
 
 mod check;
@@ -79,6 +80,14 @@ pub struct Task {
     pub state: TaskState,
     /// Attempts used up; interruptions and quota waits use none.
     pub attempts: u32,
+    /// Attempts used up before it was last asked for once more; they count for nothing since.
+    pub attempts_before: u32,
+    /// How often it was asked for once more.
+    pub retries: u32,
+    /// What the next run's agent is told about the last one.
+    pub feedback: Option<String>,
+    /// Whether the next run's agent goes on with its own last session.
+    pub continue_session: bool,
     /// Dependencies that are not done yet.
     pub pending_dependencies: u32,
     /// While it cools down or waits for a quota: when it goes on by itself.
@@ -109,6 +118,7 @@ pub(crate) const COLUMNS: &str = "
     ARRAY(SELECT e.dependency FROM task_dependencies e WHERE e.task = t.id ORDER BY e.dependency) AS dependencies,
     t.target_area, t.repository, t.base_branch, t.verification, t.timebox_ms, t.executor, t.model, t.max_attempts,
     t.token_limit, t.cost_limit_microusd, t.created_by, t.status, t.block_reason, t.attempts,
+    t.attempts_before, t.retries, t.feedback, t.continue_session,
     t.pending_dependencies, t.not_before, t.reason, t.lease_number, t.current_run, t.cancel_requested_at,
     t.commit_id, t.branch, t.created_at, t.updated_at, t.finished_at";
 
@@ -118,6 +128,10 @@ pub(crate) fn from_row(row: &Row) -> Result<Task, StoreError> {
         new: new_from_row(row)?,
         state: state_from_row(row)?,
         attempts: number::<i32, u32>(row, "attempts")?,
+        attempts_before: number::<i32, u32>(row, "attempts_before")?,
+        retries: number::<i32, u32>(row, "retries")?,
+        feedback: get(row, "feedback")?,
+        continue_session: get(row, "continue_session")?,
         pending_dependencies: number::<i32, u32>(row, "pending_dependencies")?,
         not_before: get(row, "not_before")?,
         reason: get(row, "reason")?,

@@ -54,6 +54,7 @@ const RIGHTS: &[(&str, Right)] = &[
     ("createTask", Right::Work),
     ("createTasks", Right::Work),
     ("cancelTask", Right::Work),
+    ("retryTask", Right::Work),
     // Keys that reach the host need a key besides; the handler sees which ones a change touches.
     ("changeConfig", Right::Control),
     ("startProcess", Right::Control),

@@ -1,4 +1,4 @@
-//! `/tasks`: make, list, show, cancel.
+//! `/tasks`: make, list, show, cancel, do once more.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use axum::{
 };
 use core_types::ids::TaskId;
 use http::{HeaderValue, StatusCode, header};
-use store::tasks::cancel::CancelResult;
+use store::tasks::{cancel::CancelResult, retry::RetryResult};
 
 use crate::{
     error::ApiError,
@@ -19,6 +19,7 @@ use crate::{
         batch::BatchRequest,
         filters::{TasksQuery, next_task_cursor},
         new_task::NewTaskRequest,
+        retry::RetryRequest,
     },
     routes::creation::{Made, Naming, make},
     state::ApiState,
@@ -178,4 +179,44 @@ pub(crate) async fn runs(
         return Err(ApiError::not_found("task"));
     }
     Ok(Json(TaskRuns { items: runs.into_iter().map(RunView::from).collect() }))
+}
+
+/// Does a task once more, whatever became of it: with a fresh budget of attempts, and with everything that waited for it
+/// in vain waiting again.
+///
+/// A task that is queued stays so, and goes on at once if it cools down. One that depends on a task which will not be
+/// done has to wait until that one is done once more.
+#[utoipa::path(
+    post, path = "/tasks/{id}/retry", tag = "tasks", operation_id = "retryTask", request_body = RetryRequest,
+    params(("id" = String, Path, description = "The task.")),
+    responses(
+        (status = 200, description = "The task is queued.", body = TaskView),
+        (status = 409, description = "A run of it is alive, or a task it depends on will not be done.", body = crate::error::ErrorBody),
+        AboutId, AboutBody, Always,
+    )
+)]
+pub(crate) async fn retry(
+    State(state): State<ApiState>,
+    PathId(id): PathId<TaskId>,
+    JsonBody(request): JsonBody<RetryRequest>,
+) -> Result<Json<TaskView>, ApiError> {
+    let retry = request.check()?;
+    let store = state.store.clone();
+    let retrying = async move { Ok(store.retry_task(id, &retry).await?) };
+    match state.to_the_end(retrying).await? {
+        RetryResult::Queued => {
+            let task = state.store.task(id).await?.ok_or_else(|| ApiError::not_found("task"))?;
+            Ok(Json(task.into()))
+        }
+        RetryResult::Running => {
+            let text = "a run of this task is alive; cancel it first, or wait for its end";
+            Err(ApiError::new(StatusCode::CONFLICT, "running", text))
+        }
+        RetryResult::Hopeless(parent) => {
+            let text =
+                format!("it depends on `{parent}`, which will not be done; retry that one first");
+            Err(ApiError::new(StatusCode::CONFLICT, "dependency_hopeless", text))
+        }
+        RetryResult::NotFound => Err(ApiError::not_found("task")),
+    }
 }

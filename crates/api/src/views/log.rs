@@ -66,7 +66,9 @@ fn told(event: RunEvent) -> (&'static str, String) {
         }
         RunEvent::ModelRetry { attempt, max_attempts, status, reason } => {
             let status = status.map(|status| format!(" (status {status})")).unwrap_or_default();
-            ("retry", format!("{attempt} of {max_attempts}: {reason}{status}"))
+            // Some command lines go on for ever.
+            let of = if max_attempts == 0 { String::new() } else { format!(" of {max_attempts}") };
+            ("retry", format!("{attempt}{of}: {reason}{status}"))
         }
         RunEvent::RateLimit { status, limit, utilization, resets_at } => {
             let used = utilization.map(|used| format!(", {:.0} % used", used * 100.0));

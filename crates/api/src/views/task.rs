@@ -121,6 +121,12 @@ struct RetryView {
     attempts: u32,
     max_attempts: u32,
     attempts_left: u32,
+    /// How often somebody asked for it once more; `max_attempts` grows with that.
+    retries: u32,
+    /// What the agent of the next run is told about the last one.
+    feedback: Option<String>,
+    /// Whether the agent of the next run goes on with its last session.
+    continue_session: bool,
     /// Whose matter the last run's outcome is.
     #[schema(schema_with = crate::schema::optional_outcome_class)]
     class: Option<OutcomeClass>,
@@ -271,7 +277,8 @@ impl TaskDetail {
 
 impl RetryView {
     fn of(task: &Task, last: Option<RunOutcome>, waiting: Option<&WaitingView>) -> Self {
-        let (attempts, max_attempts) = (task.attempts, task.new.max_attempts);
+        let attempts = task.attempts;
+        let max_attempts = task.new.max_attempts.saturating_add(task.attempts_before);
         let Outlook { auto_retry, reason } = outlook(task.state, attempts, max_attempts, last);
         let retry_at = waiting.and_then(|waiting| waiting.until).max(task.not_before);
         let left = |at: Timestamp| at.duration_since(Timestamp::now()).as_secs_f64().max(0.0);
@@ -283,6 +290,9 @@ impl RetryView {
             attempts,
             max_attempts,
             attempts_left: max_attempts.saturating_sub(attempts),
+            retries: task.retries,
+            feedback: task.feedback.clone(),
+            continue_session: task.continue_session,
             class: last.map(|last| last.rule().class),
             last_outcome: last,
             not_before: task.not_before,

@@ -141,7 +141,7 @@ enum Held {
 
 /// Served by the primary keys of `runs` and `tasks`.
 const LOCK_TASK: &str = "
-    SELECT id, target_area, status, block_reason, attempts, max_attempts, excused,
+    SELECT id, target_area, status, block_reason, attempts, max_attempts + attempts_before AS max_attempts, excused,
         cancel_requested_at IS NOT NULL AS cancel_requested, cancel_reason
     FROM tasks WHERE id = (SELECT task FROM runs WHERE id = $1) FOR NO KEY UPDATE";
 /// Waits for writes of the run that are under way. Served by the unique key of `leases`.

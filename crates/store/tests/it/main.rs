@@ -22,6 +22,7 @@ mod outages;
 mod processes;
 mod random;
 mod recovering;
+mod retrying;
 mod revoking;
 mod settings;
 mod speed;

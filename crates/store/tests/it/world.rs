@@ -251,7 +251,10 @@ const RULES: &[(&str, &str)] = &[
     ),
     (
         "no task is claimed before its dependencies are done",
-        "SELECT count(*) FROM tasks t WHERE lease_number > 0 AND pending_dependencies > 0",
+        // But for one whose dependency was done and is wanted once more.
+        "SELECT count(*) FROM tasks t WHERE lease_number > 0 AND pending_dependencies > 0 AND NOT EXISTS (
+             SELECT FROM task_dependencies e JOIN tasks d ON d.id = e.dependency
+             WHERE e.task = t.id AND d.retries > 0)",
     ),
     (
         "nothing waits for what will never be done",

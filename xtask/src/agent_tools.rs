@@ -1,7 +1,7 @@
 //! The agents' command lines, pinned in `ops/agents` and installed into `.opentiger/tools` of this workspace.
 //!
-//! npm checks every package against the hash in the lock file. No script of a package runs: the command line is one
-//! native program, and this module links it itself.
+//! npm checks every package against the hash in the lock file. No script of a package runs: each command line is
+//! one native program, and this module links it itself.
 
 use std::{
     fs::{self, File},
@@ -15,13 +15,41 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{commands::Tool, console::line, workspace};
 
-const PACKAGE: &str = "@anthropic-ai/claude-code";
+/// A command line whose program lies in a package for each platform.
+struct Pinned {
+    /// The package that is pinned.
+    package: &'static str,
+    /// The directory of `node_modules` in which its platforms' packages are.
+    platforms: &'static str,
+    /// How their names begin.
+    prefix: &'static str,
+    /// The program's path in such a package, and its name.
+    program: &'static str,
+    name: &'static str,
+}
+
+const CLAUDE: Pinned = Pinned {
+    package: "@anthropic-ai/claude-code",
+    platforms: "@anthropic-ai",
+    prefix: "claude-code-",
+    program: "claude",
+    name: "claude",
+};
+const OPENCODE: Pinned = Pinned {
+    package: "opencode-ai",
+    platforms: "",
+    prefix: "opencode-",
+    program: "bin/opencode",
+    name: "opencode",
+};
 
 /// The installed command lines.
 #[derive(Debug, Clone)]
 pub(crate) struct AgentTools {
     /// The program of Claude Code.
     pub claude: PathBuf,
+    /// The program of opencode.
+    pub opencode: PathBuf,
 }
 
 /// Whether the pinned versions are installed.
@@ -29,7 +57,8 @@ pub(crate) struct AgentTools {
 pub(crate) fn are_current() -> bool {
     let stamp = fs::read_to_string(directory().join("stamp")).ok();
     let hash = lock_hash().ok();
-    hash.is_some() && stamp == hash && claude_program().is_file()
+    let linked = [CLAUDE, OPENCODE].iter().all(|pinned| pinned.link().is_file());
+    hash.is_some() && stamp == hash && linked
 }
 
 /// Installs the pinned versions where they are not there yet.
@@ -38,7 +67,7 @@ pub(crate) fn ensure() -> Result<AgentTools> {
     if !are_current() {
         install_under_lock()?;
     }
-    Ok(AgentTools { claude: claude_program() })
+    Ok(AgentTools { claude: CLAUDE.link(), opencode: OPENCODE.link() })
 }
 
 fn install_under_lock() -> Result<()> {
@@ -66,31 +95,55 @@ fn install() -> Result<()> {
         .directory(&directory)
         .run()
         .context("install the agents' command lines; needs npm 7 or newer and the registry")?;
-    link_claude(&directory)?;
+    CLAUDE.link_program(&directory)?;
+    OPENCODE.link_program(&directory)?;
     fs::write(directory.join("stamp"), lock_hash()?).context("note what is installed")
 }
 
-/// Links the program of the platform package that runs here: an old npm installs more than one of them.
-fn link_claude(directory: &Path) -> Result<()> {
-    let version = pinned_version()?;
-    let packages = directory.join("node_modules/@anthropic-ai");
-    let mut tried = Vec::new();
-    for entry in
-        fs::read_dir(&packages).with_context(|| format!("read `{}`", packages.display()))?
-    {
-        let program = entry?.path().join("claude");
-        if !program.is_file() {
-            continue;
-        }
-        match Tool::new(&program).args(["--version"]).output() {
-            Ok(text) if text.starts_with(&version) => {
-                return replace_link(&program, &claude_program());
+impl Pinned {
+    /// Links the program of the platform package that runs here: npm may install more than one of them.
+    fn link_program(&self, directory: &Path) -> Result<()> {
+        let version = self.version()?;
+        let packages = directory.join("node_modules").join(self.platforms);
+        let entries =
+            fs::read_dir(&packages).with_context(|| format!("read `{}`", packages.display()))?;
+        let mut tried = Vec::new();
+        for entry in entries {
+            let entry = entry.with_context(|| format!("read `{}`", packages.display()))?;
+            let program = entry.path().join(self.program);
+            if !self.is_platform(&entry.file_name().to_string_lossy()) || !program.is_file() {
+                continue;
             }
-            Ok(text) => tried.push(format!("`{}` says `{text}`", program.display())),
-            Err(error) => tried.push(format!("{error:#}")),
+            match Tool::new(&program).args(["--version"]).output() {
+                Ok(text) if text.starts_with(&version) => {
+                    return replace_link(&program, &self.link());
+                }
+                Ok(text) => tried.push(format!("`{}` says `{text}`", program.display())),
+                Err(error) => tried.push(format!("{error:#}")),
+            }
         }
+        let tried = tried.join("; ");
+        bail!("no program of {} {version} runs on this machine: {tried}", self.package)
     }
-    bail!("no program of {PACKAGE} {version} runs on this machine: {}", tried.join("; "))
+
+    fn is_platform(&self, package: &str) -> bool {
+        package.starts_with(self.prefix) && format!("{}/{package}", self.platforms) != self.package
+    }
+
+    /// Where the program is linked.
+    fn link(&self) -> PathBuf {
+        directory().join("bin").join(self.name)
+    }
+
+    fn version(&self) -> Result<String> {
+        let text =
+            fs::read_to_string(pins().join("package.json")).context("read the agents' pins")?;
+        let pins: Value = serde_json::from_str(&text).context("read the agents' pins")?;
+        let all = pins.get("dependencies");
+        let version = all.and_then(|all| all.get(self.package)).and_then(Value::as_str);
+        let version = version.with_context(|| format!("find {} in the agents' pins", self.package));
+        Ok(version?.to_owned())
+    }
 }
 
 /// Points the link at the program, by a path that stays right when the workspace is moved.
@@ -107,10 +160,6 @@ fn directory() -> PathBuf {
     workspace::local_dir().join("tools")
 }
 
-fn claude_program() -> PathBuf {
-    directory().join("bin/claude")
-}
-
 fn pins() -> PathBuf {
     workspace::root().join("ops/agents")
 }
@@ -120,35 +169,27 @@ fn lock_hash() -> Result<String> {
     Ok(Sha256::digest(&lock).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn pinned_version() -> Result<String> {
-    let text = fs::read_to_string(pins().join("package.json")).context("read the agents' pins")?;
-    let pins: Value = serde_json::from_str(&text).context("read the agents' pins")?;
-    let version = pins.get("dependencies").and_then(|all| all.get(PACKAGE)).and_then(Value::as_str);
-    Ok(version.with_context(|| format!("find {PACKAGE} in the agents' pins"))?.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn pins_are_exact_and_the_lock_holds_their_hash() {
-        let version = pinned_version().unwrap();
-        assert!(
-            version.chars().all(|c| c.is_ascii_digit() || c == '.'),
-            "{version} is no exact version"
-        );
+        let pinned = [CLAUDE, OPENCODE];
+        let versions = pinned.map(|pinned| (pinned.package, pinned.version().unwrap()));
+        for (package, version) in &versions {
+            let exact = version.chars().all(|c| c.is_ascii_digit() || c == '.');
+            assert!(exact, "{version} is no exact version of {package}");
+        }
         let text = fs::read_to_string(pins().join("package-lock.json")).unwrap();
         let lock: Value = serde_json::from_str(&text).unwrap();
         let packages = lock.get("packages").and_then(Value::as_object).unwrap();
         for (name, package) in packages.iter().filter(|(name, _)| !name.is_empty()) {
             let integrity = package.get("integrity").and_then(Value::as_str).unwrap_or_default();
             assert!(integrity.starts_with("sha512-"), "{name} has no hash");
-            assert_eq!(
-                package.get("version").and_then(Value::as_str),
-                Some(version.as_str()),
-                "{name}"
-            );
+            let of_claude = name.contains("claude-code");
+            let (_, version) = &versions[usize::from(!of_claude)];
+            assert_eq!(package.get("version").and_then(Value::as_str), Some(&**version), "{name}");
         }
     }
 }

@@ -38,6 +38,7 @@ pub(crate) fn environment(tools: &AgentTools) -> Result<Environment> {
     environment.set("OPENTIGER_STATE_DIR", state_dir.to_string_lossy());
     environment.set("OPENTIGER_CLAUDE_HOME", home.to_string_lossy());
     environment.set("CLAUDE_CODE_COMMAND", tools.claude.to_string_lossy());
+    environment.set("OPENCODE_COMMAND", tools.opencode.to_string_lossy());
     environment.set("ANTHROPIC_API_KEY", NO_KEY);
     Ok(environment)
 }

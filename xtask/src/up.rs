@@ -44,13 +44,16 @@ pub(crate) fn prepare(purpose: Purpose, yes: bool) -> Result<AgentTools> {
     agent_tools::ensure()
 }
 
-/// The user's own settings, with the pinned command line where they name none.
+/// The user's own settings, with the pinned command lines where they name none.
 fn users_own(tools: &AgentTools) -> Environment {
-    let environment = Environment::of_user();
-    if environment.has("CLAUDE_CODE_COMMAND") {
-        return environment;
-    }
-    environment.with("CLAUDE_CODE_COMMAND", tools.claude.to_string_lossy())
+    let pinned = [("CLAUDE_CODE_COMMAND", &tools.claude), ("OPENCODE_COMMAND", &tools.opencode)];
+    pinned.into_iter().fold(Environment::of_user(), |environment, (key, program)| {
+        if environment.has(key) {
+            environment
+        } else {
+            environment.with(key, program.to_string_lossy())
+        }
+    })
 }
 
 async fn serve(args: &UpArgs, plan: Plan, steps: &mut Steps) -> Result<()> {

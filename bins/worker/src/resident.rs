@@ -5,6 +5,7 @@ use std::sync::Arc;
 use agent::{
     resident::{Resident, ring},
     run::Workshop,
+    sessions::Sessions,
 };
 use agent_queue::inbox::Inbox;
 use anyhow::Context as _;
@@ -51,6 +52,7 @@ pub(crate) async fn serve(arguments: Arguments) -> anyhow::Result<()> {
         store: started.store.clone(),
         launcher,
         checkouts: Arc::new(checkouts),
+        sessions: Sessions::new(started.state_dir.join("sessions")),
         alarm: rings,
         parent_env: Arc::new(parent_env),
     };

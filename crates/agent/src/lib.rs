@@ -5,9 +5,11 @@
 //! processes start and end (`launcher`), or what a row means (`store`).
 
 pub mod around;
+mod calling;
 pub mod heartbeat;
 mod life;
 pub mod meter;
+mod past;
 mod patience;
 pub mod policy;
 pub mod recorder;
@@ -15,4 +17,6 @@ pub mod resident;
 pub mod run;
 pub mod session;
 mod trouble;
+pub mod sessions;
+mod set_aside;
 pub mod verification;

@@ -19,11 +19,8 @@ use core_types::{
 };
 use executor::{
     environment::{DEFAULT_PATH, allow_list},
-    invocation::{AgentTask, Executor, ExecutorError, Invocation, Place},
-    prompt::{self, PastFailure, PromptParts},
     verdict::{StopKind, Verdict},
 };
-use launcher::spec::{LaunchSpec, Limits, OutputLimits, StopPolicy, StopSignal};
 use store::error::FencedError;
 use telemetry::chain::error_chain;
 use tokio::time::sleep;
@@ -32,21 +29,18 @@ use crate::{
     around::Around,
     heartbeat::Authority,
     meter::{Caps, Meter},
-    policy::{LEASE_GRACE, RunPolicy},
-    run::{StartedRun, Workshop, launch_labels},
-    session::{SessionEnd, SessionLimits, run_agent},
+    past::LastAttempt,
+    policy::RunPolicy,
+    run::{StartedRun, Workshop},
+    session::SessionEnd,
     trouble::{Step, report_of},
     verification::{Verification, Verified},
 };
 
-/// Agent output kept on disk, in bytes, at its beginning and at its end.
-const AGENT_OUTPUT: OutputLimits = OutputLimits { head_bytes: 64 << 20, tail_bytes: 16 << 20 };
 /// Longest time for preparing a checkout, for sealing it, and for collecting its result.
 const STEP_WITHIN: Duration = Duration::from_secs(15 * 60);
 /// Wait before limits that could not be read are asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// Earlier attempts whose failures an agent is told of.
-const FAILURES_TOLD: usize = 3;
 
 /// A run while it lives.
 pub(crate) struct Life<'a> {
@@ -57,7 +51,7 @@ pub(crate) struct Life<'a> {
 }
 
 /// Why a run ends before its last step.
-type EndedEarly = Box<RunReport>;
+pub(crate) type EndedEarly = Box<RunReport>;
 
 impl Life<'_> {
     pub(crate) async fn live(self) -> RunReport {
@@ -75,9 +69,10 @@ impl Life<'_> {
 
     async fn steps(&self, verdict: &mut Option<Verdict>) -> Result<RunReport, EndedEarly> {
         self.phase("preparing").await?;
-        let checkout = self.prepare().await?;
+        let mut last = self.last_attempt().await;
+        let checkout = self.prepare(&mut last).await?;
         self.phase("agent").await?;
-        let (end, meter) = self.agent(&checkout).await?;
+        let (end, meter) = self.agent(&checkout, &last).await?;
         let judged = self.early_end(&end, &meter);
         *verdict = Some(end.verdict);
         if let Some(report) = judged {
@@ -110,7 +105,7 @@ impl Life<'_> {
     }
 
     /// Asks the database whether the run is still ours, before a step that cannot be taken back.
-    async fn confirm(&self) -> Result<(), EndedEarly> {
+    pub(crate) async fn confirm(&self) -> Result<(), EndedEarly> {
         match self.around.confirm().await {
             Authority::Held if !self.around.stop.is_cancelled() => Ok(()),
             authority @ (Authority::Held
@@ -137,14 +132,15 @@ impl Life<'_> {
         }
     }
 
-    async fn prepare(&self) -> Result<Checkout, EndedEarly> {
+    async fn prepare(&self, last: &mut LastAttempt) -> Result<Checkout, EndedEarly> {
         let task = &self.started.task.new;
+        let base = task.base_branch.as_deref().or(self.policy.base_branch.as_deref());
         let request = PrepareRequest {
             run: self.started.key.run,
             task: task.id,
             number: self.started.run.number,
             repository: &task.repository,
-            base_branch: task.base_branch.as_deref().or(self.policy.base_branch.as_deref()),
+            base_branch: base,
         };
         let roots = match &self.policy.repository_roots {
             Ok(roots) => AllowedRoots::new(roots.clone()),
@@ -157,6 +153,18 @@ impl Life<'_> {
             .with_allowed_roots(roots)
             .with_remotes(self.remotes());
         let prepare = async {
+            if let Some(branch) = &last.branch {
+                let on_result = PrepareRequest { base_branch: Some(branch), ..request };
+                match checkouts.prepare(on_result).await {
+                    Err(error) if report_of(Step::Checkout, &error).outcome == RunOutcome::BaseBranchMissing => {
+                        tracing::info!(error = %error_chain(&error), "last result not found");
+                        last.branch = None;
+                    }
+                    prepared => {
+                        return prepared.map_err(|error| report_of(Step::Checkout, &error));
+                    }
+                }
+            }
             let prepared = checkouts.prepare(request).await;
             prepared.map_err(|error| report_of(Step::Checkout, &error))
         };
@@ -175,30 +183,8 @@ impl Life<'_> {
         Remotes { access: Arc::new(access), launcher: Arc::clone(&self.shop.launcher) }
     }
 
-    async fn agent(&self, checkout: &Checkout) -> Result<(SessionEnd, Meter), EndedEarly> {
-        let task = &self.started.task.new;
-        let meter = self.meter().await?;
-        let invocation = self.invocation(checkout, meter.budget()).await.map_err(|error| {
-            let mut report = RunReport::new(RunOutcome::LaunchFailed);
-            report.message = Some(error_chain(&error).to_string());
-            report.hint = Some(error.hint().to_owned());
-            Box::new(report)
-        })?;
-        self.confirm().await?;
-        let limits = SessionLimits {
-            idle: self.policy.idle_timeout,
-            total: task.timebox.unwrap_or(self.policy.timebox),
-            grace: self.policy.grace,
-        };
-        let spec = self.agent_spec(checkout, &invocation, limits.total);
-        let key = self.started.key;
-        let end = run_agent(&self.around, key, spec, &invocation, limits, &meter).await;
-        meter.note(end.verdict.usage);
-        Ok((end, meter))
-    }
-
     /// What the run may use, unless nothing is left of it.
-    async fn meter(&self) -> Result<Meter, EndedEarly> {
+    pub(crate) async fn meter(&self) -> Result<Meter, EndedEarly> {
         let caps = Caps::of(&self.started.task.new, &self.policy.spend);
         let ask = async {
             loop {
@@ -221,85 +207,6 @@ impl Life<'_> {
             Some(reached) => Err(Box::new(reached.report())),
             None => Ok(meter),
         }
-    }
-
-    fn agent_spec(
-        &self,
-        checkout: &Checkout,
-        invocation: &Invocation,
-        total: Duration,
-    ) -> LaunchSpec {
-        LaunchSpec {
-            program: invocation.program.clone(),
-            args: invocation.args.clone(),
-            env: invocation.env.clone(),
-            cwd: checkout.work.clone(),
-            user: None,
-            limits: Limits {
-                memory_bytes: self.policy.memory_limit,
-                cpu_millis: None,
-                processes: self.policy.process_limit,
-                // The shim's own limit stands behind this worker's, for the case that it hangs.
-                wall: Some(total + self.policy.grace + Duration::from_secs(60)),
-            },
-            output: AGENT_OUTPUT,
-            stop: StopPolicy {
-                grace: self.policy.grace.min(LEASE_GRACE),
-                signal: StopSignal::Terminate,
-            },
-            lease: Some(self.around.heartbeat.launch_lease()),
-            labels: launch_labels(self.started.key),
-        }
-    }
-
-    async fn invocation(
-        &self,
-        checkout: &Checkout,
-        budget: Option<u64>,
-    ) -> Result<Invocation, ExecutorError> {
-        let task = &self.started.task.new;
-        let place = Place::on_host(
-            self.shop.parent_env.iter(),
-            self.policy.agent_home.clone(),
-            checkout.work.clone(),
-            checkout.tmp.clone(),
-            rustix::process::geteuid().is_root(),
-        )?;
-        let agent_task = AgentTask {
-            prompt: self.prompt().await,
-            model: task.model.clone(),
-            resume: None,
-            cost_limit_microusd: budget,
-        };
-        Executor::new(task.executor, &self.policy.executors)?.invocation(&agent_task, &place)
-    }
-
-    async fn prompt(&self) -> String {
-        let task = &self.started.task.new;
-        let before = self.failures_before().await;
-        let failures: Vec<PastFailure<'_>> =
-            before.iter().map(|what| PastFailure { what, output: None }).collect();
-        prompt::build(&PromptParts {
-            role: task.role,
-            title: &task.title,
-            goal: &task.goal,
-            context: task.context.as_ref(),
-            verification: &task.verification,
-            failures: &failures,
-        })
-    }
-
-    /// What was wrong with the work of the attempts before this one, oldest first.
-    async fn failures_before(&self) -> Vec<String> {
-        let runs = self.shop.store.runs_of_task(self.started.task.new.id).await;
-        let mut runs = runs.unwrap_or_else(|error| {
-            tracing::warn!(error = %error_chain(&error), "earlier attempts not read");
-            Vec::new()
-        });
-        runs.retain(|run| run.outcome().is_some_and(is_about_the_work));
-        runs.sort_by_key(|run| run.number);
-        let skipped = runs.len().saturating_sub(FAILURES_TOLD);
-        runs.into_iter().skip(skipped).filter_map(|run| run.report?.message).collect()
     }
 
     /// The report of an agent that did not finish its work.
@@ -356,7 +263,7 @@ impl Life<'_> {
             timeout: self.policy.verification_timeout,
             grace: self.policy.grace,
         };
-        match verification.run(&self.started.task.new.verification).await {
+        match verification.run(self.verification()).await {
             Verified::Passed => Ok(()),
             Verified::Failed { message } => {
                 let report = RunReport::new(RunOutcome::VerificationFailed);
@@ -383,41 +290,5 @@ impl Life<'_> {
             Authority::Fenced => (RunOutcome::Interrupted, "the run was taken back"),
         };
         Box::new(RunReport::new(outcome).with_message(message))
-    }
-}
-
-/// Whether an outcome says something about the work that the next attempt should know.
-const fn is_about_the_work(outcome: RunOutcome) -> bool {
-    match outcome {
-        RunOutcome::NothingDone
-        | RunOutcome::VerificationFailed
-        | RunOutcome::AgentFailed
-        | RunOutcome::ToolsDenied
-        | RunOutcome::IdleTimeout
-        | RunOutcome::TimedOut
-        | RunOutcome::OutOfMemory
-        | RunOutcome::LimitReached
-        | RunOutcome::CollectFailed => true,
-        RunOutcome::Succeeded
-        | RunOutcome::NoChange
-        | RunOutcome::LoginRequired
-        | RunOutcome::KeyRejected
-        | RunOutcome::QuotaExceeded
-        | RunOutcome::ProviderOverloaded
-        | RunOutcome::Cancelled
-        | RunOutcome::LaunchFailed
-        | RunOutcome::CheckoutFailed
-        | RunOutcome::RepositoryMissing
-        | RunOutcome::RepositoryDenied
-        | RunOutcome::HostNotTrusted
-        | RunOutcome::BaseBranchMissing
-        | RunOutcome::RemoteUnreachable
-        | RunOutcome::RemoteHungUp
-        | RunOutcome::PushRefused
-        | RunOutcome::BranchTaken
-        | RunOutcome::RepositoryTooLarge
-        | RunOutcome::DiskFull
-        | RunOutcome::WorkerLost
-        | RunOutcome::Interrupted => false,
     }
 }

@@ -7,8 +7,14 @@ use core_config::{
     load::Loaded,
     settings::{Settings, UnknownSshHosts},
 };
-use core_types::{credential::parse_host_tokens, usage::SpendLimits};
-use executor::{claude_code::ClaudeSettings, invocation::ExecutorSettings};
+use core_types::{
+    credential::parse_host_tokens,
+    task::{ExecutorKind, Role},
+    usage::SpendLimits,
+};
+use executor::{
+    claude_code::ClaudeSettings, invocation::ExecutorSettings, opencode::OpencodeSettings,
+};
 
 /// How long a run's lease lasts without renewal, by the database's clock (design §4).
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -28,8 +34,14 @@ pub struct RunPolicy {
     pub executors: ExecutorSettings,
     /// The HOME given to the agent's CLI; `None` is the home of whoever runs the worker.
     pub agent_home: Option<PathBuf>,
-    /// Longest silence of an agent.
+    /// What each role is told and verified with; the worker's, the tester's and the docser's.
+    pub roles: [RolePolicy; 3],
+    /// Longest silence of an agent of `claude_code`.
     pub idle_timeout: Duration,
+    /// Longest silence of an agent of `opencode`.
+    pub opencode_idle_timeout: Duration,
+    /// How long the sessions of a task are kept after its last run.
+    pub session_retention: Duration,
     /// Longest time of an agent where its task says nothing.
     pub timebox: Duration,
     /// Longest time of one verification command.
@@ -48,6 +60,29 @@ pub struct RunPolicy {
     pub repository_roots: Result<Vec<PathBuf>, String>,
     /// How repositories of other hosts are reached; without an environment.
     pub remotes: RemoteAccess,
+}
+
+/// What holds for the tasks of one role.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RolePolicy {
+    /// Instructions in the place of the built-in ones.
+    pub instructions: Option<String>,
+    /// The commands that verify a task which names none, each as program and arguments.
+    pub verification: Vec<Vec<String>>,
+}
+
+impl RolePolicy {
+    fn new(instructions: Option<&String>, commands: &[String]) -> Self {
+        let words = |command: &String| command.split_whitespace().map(str::to_owned).collect();
+        Self {
+            instructions: instructions.cloned(),
+            verification: commands
+                .iter()
+                .map(words)
+                .filter(|words: &Vec<String>| !words.is_empty())
+                .collect(),
+        }
+    }
 }
 
 impl RunPolicy {
@@ -69,9 +104,34 @@ impl RunPolicy {
                     api_key: settings.anthropic_api_key.clone(),
                     base_url: settings.anthropic_base_url.clone(),
                 },
+                opencode: OpencodeSettings {
+                    command: settings.opencode_command.clone(),
+                    model: settings.opencode_model.clone(),
+                    allowed_tools: settings.opencode_allowed_tools.clone(),
+                    anthropic_api_key: settings.anthropic_api_key.clone(),
+                    anthropic_base_url: settings.anthropic_base_url.clone(),
+                    openai_api_key: settings.openai_api_key.clone(),
+                    gemini_api_key: settings.gemini_api_key.clone(),
+                },
             },
             agent_home: settings.opentiger_claude_home.clone(),
+            roles: [
+                RolePolicy::new(
+                    settings.worker_instructions.as_ref(),
+                    &settings.worker_verification,
+                ),
+                RolePolicy::new(
+                    settings.tester_instructions.as_ref(),
+                    &settings.tester_verification,
+                ),
+                RolePolicy::new(
+                    settings.docser_instructions.as_ref(),
+                    &settings.docser_verification,
+                ),
+            ],
             idle_timeout: settings.agent_idle_timeout,
+            opencode_idle_timeout: settings.opencode_idle_timeout,
+            session_retention: settings.session_retention,
             timebox: settings.task_timebox,
             verification_timeout: settings.verification_timeout,
             grace: settings.cancel_grace,
@@ -84,6 +144,36 @@ impl RunPolicy {
                 .map(<[PathBuf]>::to_vec)
                 .map_err(ToString::to_string),
             remotes: remote_access(settings),
+        }
+    }
+
+    /// What a role is told in the place of its built-in instructions.
+    #[must_use]
+    pub fn instructions_of(&self, role: Role) -> Option<&str> {
+        self.of(role).instructions.as_deref()
+    }
+
+    /// The commands that verify a role's task which names none.
+    #[must_use]
+    pub fn verification_of(&self, role: Role) -> &[Vec<String>] {
+        &self.of(role).verification
+    }
+
+    const fn of(&self, role: Role) -> &RolePolicy {
+        let [worker, tester, docser] = &self.roles;
+        match role {
+            Role::Worker => worker,
+            Role::Tester => tester,
+            Role::Docser => docser,
+        }
+    }
+
+    /// Longest silence of an agent of this kind.
+    #[must_use]
+    pub const fn idle_of(&self, executor: ExecutorKind) -> Duration {
+        match executor {
+            ExecutorKind::ClaudeCode => self.idle_timeout,
+            ExecutorKind::Opencode => self.opencode_idle_timeout,
         }
     }
 }

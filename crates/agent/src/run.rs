@@ -21,6 +21,7 @@ use crate::{
     patience::Patience,
     policy::{ParentEnvironment, RunPolicy},
     recorder::record_events,
+    sessions::Sessions,
 };
 
 /// Label of every launch of a run: the run's id.
@@ -50,6 +51,8 @@ pub struct Workshop {
     pub launcher: Arc<dyn Launcher>,
     /// Where checkouts lie.
     pub checkouts: Arc<Checkouts>,
+    /// Where agents' command lines keep the sessions of tasks.
+    pub sessions: Sessions,
     /// Rings when something about an agent changed: work for it, or a request to cancel.
     pub alarm: watch::Receiver<u64>,
     /// The worker's own environment, of which agents see an allow-listed few.
@@ -92,6 +95,7 @@ async fn work(shop: &Workshop, started: StartedRun, policy: &RunPolicy, stop: &C
     if timeout(CLEAN_WITHIN, clean_up(shop, started.key)).await.is_err() {
         tracing::warn!("clean-up takes too long and is left to the dispatcher");
     }
+    shop.sessions.sweep(policy.session_retention);
     writer.finish().await;
     finish(&shop.store, started.key, &report, stop).await;
     tracing::info!(outcome = %report.outcome, "run ended");

@@ -58,17 +58,18 @@ pub struct SessionEnd {
     pub fault: Option<String>,
 }
 
-/// Runs the agent's CLI to its end; when this returns, nothing that it started is alive.
+/// Runs the agent's CLI to its end; when this returns, nothing that it started is alive. `part` names the launch.
 pub async fn run_agent(
     around: &Around<'_>,
     key: RunKey,
+    part: &str,
     spec: LaunchSpec,
     invocation: &Invocation,
     limits: SessionLimits,
     meter: &Meter,
 ) -> SessionEnd {
     let mut reader = invocation.reader();
-    let handle = match start(around, key, &spec, invocation).await {
+    let handle = match start(around, agent_launch_id(key, part), key, &spec, invocation).await {
         Ok(handle) => handle,
         Err((how, stopped)) => {
             let end = AgentEnd { how, stopped, out_of_memory: false, at: Timestamp::now() };
@@ -95,9 +96,41 @@ pub async fn run_agent(
     SessionEnd { verdict: reader.finish(&end), stopped, fault }
 }
 
+/// Makes the call that has to be made before the agent's own; false where it did not end well.
+pub async fn prepare_agent(
+    around: &Around<'_>,
+    key: RunKey,
+    invocation: &Invocation,
+    spec: LaunchSpec,
+) -> bool {
+    let id = agent_launch_id(key, "prepare");
+    let input = Input { secret_env: secret_environment(invocation), ..Input::default() };
+    // Dropping a launch that is under way is made up for: whatever came of it is found by its label and ended.
+    let launched = tokio::select! {
+        launched = around.launcher.launch(&id, &spec, input) => launched,
+        _ = around.told_to_stop() => return false,
+    };
+    let Ok(launched) = launched else {
+        return false;
+    };
+    let handle = launched.into_handle();
+    around.heartbeat.hold(Some(handle.clone()));
+    // Both arms only wait for a state.
+    let ended = tokio::select! {
+        report = handle.exited() => report.is_success(),
+        _ = around.told_to_stop() => {
+            handle.stop(StopRequest::new("its run must stop", LEASE_GRACE)).await;
+            false
+        }
+    };
+    around.heartbeat.hold(None);
+    ended
+}
+
 /// Launches the CLI, unless the run must stop meanwhile.
 async fn start(
     around: &Around<'_>,
+    id: LaunchId,
     key: RunKey,
     spec: &LaunchSpec,
     invocation: &Invocation,
@@ -107,7 +140,6 @@ async fn start(
         secret_env: secret_environment(invocation),
         assignment: Some(serde_json::json!({ "run": key.run, "lease": key.lease })),
     };
-    let id = agent_launch_id(key);
     // Dropping a launch that is under way is made up for: whatever came of it is found by its label and ended.
     let launched = tokio::select! {
         launched = around.launcher.launch(&id, spec, input) => launched,
@@ -122,9 +154,9 @@ async fn start(
     })
 }
 
-/// The launch id of a run's agent; the fencing number keeps two claims of one run apart.
-fn agent_launch_id(key: RunKey) -> LaunchId {
-    format!("{}.{}.agent", key.run, key.lease).parse().expect("a run id is a valid launch id")
+/// The launch id of a part of a run; the fencing number keeps two claims of one run apart.
+fn agent_launch_id(key: RunKey, part: &str) -> LaunchId {
+    format!("{}.{}.{part}", key.run, key.lease).parse().expect("a run id is a valid launch id")
 }
 
 fn secret_environment(invocation: &Invocation) -> BTreeMap<String, SecretValue> {
@@ -263,13 +295,19 @@ impl Session<'_> {
             let events = events_of(reader, chunk?);
             self.meter.note(reader.usage());
             let (result, overspent) = (reader.final_seen(), self.meter.reached().is_some());
+            // A call of the model that fails again and again is no sign of life.
+            let gets_on = !reader.only_repeats();
             signs.note(|seen| {
-                seen.last_sign = None;
+                if gets_on {
+                    seen.last_sign = None;
+                }
                 seen.result = result.then(|| seen.result.unwrap_or_else(Instant::now));
                 seen.overspent = overspent;
             });
             self.around.recorder.record_all(events).await;
-            signs.note(|seen| seen.last_sign = Some(Instant::now()));
+            if gets_on {
+                signs.note(|seen| seen.last_sign = Some(Instant::now()));
+            }
         }
         Ok(())
     }

@@ -133,8 +133,29 @@ pub struct Settings {
     pub anthropic_api_key: Option<Secret>,
     #[serde(deserialize_with = "text")]
     pub anthropic_base_url: Option<String>,
+    #[serde(deserialize_with = "secret")]
+    pub openai_api_key: Option<Secret>,
+    #[serde(deserialize_with = "secret")]
+    pub gemini_api_key: Option<Secret>,
+    pub opencode_command: String,
+    #[serde(deserialize_with = "text")]
+    pub opencode_model: Option<String>,
+    pub opencode_allowed_tools: Vec<String>,
+    #[serde(rename = "OPENCODE_IDLE_TIMEOUT_S", deserialize_with = "seconds")]
+    pub opencode_idle_timeout: Duration,
     #[serde(rename = "AGENT_IDLE_TIMEOUT_S", deserialize_with = "seconds")]
     pub agent_idle_timeout: Duration,
+    #[serde(deserialize_with = "text")]
+    pub worker_instructions: Option<String>,
+    #[serde(deserialize_with = "text")]
+    pub tester_instructions: Option<String>,
+    #[serde(deserialize_with = "text")]
+    pub docser_instructions: Option<String>,
+    pub worker_verification: Vec<String>,
+    pub tester_verification: Vec<String>,
+    pub docser_verification: Vec<String>,
+    #[serde(rename = "SESSION_RETENTION_DAYS", deserialize_with = "days")]
+    pub session_retention: Duration,
     #[serde(rename = "TASK_TIMEBOX_S", deserialize_with = "seconds")]
     pub task_timebox: Duration,
     #[serde(rename = "VERIFICATION_TIMEOUT_S", deserialize_with = "seconds")]
@@ -208,6 +229,10 @@ fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
 
 fn milliseconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     u64::deserialize(from).map(Duration::from_millis)
+}
+
+fn days<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    u64::deserialize(from).map(|days| Duration::from_secs(days.saturating_mul(24 * 3_600)))
 }
 
 fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {

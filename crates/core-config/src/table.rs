@@ -309,7 +309,7 @@ pub const SETTINGS: &[Setting] = &[
     .effective(TakesEffect::AtOnce),
     Setting::database(
         "LLM_EXECUTOR",
-        Kind::Choice(&["claude_code"]),
+        Kind::Choice(core_types::task::ExecutorKind::WORDS),
         Fallback::Text("claude_code"),
         "The agent command line that does a task which names none.",
     )
@@ -382,12 +382,97 @@ pub const SETTINGS: &[Setting] = &[
     )
     .reaching_host(),
     Setting::database(
+        "OPENAI_API_KEY",
+        Kind::Secret,
+        Fallback::Empty,
+        "The key for the OpenAI API, for `opencode`; when empty, its own login is used.",
+    ),
+    Setting::database(
+        "GEMINI_API_KEY",
+        Kind::Secret,
+        Fallback::Empty,
+        "The key for the Gemini API, for `opencode`; when empty, its own login is used.",
+    ),
+    Setting::database(
+        "OPENCODE_COMMAND",
+        Kind::Program,
+        Fallback::Text("opencode"),
+        "The program of the executor `opencode`.",
+    )
+    .reaching_host(),
+    Setting::database(
+        "OPENCODE_MODEL",
+        Kind::Text,
+        Fallback::Empty,
+        "The model that `opencode` uses for a task which names none, as `provider/model`; when empty, the command line's own default.",
+    ),
+    Setting::database(
+        "OPENCODE_ALLOWED_TOOLS",
+        Kind::List,
+        Fallback::Text("bash,edit,read,glob,grep,list,todowrite,external_directory"),
+        "What `opencode` may do without asking, as it names its permissions, such as `bash(git *)`; all else is denied.",
+    )
+    .reaching_host(),
+    Setting::database(
+        "OPENCODE_IDLE_TIMEOUT_S",
+        integer(1, DAY_S),
+        Fallback::Integer(300),
+        "How long an agent of `opencode` may be silent before it is stopped; it repeats failed model calls for ever, which counts as silence.",
+    )
+    .unit("seconds"),
+    Setting::database(
         "AGENT_IDLE_TIMEOUT_S",
         integer(1, DAY_S),
         Fallback::Integer(600),
-        "How long an agent may be silent before it is stopped.",
+        "How long an agent of `claude_code` may be silent before it is stopped.",
     )
     .unit("seconds"),
+    Setting::database(
+        "WORKER_INSTRUCTIONS",
+        Kind::Text,
+        Fallback::Empty,
+        "What an agent of the role `worker` is told to be, in the place of the built-in text.",
+    ),
+    Setting::database(
+        "WORKER_VERIFICATION",
+        Kind::List,
+        Fallback::Empty,
+        "The commands that verify a task of the role `worker` which names none; the words of each are separated by blanks, and no shell reads them.",
+    )
+    .reaching_host(),
+    Setting::database(
+        "TESTER_INSTRUCTIONS",
+        Kind::Text,
+        Fallback::Empty,
+        "What an agent of the role `tester` is told to be, in the place of the built-in text.",
+    ),
+    Setting::database(
+        "TESTER_VERIFICATION",
+        Kind::List,
+        Fallback::Empty,
+        "The commands that verify a task of the role `tester` which names none; the words of each are separated by blanks, and no shell reads them.",
+    )
+    .reaching_host(),
+    Setting::database(
+        "DOCSER_INSTRUCTIONS",
+        Kind::Text,
+        Fallback::Empty,
+        "What an agent of the role `docser` is told to be, in the place of the built-in text.",
+    ),
+    Setting::database(
+        "DOCSER_VERIFICATION",
+        Kind::List,
+        Fallback::Empty,
+        "The commands that verify a task of the role `docser` which names none; the words of each are separated by blanks, and no shell reads them.",
+    )
+    .reaching_host(),
+    Setting::database(
+        "SESSION_RETENTION_DAYS",
+        integer(1, 365),
+        Fallback::Integer(14),
+        "How long the sessions of `opencode` are kept after a task's last run, so that it can be continued.",
+    )
+    .unit("days"),
     Setting::database(
         "TASK_TIMEBOX_S",
         integer(1, 7 * DAY_S),

@@ -4,11 +4,9 @@
 //! server of a repository is started, and the CLI reads no `.env`. The price is that the CLI does not load
 //! the repository's `CLAUDE.md` by itself; the prompt tells the agent to read it.
 
-mod checks;
-mod limits;
 mod message;
 pub mod reader;
-mod tally;
+mod tokens;
 mod verdict;
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -16,7 +14,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 use core_config::settings::PermissionMode;
 use core_types::secret::Secret;
 
-use crate::invocation::{AgentTask, ExecutorError, Invocation, Place, Protocol};
+use crate::{
+    checks,
+    invocation::{AgentTask, ExecutorError, Invocation, Place, Protocol},
+};
 
 /// The tools allowed where the settings say nothing.
 pub const DEFAULT_ALLOWED_TOOLS: &[&str] = &["Bash", "Edit", "Write", "Read", "Glob", "Grep"];
@@ -90,16 +91,18 @@ impl ClaudeCode {
         Ok(Invocation {
             protocol: Protocol::ClaudeStreamJson,
             program: PathBuf::from(&self.settings.command),
+            prepare: None,
             args: self.args(task),
             env: self.env(place),
             secret_env: self.secret_env(),
             stdin: task.prompt.clone().into_bytes(),
+            set_aside: &[],
         })
     }
 
     fn check(&self, task: &AgentTask) -> Result<(), ExecutorError> {
         let settings = &self.settings;
-        checks::command(&settings.command)?;
+        checks::command("command of Claude Code", &settings.command)?;
         let models = settings.model.iter().chain(&task.model);
         models.map(String::as_str).try_for_each(checks::model)?;
         let tools = settings.allowed_tools.iter().chain(&settings.disallowed_tools);

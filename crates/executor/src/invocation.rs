@@ -7,6 +7,7 @@ use core_types::{secret::Secret, task::ExecutorKind};
 use crate::{
     claude_code::{ClaudeCode, ClaudeSettings, reader::ClaudeReader},
     environment,
+    opencode::{Opencode, OpencodeSettings, reader::OpencodeReader},
     stream::StreamReader,
 };
 
@@ -15,6 +16,8 @@ use crate::{
 pub enum Executor {
     /// Claude Code.
     ClaudeCode(ClaudeCode),
+    /// opencode.
+    Opencode(Opencode),
 }
 
 /// The settings of all executors.
@@ -22,6 +25,26 @@ pub enum Executor {
 pub struct ExecutorSettings {
     /// Claude Code's settings.
     pub claude_code: ClaudeSettings,
+    /// opencode's settings.
+    pub opencode: OpencodeSettings,
+}
+
+impl ExecutorSettings {
+    /// Every secret in them.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        let opencode = &self.opencode;
+        [
+            &self.claude_code.api_key,
+            &opencode.anthropic_api_key,
+            &opencode.openai_api_key,
+            &opencode.gemini_api_key,
+        ]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect()
+    }
 }
 
 /// What the agent shall do.
@@ -81,6 +104,8 @@ impl Place {
 pub enum Protocol {
     /// Claude Code's `--output-format stream-json`.
     ClaudeStreamJson,
+    /// opencode's `run --format json`.
+    OpencodeJson,
 }
 
 /// A call of the agent's program, complete: nothing else is inherited.
@@ -90,6 +115,9 @@ pub struct Invocation {
     pub protocol: Protocol,
     /// An absolute path, or a bare name to be looked up in `env`'s `PATH`.
     pub program: PathBuf,
+    /// The arguments of a call of the same program that has to be made before, with the same environment and without
+    /// input.
+    pub prepare: Option<Vec<String>>,
     /// The arguments, without the program. No secrets.
     pub args: Vec<String>,
     /// The whole environment besides `secret_env`. No secrets.
@@ -98,6 +126,8 @@ pub struct Invocation {
     pub secret_env: BTreeMap<String, Secret>,
     /// What the program reads on standard input.
     pub stdin: Vec<u8>,
+    /// What must not lie at the top of the work tree while the program runs, because it would execute it.
+    pub set_aside: &'static [&'static str],
 }
 
 impl Invocation {
@@ -109,6 +139,9 @@ impl Invocation {
             Protocol::ClaudeStreamJson => {
                 StreamReader::ClaudeCode(Box::new(ClaudeReader::new(secrets)))
             }
+            Protocol::OpencodeJson => {
+                StreamReader::Opencode(Box::new(OpencodeReader::new(secrets)))
+            }
         }
     }
 }
@@ -116,12 +149,6 @@ impl Invocation {
 /// Why there can be no call. Each is mended by a setting or by the task, never by trying again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExecutorError {
-    /// The executor is known but not built in.
-    #[error("executor `{kind}` is not supported by this version")]
-    UnsupportedExecutor {
-        /// The executor that was asked for.
-        kind: ExecutorKind,
-    },
     /// A setting or a field of the task cannot be passed to the program.
     #[error("`{value}` cannot be used as {what}; allowed: {allowed}")]
     InvalidValue {
@@ -145,9 +172,6 @@ impl ExecutorError {
     #[must_use]
     pub const fn hint(&self) -> &'static str {
         match self {
-            Self::UnsupportedExecutor { .. } => {
-                "set LLM_EXECUTOR or the task's executor to `claude_code`"
-            }
             Self::InvalidValue { .. } => "correct the setting or the field of the task",
             Self::BypassAsRoot => {
                 "set CLAUDE_CODE_PERMISSION_MODE to `dontAsk` and list the tools in \
@@ -160,15 +184,13 @@ impl ExecutorError {
 
 impl Executor {
     /// Makes the executor of a kind.
-    ///
-    /// # Errors
-    /// [`ExecutorError::UnsupportedExecutor`] for `opencode`, which this version does not run.
-    pub fn new(kind: ExecutorKind, settings: &ExecutorSettings) -> Result<Self, ExecutorError> {
+    #[must_use]
+    pub fn new(kind: ExecutorKind, settings: &ExecutorSettings) -> Self {
         match kind {
             ExecutorKind::ClaudeCode => {
-                Ok(Self::ClaudeCode(ClaudeCode::new(settings.claude_code.clone())))
+                Self::ClaudeCode(ClaudeCode::new(settings.claude_code.clone()))
             }
-            ExecutorKind::Opencode => Err(ExecutorError::UnsupportedExecutor { kind }),
+            ExecutorKind::Opencode => Self::Opencode(Opencode::new(settings.opencode.clone())),
         }
     }
 
@@ -179,6 +201,7 @@ impl Executor {
     pub fn invocation(&self, task: &AgentTask, place: &Place) -> Result<Invocation, ExecutorError> {
         match self {
             Self::ClaudeCode(claude) => claude.invocation(task, place),
+            Self::Opencode(opencode) => opencode.invocation(task, place),
         }
     }
 }
@@ -186,15 +209,6 @@ impl Executor {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn opencode_is_refused_by_name_with_what_to_do() {
-        let error =
-            Executor::new(ExecutorKind::Opencode, &ExecutorSettings::default()).unwrap_err();
-        assert_eq!(error, ExecutorError::UnsupportedExecutor { kind: ExecutorKind::Opencode });
-        assert!(error.to_string().contains("`opencode`"), "{error}");
-        assert!(error.hint().contains("claude_code"), "{}", error.hint());
-    }
 
     #[test]
     fn home_on_the_host_is_the_users_unless_another_is_named() {

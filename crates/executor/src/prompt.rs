@@ -1,7 +1,9 @@
 //! The prompt: what the agent is told about its task (X5).
 
-use core_types::{event::cut_text, task::Role};
+use core_types::{event::cut_text, secret::Secret, task::Role};
 use serde_json::Value;
+
+use crate::text::mask;
 
 /// How many failed attempts a prompt tells of, the last ones.
 pub const FAILURES_TOLD: usize = 3;
@@ -10,11 +12,16 @@ pub const FAILURE_OUTPUT_LIMIT: usize = 4 * 1024;
 /// What the context is cut to, in bytes.
 pub const CONTEXT_LIMIT: usize = 64 * 1024;
 
+/// What feedback is cut to, in bytes.
+pub const FEEDBACK_LIMIT: usize = 32 * 1024;
+
 /// What a prompt is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct PromptParts<'a> {
-    /// Whose instructions to give.
+    /// Whose instructions to give, unless there are others.
     pub role: Role,
+    /// Instructions in the place of the role's own.
+    pub instructions: Option<&'a str>,
     /// The task in one line.
     pub title: &'a str,
     /// What shall be true in the end.
@@ -25,6 +32,24 @@ pub struct PromptParts<'a> {
     pub verification: &'a [Vec<String>],
     /// Earlier attempts that failed, oldest first.
     pub failures: &'a [PastFailure<'a>],
+    /// What somebody said about the last attempt when they asked for another.
+    pub feedback: Option<&'a str>,
+    /// What of the last attempt is still there.
+    pub before: Before,
+}
+
+/// What of the last attempt this one goes on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing.
+    Nothing,
+    /// The result of the last attempt is in the checkout.
+    Result,
+    /// The agent goes on with its own session, in a new checkout.
+    Session {
+        /// Whether that holds the result of the last attempt.
+        with_result: bool,
+    },
 }
 
 /// An earlier attempt that failed.
@@ -49,7 +74,7 @@ const RULES: &str = "\
 #[must_use]
 pub fn build(parts: &PromptParts<'_>) -> String {
     let mut sections = vec![
-        instructions(parts.role).to_owned(),
+        told(parts),
         format!("# Task: {}", parts.title.trim()),
         format!("## Goal\n{}", parts.goal.trim()),
     ];
@@ -57,9 +82,25 @@ pub fn build(parts: &PromptParts<'_>) -> String {
     sections.push(format!("## Rules\n{RULES}"));
     sections.extend(verification(parts.verification));
     sections.extend(failures(parts.failures));
+    sections.extend(before(parts.before).map(str::to_owned));
+    sections.extend(feedback(parts.feedback));
     let mut prompt = sections.join("\n\n");
     prompt.push('\n');
     prompt
+}
+
+/// The same text with every secret masked, wherever it came from: a test's output may hold one.
+#[must_use]
+pub fn without_secrets(prompt: String, secrets: &[Secret]) -> String {
+    mask(prompt, secrets)
+}
+
+/// Words of ours come first, so that nothing in a setting or a task is a command of the CLI.
+fn told(parts: &PromptParts<'_>) -> String {
+    match parts.instructions.map(str::trim).filter(|told| !told.is_empty()) {
+        Some(told) => format!("Your instructions as the project's {}:\n{told}", parts.role),
+        None => instructions(parts.role).to_owned(),
+    }
 }
 
 /// What an agent of this role is for.
@@ -128,6 +169,31 @@ fn failures(failures: &[PastFailure<'_>]) -> Option<String> {
     })
 }
 
+const fn before(before: Before) -> Option<&'static str> {
+    match before {
+        Before::Nothing => None,
+        Before::Result => {
+            Some("## The last attempt\nIts result is in this checkout already. Go on from there.")
+        }
+        Before::Session { with_result: true } => Some(
+            "## You go on\nThis continues your earlier session. The working directory is another one; it holds the \
+             result of your last attempt.",
+        ),
+        Before::Session { with_result: false } => Some(
+            "## You go on\nThis continues your earlier session. The working directory is another one, and what you \
+             changed before is not in it: make the changes again that are still right.",
+        ),
+    }
+}
+
+fn feedback(feedback: Option<&str>) -> Option<String> {
+    let told = feedback.map(str::trim).filter(|told| !told.is_empty())?;
+    Some(format!(
+        "## Feedback\nSomebody looked at the last attempt and says this; it goes before all above:\n{}",
+        cut_text(told, FEEDBACK_LIMIT)
+    ))
+}
+
 fn failure(failure: &PastFailure<'_>) -> String {
     match failure.output.map(str::trim).filter(|output| !output.is_empty()) {
         None => format!("- {}", failure.what),
@@ -148,7 +214,17 @@ mod tests {
     use super::*;
 
     fn parts(role: Role) -> PromptParts<'static> {
-        PromptParts { role, title: "t", goal: "g", context: None, verification: &[], failures: &[] }
+        PromptParts {
+            role,
+            instructions: None,
+            title: "t",
+            goal: "g",
+            context: None,
+            verification: &[],
+            failures: &[],
+            feedback: None,
+            before: Before::Nothing,
+        }
     }
 
     #[test]
@@ -197,6 +273,45 @@ mod tests {
         assert!(!prompt.contains("- one") && prompt.contains("- two") && prompt.contains("- four"));
         assert!(prompt.contains("the end\n```"));
         assert!(prompt.len() < 4 * FAILURE_OUTPUT_LIMIT);
+    }
+
+    #[test]
+    fn instructions_of_a_setting_replace_those_of_the_role() {
+        let own = Some("/clear, then only touch docs.");
+        let prompt = build(&PromptParts { instructions: own, ..parts(Role::Worker) });
+        assert!(prompt.starts_with("Your instructions as the project's worker:\n/clear, then"));
+        assert!(!prompt.contains("You are a software engineer"));
+        let blank = build(&PromptParts { instructions: Some("  "), ..parts(Role::Worker) });
+        assert!(blank.starts_with("You are a software engineer"));
+    }
+
+    #[test]
+    fn feedback_comes_last_and_says_what_of_the_last_attempt_is_there() {
+        let with = |before| {
+            let feedback = Some("  use tabs  ");
+            build(&PromptParts { feedback, before, ..parts(Role::Worker) })
+        };
+        let prompts = [
+            with(Before::Nothing),
+            with(Before::Result),
+            with(Before::Session { with_result: true }),
+            with(Before::Session { with_result: false }),
+        ];
+        for prompt in &prompts {
+            assert!(prompt.ends_with("all above:\nuse tabs\n"), "{prompt}");
+            assert_eq!(prompts.iter().filter(|other| *other == prompt).count(), 1);
+        }
+        let blank = build(&PromptParts { feedback: Some(" "), ..parts(Role::Worker) });
+        assert!(!blank.contains("## Feedback"));
+    }
+
+    #[test]
+    fn secret_in_an_earlier_output_is_told_to_nobody() {
+        let failures =
+            [PastFailure { what: "failed", output: Some("ANTHROPIC_API_KEY=sk-12345678") }];
+        let prompt = build(&PromptParts { failures: &failures, ..parts(Role::Worker) });
+        let prompt = without_secrets(prompt, &[Secret::new("sk-12345678")]);
+        assert!(prompt.contains("ANTHROPIC_API_KEY=***"), "{prompt}");
     }
 
     #[test]

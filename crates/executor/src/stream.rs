@@ -4,6 +4,7 @@ use core_types::{event::RunEvent, usage::Usage};
 
 use crate::{
     claude_code::reader::ClaudeReader,
+    opencode::reader::OpencodeReader,
     verdict::{AgentEnd, Verdict},
 };
 
@@ -15,6 +16,8 @@ use crate::{
 pub enum StreamReader {
     /// Claude Code's `stream-json`.
     ClaudeCode(Box<ClaudeReader>),
+    /// opencode's JSON lines.
+    Opencode(Box<OpencodeReader>),
 }
 
 impl StreamReader {
@@ -22,6 +25,7 @@ impl StreamReader {
     pub fn push(&mut self, bytes: &[u8]) -> Vec<RunEvent> {
         match self {
             Self::ClaudeCode(reader) => reader.push(bytes),
+            Self::Opencode(reader) => reader.push(bytes),
         }
     }
 
@@ -29,6 +33,7 @@ impl StreamReader {
     pub fn push_stderr(&mut self, bytes: &[u8]) -> Vec<RunEvent> {
         match self {
             Self::ClaudeCode(reader) => reader.push_stderr(bytes),
+            Self::Opencode(reader) => reader.push_stderr(bytes),
         }
     }
 
@@ -38,6 +43,7 @@ impl StreamReader {
     pub fn end_of_output(&mut self) -> Vec<RunEvent> {
         match self {
             Self::ClaudeCode(reader) => reader.end_of_output(),
+            Self::Opencode(reader) => reader.end_of_output(),
         }
     }
 
@@ -46,6 +52,7 @@ impl StreamReader {
     pub fn usage(&self) -> Usage {
         match self {
             Self::ClaudeCode(reader) => reader.usage(),
+            Self::Opencode(reader) => reader.usage(),
         }
     }
 
@@ -56,6 +63,18 @@ impl StreamReader {
     pub fn final_seen(&self) -> bool {
         match self {
             Self::ClaudeCode(reader) => reader.final_seen(),
+            Self::Opencode(reader) => reader.final_seen(),
+        }
+    }
+
+    /// Whether the last that was read is that a call of the model failed and is tried again, which may go on for ever
+    /// and is no sign that the agent gets on.
+    #[must_use]
+    pub const fn only_repeats(&self) -> bool {
+        match self {
+            // It gives up by itself.
+            Self::ClaudeCode(_) => false,
+            Self::Opencode(reader) => reader.only_repeats(),
         }
     }
 
@@ -64,6 +83,7 @@ impl StreamReader {
     pub fn finish(self, end: &AgentEnd) -> Verdict {
         match self {
             Self::ClaudeCode(reader) => reader.finish(end),
+            Self::Opencode(reader) => reader.finish(end),
         }
     }
 }

@@ -65,6 +65,8 @@ pub struct Verdict {
     pub usage: Usage,
     /// The agent's own session, for continuing it.
     pub session: Option<String>,
+    /// Whether the session that was to be continued is not there, so that nothing was done.
+    pub session_lost: bool,
     /// When the provider lifts its limit, where it told.
     pub retry_at: Option<Timestamp>,
     /// The agent's last words.

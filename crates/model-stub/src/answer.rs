@@ -28,8 +28,8 @@ impl Message {
             json!({
                 "type": "tool_use",
                 "id": format!("toolu_stub_{number}_{index}"),
-                "name": call.tool,
-                "input": conversation.fill_value(&call.input),
+                "name": conversation.tool(&call.tool),
+                "input": conversation.input(&call.input),
             })
         });
         Self {

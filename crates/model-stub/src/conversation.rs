@@ -15,6 +15,9 @@ pub(crate) struct Conversation {
     pub(crate) said: usize,
     /// Whether this is the agent's own conversation; others (titles, summaries) offer no tools.
     pub(crate) has_tools: bool,
+    /// Whether the agent names tools and their fields as opencode does (`bash`, `filePath`), and not as Claude Code
+    /// (`Bash`, `file_path`), which the scripts do.
+    pub(crate) opencode: bool,
     /// The agent's working directory.
     pub(crate) cwd: Option<String>,
     /// The file that the prompt speaks of.
@@ -43,8 +46,24 @@ impl Conversation {
                 .get("tools")
                 .and_then(Value::as_array)
                 .is_some_and(|t| !t.is_empty()),
+            opencode: names_like_opencode(request),
             cwd: working_directory(&request.to_string()),
             file: named_file(&text),
+        }
+    }
+
+    /// The name of a tool as this agent spells it.
+    pub(crate) fn tool(&self, name: &str) -> String {
+        if self.opencode { name.to_lowercase() } else { name.to_owned() }
+    }
+
+    /// The input of a call with the conversation's own words, and its fields as this agent spells them.
+    pub(crate) fn input(&self, input: &Value) -> Value {
+        match self.fill_value(input) {
+            Value::Object(fields) if self.opencode => {
+                fields.into_iter().map(|(name, field)| (camel_case(&name), field)).collect()
+            }
+            input => input,
         }
     }
 
@@ -106,12 +125,27 @@ fn mark(text: &str) -> Option<String> {
     Some(name.trim().to_owned())
 }
 
-/// The CLI tells the directory in its system prompt. The request is searched as JSON text, so the path ends at
-/// the escaped line end.
+/// The CLI tells the directory in its system prompt, the last time after all that an earlier session was told. The
+/// request is searched as JSON text, so the path ends at the escaped line end.
 fn working_directory(request: &str) -> Option<String> {
-    let (_, rest) = request.split_once("working directory: ")?;
+    let (_, rest) = request.rsplit_once("orking directory: ")?;
     let (path, _) = rest.split_once(r"\n")?;
     (path.starts_with('/') && !path.contains(['"', '\\'])).then(|| path.to_owned())
+}
+
+fn names_like_opencode(request: &Value) -> bool {
+    let tools = request.get("tools").and_then(Value::as_array).map(Vec::as_slice);
+    let mut names = tools.unwrap_or_default().iter().filter_map(|tool| tool.get("name")?.as_str());
+    names.any(|name| name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.contains("__"))
+}
+
+fn camel_case(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |sofar, word| {
+        let (head, tail) = word.split_at(word.ceil_char_boundary(1));
+        sofar + &head.to_uppercase() + tail
+    })
 }
 
 fn named_file(prompt: &str) -> String {
@@ -188,6 +222,22 @@ mod tests {
         ] {
             assert_eq!(named_file(prompt), file, "{prompt}");
         }
+    }
+
+    #[test]
+    fn tools_are_called_as_the_agent_names_them() {
+        let input = json!({"file_path": "{file}", "old_string": "a"});
+        let with = |tool: &str| {
+            let request = json!({"tools": [{"name": tool}], "messages": [user("write A.md")]});
+            let conversation = Conversation::read(&request);
+            (conversation.tool("Write"), conversation.input(&input))
+        };
+        let opencode = json!({"filePath": "A.md", "oldString": "a"});
+        assert_eq!(with("bash"), ("write".to_owned(), opencode));
+        assert_eq!(
+            with("Bash"),
+            ("Write".to_owned(), json!({"file_path": "A.md", "old_string": "a"}))
+        );
     }
 
     #[test]

@@ -249,7 +249,9 @@ async fn messages(state: &Shared, headers: &HeaderMap, conversation: &Conversati
             return failed(StatusCode::BAD_REQUEST, "invalid_request_error", &error.to_string());
         }
     };
-    let session = headers.get("x-claude-code-session-id").and_then(|id| id.to_str().ok());
+    let session = ["x-claude-code-session-id", "x-session-id"]
+        .iter()
+        .find_map(|name| headers.get(*name)?.to_str().ok());
     match state.turn(script, conversation.said, session.unwrap_or_default()) {
         Some(Turn::Answer(said)) => answer(state, &said, conversation),
         Some(Turn::Fail(failure)) => fail(&failure),

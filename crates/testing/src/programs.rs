@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 /// The variable that names the real `claude`; `cargo xtask test` installs one and sets it.
 const CLAUDE_VARIABLE: &str = "OPENTIGER_TEST_CLAUDE";
+/// The same for the real `opencode`.
+const OPENCODE_VARIABLE: &str = "OPENTIGER_TEST_OPENCODE";
 
 /// The scripted agent, built into the same target directory as the running test.
 ///
@@ -38,16 +40,29 @@ pub fn built_program(name: &str, package: &str) -> PathBuf {
 /// When the variable `OPENTIGER_TEST_CLAUDE` does not name an existing file.
 #[must_use]
 pub fn claude_path() -> PathBuf {
-    let named = std::env::var_os(CLAUDE_VARIABLE).map(PathBuf::from);
+    agent_path(CLAUDE_VARIABLE, "claude")
+}
+
+/// The real `opencode` that tests run against a scripted model.
+///
+/// # Panics
+/// When the variable `OPENTIGER_TEST_OPENCODE` does not name an existing file.
+#[must_use]
+pub fn opencode_path() -> PathBuf {
+    agent_path(OPENCODE_VARIABLE, "opencode")
+}
+
+fn agent_path(variable: &str, name: &str) -> PathBuf {
+    let named = std::env::var_os(variable).map(PathBuf::from);
     match named {
         Some(path) if path.is_absolute() && path.is_file() => path,
         Some(path) => panic!(
-            "{CLAUDE_VARIABLE} names `{}`, which is no absolute path of a file; `cargo xtask test` sets it",
+            "{variable} names `{}`, which is no absolute path of a file; `cargo xtask test` sets it",
             path.display()
         ),
         None => panic!(
-            "{CLAUDE_VARIABLE} is not set; run the tests with `cargo xtask test`, which installs the pinned `claude` \
-             and sets it, or set it to the path of a `claude`"
+            "{variable} is not set; run the tests with `cargo xtask test`, which installs the pinned `{name}` and sets \
+             it, or set it to the path of a `{name}`"
         ),
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use agent::{
     policy::RunPolicy,
     run::{StartedRun, Workshop, work_on},
+    sessions::Sessions,
 };
 use checkout::checkouts::Checkouts;
 use core_types::{
@@ -93,6 +94,7 @@ impl Bench {
             store: database.store.clone(),
             launcher: Arc::new(launcher),
             checkouts: Arc::new(checkouts),
+            sessions: Sessions::new(state.path().join("sessions")),
             alarm: receiver,
             parent_env: Arc::new(BTreeMap::from([
                 ("PATH".to_owned(), search_path.clone()),

@@ -2,7 +2,10 @@
 
 mod behaviour;
 mod bench;
+mod continuing;
 mod interruptions;
+mod opencode;
 mod outcomes;
 mod remotes;
 mod spending;
+mod roles;

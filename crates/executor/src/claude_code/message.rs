@@ -5,7 +5,7 @@ use core_types::usage::Usage;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::claude_code::tally::plus;
+use crate::tally::plus;
 
 /// What one line says.
 #[derive(Debug)]

@@ -7,10 +7,11 @@ use core_types::{event::RunEvent, secret::Secret, usage::Usage};
 use crate::{
     claude_code::{
         message::{self, Assistant, Block, FinalWord, Message, RateLimit, ToolAnswer},
-        tally::{Calls, Tokens},
+        tokens::Tokens,
         verdict,
     },
     lines::{Line, LineSplitter},
+    tally::Calls,
     text::{event_text, event_value, mask, one_line},
     verdict::{AgentEnd, Verdict},
 };
@@ -110,6 +111,7 @@ impl ClaudeReader {
             retry_at: judgement.retry_at,
             final_text: final_text.or(self.facts.last_text).map(|text| event_text(&text)),
             session: self.facts.session,
+            session_lost: judgement.session_lost,
         }
     }
 

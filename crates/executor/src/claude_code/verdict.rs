@@ -7,19 +7,12 @@ use core_types::outcome::RunOutcome;
 use jiff::Timestamp;
 
 use crate::{
-    claude_code::{limits, message::FinalWord, reader::Facts},
+    claude_code::{message::FinalWord, reader::Facts},
+    judgement::{HINT_LIMITS, Judgement, ended_by_itself, lower, stopped_or},
+    limits,
     text::one_line,
-    verdict::{AgentEnd, EndedHow, StopKind},
+    verdict::{AgentEnd, EndedHow},
 };
-
-/// The part of the verdict that has to be judged.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Judgement {
-    pub(super) outcome: Result<(), RunOutcome>,
-    pub(super) message: Option<String>,
-    pub(super) hint: Option<String>,
-    pub(super) retry_at: Option<Timestamp>,
-}
 
 const HINT_LOGIN: &str = "log in with `claude` (then `/login`) as the user that runs openTiger, or set ANTHROPIC_API_KEY";
 const HINT_KEY: &str =
@@ -35,27 +28,7 @@ const HINT_MODEL: &str =
 const HINT_ARGUMENTS: &str = "update Claude Code, and look at the CLAUDE_CODE_ settings";
 const HINT_ROOT: &str =
     "set CLAUDE_CODE_PERMISSION_MODE to `dontAsk`, or run openTiger as another user than root";
-const HINT_LIMITS: &str =
-    "raise the limit (CLAUDE_CODE_MAX_TURNS, or the task's limits), or make the task smaller";
 const HINT_SESSION: &str = "run the task again without continuing a session";
-const HINT_IDLE: &str = "raise AGENT_IDLE_TIMEOUT_S if the task needs long silent commands";
-const HINT_TIME: &str = "raise the task's timebox, or make the task smaller";
-const HINT_MEMORY: &str = "raise AGENT_MEMORY_LIMIT_BYTES, or make the task smaller";
-
-impl Judgement {
-    fn fine() -> Self {
-        Self { outcome: Ok(()), message: None, hint: None, retry_at: None }
-    }
-
-    fn bad(outcome: RunOutcome, message: impl Into<String>) -> Self {
-        Self { outcome: Err(outcome), message: Some(message.into()), hint: None, retry_at: None }
-    }
-
-    fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
 
 /// Judges a run.
 pub(super) fn judge(facts: &Facts, end: &AgentEnd) -> Judgement {
@@ -231,7 +204,11 @@ fn overloaded(told: &str) -> Judgement {
 fn own_failure(told: &str) -> Judgement {
     let judgement =
         Judgement::bad(RunOutcome::AgentFailed, format!("agent failed: {}", lower(told)));
-    if told.contains("No conversation found") { judgement.hint(HINT_SESSION) } else { judgement }
+    if told.contains("No conversation found") {
+        Judgement { session_lost: true, ..judgement.hint(HINT_SESSION) }
+    } else {
+        judgement
+    }
 }
 
 /// What the final word says in words.
@@ -247,59 +224,7 @@ fn no_result(facts: &Facts, end: &AgentEnd) -> Judgement {
         let hint = hint.clone().unwrap_or_else(|| HINT_INSTALL.to_owned());
         return Judgement::bad(RunOutcome::LaunchFailed, message).hint(hint);
     }
-    stopped_or(end, || ended_by_itself(facts, end))
-}
-
-/// The outcome of a stop that openTiger asked for, else what `by_itself` says.
-fn stopped_or(end: &AgentEnd, by_itself: impl FnOnce() -> Judgement) -> Judgement {
-    let Some(stop) = end.stopped else {
-        return by_itself();
-    };
-    match stop {
-        StopKind::Idle => Judgement::bad(
-            RunOutcome::IdleTimeout,
-            "agent gave no sign for too long and was stopped",
-        )
-        .hint(HINT_IDLE),
-        StopKind::Total => {
-            Judgement::bad(RunOutcome::TimedOut, "agent took too long and was stopped")
-                .hint(HINT_TIME)
-        }
-        StopKind::Cancelled => Judgement::bad(RunOutcome::Cancelled, "task was cancelled"),
-        StopKind::SpendLimit => {
-            Judgement::bad(RunOutcome::LimitReached, "agent reached its limit of tokens or money")
-                .hint(HINT_LIMITS)
-        }
-        StopKind::Interrupted => {
-            Judgement::bad(RunOutcome::Interrupted, "run was interrupted by openTiger stopping")
-        }
-    }
-}
-
-fn ended_by_itself(facts: &Facts, end: &AgentEnd) -> Judgement {
-    if end.out_of_memory {
-        let message = "agent was ended for using more memory than it may";
-        return Judgement::bad(RunOutcome::OutOfMemory, message).hint(HINT_MEMORY);
-    }
-    match &end.how {
-        EndedHow::Lost { text } => {
-            let message = format!("nobody can tell how the agent ended: {}", one_line(text));
-            Judgement::bad(RunOutcome::WorkerLost, message)
-        }
-        // 1, 2, 15: hang-up, interrupt, terminate. The CLI turns them into 128 + signal. Nobody of ours sent it, so it
-        // may well be the agent's own work: a failure that costs an attempt, or it would go on for ever.
-        EndedHow::Signaled(1 | 2 | 15) | EndedHow::Exited(129 | 130 | 143) => Judgement::bad(
-            RunOutcome::AgentFailed,
-            "agent was ended by a signal that openTiger did not send",
-        ),
-        EndedHow::Signaled(signal) => {
-            Judgement::bad(RunOutcome::AgentFailed, format!("agent was ended by signal {signal}"))
-        }
-        EndedHow::Exited(code) => exited(facts, *code, end.at),
-        EndedHow::NeverStarted { text, .. } => {
-            Judgement::bad(RunOutcome::LaunchFailed, one_line(text))
-        }
-    }
+    stopped_or(end, || ended_by_itself(end, |code| exited(facts, code, end.at)))
 }
 
 /// An exit without a result. Start-up failures tell their reason on standard error only.
@@ -329,16 +254,4 @@ fn exited(facts: &Facts, code: i32, now: Timestamp) -> Judgement {
         .map_or(last.to_owned(), one_line);
     api_failure(facts, status, &told, now)
         .unwrap_or_else(|| Judgement::bad(RunOutcome::AgentFailed, message))
-}
-
-/// The line as part of one of ours: no period at the end, no capital where it starts a plain word.
-fn lower(text: &str) -> String {
-    let text = text.trim().trim_end_matches('.');
-    let mut characters = text.chars();
-    match (characters.next(), characters.next()) {
-        (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {
-            first.to_lowercase().chain(text.chars().skip(1)).collect()
-        }
-        _ => text.to_owned(),
-    }
 }

@@ -3,4 +3,5 @@
 mod bytes;
 mod lines;
 mod model_failures;
+mod opencode;
 mod verdicts;

@@ -5,5 +5,6 @@
 mod claude;
 mod hostile;
 mod http_api;
+mod opencode;
 mod program;
 mod run;

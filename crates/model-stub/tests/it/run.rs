@@ -7,10 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use core_types::{event::RunEvent, secret::Secret};
+use core_types::{event::RunEvent, secret::Secret, task::ExecutorKind};
 use executor::{
-    claude_code::{ClaudeCode, ClaudeSettings},
-    invocation::{AgentTask, Invocation, Place},
+    claude_code::ClaudeSettings,
+    invocation::{AgentTask, Executor, ExecutorSettings, Invocation, Place},
+    opencode::OpencodeSettings,
     stream::StreamReader,
     verdict::{AgentEnd, EndedHow, StopKind, Verdict},
 };
@@ -29,7 +30,11 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// A place of its own for a run, gone with this value.
 pub(crate) struct Bench {
     dir: TempDir,
+    /// The name of the directory the agent works in.
+    work: String,
+    executor: ExecutorKind,
     pub(crate) settings: ClaudeSettings,
+    pub(crate) opencode: OpencodeSettings,
     pub(crate) task: AgentTask,
     /// Stop the agent when it says nothing for so long.
     pub(crate) idle: Option<Duration>,
@@ -49,13 +54,32 @@ impl Bench {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
         let settings = ClaudeSettings {
-            command: claude().to_string_lossy().into_owned(),
+            command: program("OPENTIGER_TEST_CLAUDE").to_string_lossy().into_owned(),
             api_key: Some(Secret::new(KEY)),
             base_url: Some(stub.base_url()),
             ..ClaudeSettings::default()
         };
+        let opencode = OpencodeSettings {
+            command: program("OPENTIGER_TEST_OPENCODE").to_string_lossy().into_owned(),
+            model: Some("anthropic/claude-sonnet-4-5".to_owned()),
+            anthropic_api_key: Some(Secret::new(KEY)),
+            anthropic_base_url: Some(stub.base_url()),
+            ..OpencodeSettings::default()
+        };
         let task = AgentTask { prompt: prompt.to_owned(), ..AgentTask::default() };
-        Self { dir, settings, task, idle: None }
+        Self {
+            dir,
+            work: "work".to_owned(),
+            executor: ExecutorKind::ClaudeCode,
+            settings,
+            opencode,
+            task,
+            idle: None,
+        }
+    }
+
+    pub(crate) fn with_opencode(stub: &ModelStub, prompt: &str) -> Self {
+        Self { executor: ExecutorKind::Opencode, ..Self::new(stub, prompt) }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -63,7 +87,13 @@ impl Bench {
     }
 
     pub(crate) fn work(&self, name: &str) -> PathBuf {
-        self.path("work").join(name)
+        self.path(&self.work).join(name)
+    }
+
+    /// Has later runs work in another directory, which is empty.
+    pub(crate) fn move_work(&mut self, name: &str) {
+        name.clone_into(&mut self.work);
+        std::fs::create_dir(self.path(name)).unwrap();
     }
 
     /// A login as the CLI stores it, made up.
@@ -75,8 +105,15 @@ impl Bench {
     pub(crate) async fn git_init(&self) {
         for args in [&["init", "--quiet"][..], &["add", "."]] {
             let status =
-                command(Path::new("git")).args(args).current_dir(self.path("work")).status();
+                command(Path::new("git")).args(args).current_dir(self.path(&self.work)).status();
             assert!(status.await.unwrap().success());
+        }
+    }
+
+    fn config_dir(&self) -> Option<PathBuf> {
+        match self.executor {
+            ExecutorKind::ClaudeCode => None,
+            ExecutorKind::Opencode => Some(self.path("state")),
         }
     }
 
@@ -84,13 +121,26 @@ impl Bench {
         let place = Place::on_host(
             std::env::vars_os(),
             Some(self.path("home")),
-            self.path("work"),
+            self.path(&self.work),
             self.path("tmp"),
             std::fs::metadata("/proc/self").unwrap().uid() == 0,
         );
-        let call = ClaudeCode::new(self.settings.clone()).invocation(&self.task, &place.unwrap());
+        let place = Place { config_dir: self.config_dir(), ..place.unwrap() };
+        let settings = ExecutorSettings {
+            claude_code: self.settings.clone(),
+            opencode: self.opencode.clone(),
+        };
+        let call = Executor::new(self.executor, &settings).invocation(&self.task, &place);
         let begun = Instant::now();
-        let (call, work) = (call.unwrap(), self.path("work"));
+        let (call, work) = (call.unwrap(), self.path(&self.work));
+        for name in call.set_aside {
+            drop(std::fs::rename(work.join(name), self.path(&format!("aside-{name}"))));
+        }
+        if let Some(args) = &call.prepare {
+            let mut prepare = command(&call.program);
+            let status = prepare.args(args).env_clear().envs(&call.env).stdout(Stdio::null());
+            assert!(status.status().await.unwrap().success());
+        }
         let told = tokio::time::timeout(DEADLINE, follow(&call, &work, self.idle));
         let (verdict, events) = told.await.expect("the run ends");
         Told { verdict, events, took: begun.elapsed() }
@@ -144,7 +194,11 @@ async fn read_all(
     let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let (mut out_bytes, mut err_bytes) = (vec![0; 8192], vec![0; 8192]);
     let (mut out_open, mut err_open) = (true, true);
+    let mut sign = tokio::time::Instant::now();
     while out_open || err_open {
+        if !reader.only_repeats() {
+            sign = tokio::time::Instant::now();
+        }
         // Reads are cancel-safe: bytes stay in the pipe.
         tokio::select! {
             read = out.read(&mut out_bytes), if out_open => match read.unwrap() {
@@ -155,17 +209,17 @@ async fn read_all(
                 0 => err_open = false,
                 count => events.extend(reader.push_stderr(&err_bytes[..count])),
             },
-            () = tokio::time::sleep(silence) => return Some(StopKind::Idle),
+            () = tokio::time::sleep_until(sign + silence) => return Some(StopKind::Idle),
         }
     }
     None
 }
 
-/// The real CLI.
-fn claude() -> PathBuf {
-    let path = std::env::var_os("OPENTIGER_TEST_CLAUDE").expect(
-        "OPENTIGER_TEST_CLAUDE is not set: run `cargo xtask test`, which installs the CLI and sets it, \
-         or set it to the path of `claude`",
+/// The real CLI that a variable names.
+fn program(variable: &str) -> PathBuf {
+    let path = std::env::var_os(variable).expect(
+        "the variable of the CLI is not set: run `cargo xtask test`, which installs the CLIs and sets \
+         OPENTIGER_TEST_CLAUDE and OPENTIGER_TEST_OPENCODE, or set both to the paths of the CLIs",
     );
     PathBuf::from(path)
 }

@@ -1,0 +1,233 @@
+//! The call of the agent's command line: what it is told, where it works, and what is kept out of its way.
+
+use std::time::Duration;
+
+use checkout::checkouts::Checkout;
+use core_types::{
+    event::RunEvent,
+    outcome::{RunOutcome, RunReport},
+};
+use executor::{
+    invocation::{AgentTask, Executor, Invocation, Place},
+    prompt::{self, FAILURES_TOLD, PastFailure, PromptParts},
+};
+use launcher::spec::{LaunchSpec, Limits, OutputLimits, StopPolicy, StopSignal};
+use telemetry::chain::error_chain;
+
+use crate::{
+    life::{EndedEarly, Life},
+    meter::Meter,
+    past::LastAttempt,
+    policy::LEASE_GRACE,
+    run::launch_labels,
+    session::{SessionEnd, SessionLimits, prepare_agent, run_agent},
+    set_aside::SetAside,
+    trouble::{Step, report_of},
+};
+
+/// Longest time of the call before the agent's own.
+const PREPARE_WITHIN: Duration = Duration::from_secs(60);
+/// Agent output kept on disk, in bytes, at its beginning and at its end.
+const AGENT_OUTPUT: OutputLimits = OutputLimits { head_bytes: 64 << 20, tail_bytes: 16 << 20 };
+
+impl Life<'_> {
+    /// Has the agent work in the checkout; when this returns, nothing that it started is alive.
+    pub(crate) async fn agent(
+        &self,
+        checkout: &Checkout,
+        last: &LastAttempt,
+    ) -> Result<(SessionEnd, Meter), EndedEarly> {
+        let meter = self.meter().await?;
+        let end = self.agent_under(&meter, checkout, last).await?;
+        meter.note(end.verdict.usage);
+        Ok((end, meter))
+    }
+
+    async fn agent_under(
+        &self,
+        meter: &Meter,
+        checkout: &Checkout,
+        last: &LastAttempt,
+    ) -> Result<SessionEnd, EndedEarly> {
+        let place = self.place(checkout)?;
+        let end = self.agent_in(meter, checkout, &place, last, "agent").await?;
+        if last.session.is_none() || !end.verdict.session_lost {
+            return Ok(end);
+        }
+        let text =
+            "the session that was to go on is not there any more; the agent begins a new one";
+        self.around.recorder.record(RunEvent::Notice { text: text.to_owned() }).await;
+        let without = LastAttempt { session: None, ..last.clone() };
+        self.agent_in(meter, checkout, &place, &without, "agent-anew").await
+    }
+
+    async fn agent_in(
+        &self,
+        meter: &Meter,
+        checkout: &Checkout,
+        place: &Place,
+        last: &LastAttempt,
+        part: &str,
+    ) -> Result<SessionEnd, EndedEarly> {
+        let invocation = self.invocation(place, last, meter.budget()).await?;
+        let aside = self.set_aside(checkout, invocation.set_aside).await?;
+        let end = self.call(meter, checkout, &invocation, part).await;
+        let back = aside.put_back();
+        back.map_err(|error| unusable("put the repository's files back", &error))?;
+        end
+    }
+
+    async fn call(
+        &self,
+        meter: &Meter,
+        checkout: &Checkout,
+        invocation: &Invocation,
+        part: &str,
+    ) -> Result<SessionEnd, EndedEarly> {
+        self.confirm().await?;
+        let task = &self.started.task.new;
+        let limits = SessionLimits {
+            idle: self.policy.idle_of(task.executor),
+            total: task.timebox.unwrap_or(self.policy.timebox),
+            grace: self.policy.grace,
+        };
+        let spec = self.agent_spec(checkout, invocation, limits.total);
+        if let Some(args) = &invocation.prepare {
+            let spec = LaunchSpec {
+                args: args.clone(),
+                limits: Limits { wall: Some(PREPARE_WITHIN), ..spec.limits },
+                ..spec.clone()
+            };
+            // Where it fails, the call itself says that there is no such session.
+            if !prepare_agent(&self.around, self.started.key, invocation, spec).await {
+                tracing::warn!("session not made ready to go on");
+            }
+            self.confirm().await?;
+        }
+        let key = self.started.key;
+        Ok(run_agent(&self.around, key, part, spec, invocation, limits, meter).await)
+    }
+
+    fn agent_spec(
+        &self,
+        checkout: &Checkout,
+        invocation: &Invocation,
+        total: Duration,
+    ) -> LaunchSpec {
+        LaunchSpec {
+            program: invocation.program.clone(),
+            args: invocation.args.clone(),
+            env: invocation.env.clone(),
+            cwd: checkout.work.clone(),
+            user: None,
+            limits: Limits {
+                memory_bytes: self.policy.memory_limit,
+                cpu_millis: None,
+                processes: self.policy.process_limit,
+                // The shim's own limit stands behind this worker's, for the case that it hangs.
+                wall: Some(total + self.policy.grace + Duration::from_secs(60)),
+            },
+            output: AGENT_OUTPUT,
+            stop: StopPolicy {
+                grace: self.policy.grace.min(LEASE_GRACE),
+                signal: StopSignal::Terminate,
+            },
+            lease: Some(self.around.heartbeat.launch_lease()),
+            labels: launch_labels(self.started.key),
+        }
+    }
+
+    fn place(&self, checkout: &Checkout) -> Result<Place, EndedEarly> {
+        let task = &self.started.task.new;
+        let place = Place::on_host(
+            self.shop.parent_env.iter(),
+            self.policy.agent_home.clone(),
+            checkout.work.clone(),
+            checkout.tmp.clone(),
+            rustix::process::geteuid().is_root(),
+        );
+        let place = place.map_err(|error| not_callable(&error))?;
+        let own = self.shop.sessions.of_task(task.id, task.executor, &place.home);
+        let config_dir = own.map_err(|error| unusable("make a place for its sessions", &error))?;
+        Ok(Place { config_dir, ..place })
+    }
+
+    async fn invocation(
+        &self,
+        place: &Place,
+        last: &LastAttempt,
+        budget: Option<u64>,
+    ) -> Result<Invocation, EndedEarly> {
+        let task = &self.started.task.new;
+        let agent_task = AgentTask {
+            prompt: self.prompt(last).await,
+            model: task.model.clone(),
+            resume: last.session.clone(),
+            cost_limit_microusd: budget,
+        };
+        let executor = Executor::new(task.executor, &self.policy.executors);
+        executor.invocation(&agent_task, place).map_err(|error| not_callable(&error))
+    }
+
+    async fn set_aside(
+        &self,
+        checkout: &Checkout,
+        names: &[&'static str],
+    ) -> Result<SetAside, EndedEarly> {
+        let kept = checkout.fresh_directory("aside");
+        let kept = kept.map_err(|error| report_of(Step::Checkout, &error))?;
+        let aside = SetAside::take(&checkout.work, kept, names);
+        let aside = aside.map_err(|error| unusable("set files aside", &error))?;
+        if !aside.names().is_empty() {
+            let names: Vec<String> = aside.names().iter().map(|name| format!("`{name}`")).collect();
+            let names = names.join(", ");
+            let text = format!("kept from the agent, which would execute them: {names}");
+            self.around.recorder.record(RunEvent::Notice { text }).await;
+        }
+        Ok(aside)
+    }
+
+    async fn prompt(&self, last: &LastAttempt) -> String {
+        let task = &self.started.task.new;
+        let before = self.failures_before(FAILURES_TOLD).await;
+        let failures: Vec<PastFailure<'_>> = before
+            .iter()
+            .map(|failure| PastFailure { what: &failure.what, output: failure.output.as_deref() })
+            .collect();
+        let prompt = prompt::build(&PromptParts {
+            role: task.role,
+            instructions: self.policy.instructions_of(task.role),
+            title: &task.title,
+            goal: &task.goal,
+            context: task.context.as_ref(),
+            verification: self.verification(),
+            failures: &failures,
+            feedback: self.started.task.feedback.as_deref(),
+            before: last.before(),
+        });
+        prompt::without_secrets(prompt, &self.policy.executors.secrets())
+    }
+
+    /// The commands that decide about the result: the task's, else its role's.
+    pub(crate) fn verification(&self) -> &[Vec<String>] {
+        let task = &self.started.task.new;
+        if task.verification.is_empty() {
+            self.policy.verification_of(task.role)
+        } else {
+            &task.verification
+        }
+    }
+}
+
+fn not_callable(error: &executor::invocation::ExecutorError) -> EndedEarly {
+    let mut report = RunReport::new(RunOutcome::LaunchFailed);
+    report.message = Some(error_chain(error).to_string());
+    report.hint = Some(error.hint().to_owned());
+    Box::new(report)
+}
+
+/// The report of a step in this host's files that failed.
+fn unusable(what: &str, error: &std::io::Error) -> EndedEarly {
+    let message = format!("cannot {what}: {error}");
+    Box::new(RunReport::new(RunOutcome::LaunchFailed).with_message(message))
+}

@@ -1,7 +1,7 @@
 //! A run's events as lines for people.
 
 use core_types::{
-    event::{NumberedEvent, RunEvent},
+    event::{NumberedEvent, RunEvent, attempt_of},
     usage::Usage,
 };
 use jiff::Timestamp;
@@ -73,7 +73,7 @@ fn describe(event: &RunEvent) -> (&'static str, String) {
         RunEvent::ToolResult { id: _, is_error: true, text } => ("error", text.clone()),
         RunEvent::ToolDenied { tool, detail } => ("denied", with_detail(tool, detail.as_deref())),
         RunEvent::ModelRetry { attempt, max_attempts, status: _, reason } => {
-            ("retries", format!("model call {attempt} of {max_attempts}: {reason}"))
+            ("retries", format!("model call {}: {reason}", attempt_of(*attempt, *max_attempts)))
         }
         RunEvent::RateLimit { status, limit, utilization: _, resets_at: _ } => {
             ("limit", with_detail(status, limit.as_deref()))

@@ -1,6 +1,9 @@
 //! A run's events as lines for people.
 
-use core_types::{event::RunEvent, usage::Usage};
+use core_types::{
+    event::{RunEvent, attempt_of},
+    usage::Usage,
+};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -91,9 +94,11 @@ fn describe(event: &RunEvent) -> (Style, &'static str, String) {
         RunEvent::ToolDenied { tool, detail } => {
             (Style::Red, "denied", with_detail(tool, detail.as_deref()))
         }
-        RunEvent::ModelRetry { attempt, max_attempts, status: _, reason } => {
-            (Style::Yellow, "retries", format!("model call {attempt} of {max_attempts}: {reason}"))
-        }
+        RunEvent::ModelRetry { attempt, max_attempts, status: _, reason } => (
+            Style::Yellow,
+            "retries",
+            format!("model call {}: {reason}", attempt_of(*attempt, *max_attempts)),
+        ),
         RunEvent::RateLimit { status, limit, utilization: _, resets_at: _ } => {
             (Style::Yellow, "limit", with_detail(status, limit.as_deref()))
         }

@@ -25,7 +25,7 @@ pub enum RunEvent {
     ToolResult { id: String, is_error: bool, text: String },
     /// A tool call was denied.
     ToolDenied { tool: String, detail: Option<String> },
-    /// The CLI tries a failed model call again.
+    /// The CLI tries a failed model call again; `max_attempts` is 0 where it does so for ever.
     ModelRetry { attempt: u32, max_attempts: u32, status: Option<u16>, reason: String },
     /// The provider told how much of the account's limit is used.
     RateLimit {
@@ -106,6 +106,15 @@ pub fn cut_text(text: &str, limit: usize) -> String {
     format!("{kept}… [{} bytes more]", dropped.len())
 }
 
+/// An attempt of at most so many, for people; of how many is left out where there is no end to them.
+#[must_use]
+pub fn attempt_of(attempt: u32, max_attempts: u32) -> String {
+    match max_attempts {
+        0 => attempt.to_string(),
+        most => format!("{attempt} of {most}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +124,12 @@ mod tests {
         let event = RunEvent::Notice { text: "x".to_owned() };
         let json = serde_json::to_value(&event).unwrap();
         assert_eq!(json.get("kind").and_then(Value::as_str), Some(event.kind()));
+    }
+
+    #[test]
+    fn an_attempt_without_end_says_no_number_of_them() {
+        assert_eq!(attempt_of(2, 3), "2 of 3");
+        assert_eq!(attempt_of(7, 0), "7");
     }
 
     #[test]

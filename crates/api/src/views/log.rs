@@ -3,7 +3,7 @@
 //! What an agent printed is shown on somebody's terminal: characters that would move its cursor, or turn the direction of
 //! the text, are replaced.
 
-use core_types::event::{RunEvent, cut_text};
+use core_types::event::{RunEvent, attempt_of, cut_text};
 use jiff::{Timestamp, fmt::strtime};
 use serde_json::Value;
 use store::runs::StoredEvent;
@@ -66,9 +66,7 @@ fn told(event: RunEvent) -> (&'static str, String) {
         }
         RunEvent::ModelRetry { attempt, max_attempts, status, reason } => {
             let status = status.map(|status| format!(" (status {status})")).unwrap_or_default();
-            // Some command lines go on for ever.
-            let of = if max_attempts == 0 { String::new() } else { format!(" of {max_attempts}") };
-            ("retry", format!("{attempt}{of}: {reason}{status}"))
+            ("retry", format!("{}: {reason}{status}", attempt_of(attempt, max_attempts)))
         }
         RunEvent::RateLimit { status, limit, utilization, resets_at } => {
             let used = utilization.map(|used| format!(", {:.0} % used", used * 100.0));

@@ -20,7 +20,7 @@ use crate::{
     past::LastAttempt,
     policy::LEASE_GRACE,
     run::launch_labels,
-    session::{SessionEnd, SessionLimits, prepare_agent, run_agent},
+    session::{AgentCall, SessionEnd, SessionLimits, prepare_agent, run_agent},
     set_aside::SetAside,
     trouble::{Step, report_of},
 };
@@ -105,7 +105,8 @@ impl Life<'_> {
             self.confirm().await?;
         }
         let key = self.started.key;
-        Ok(run_agent(&self.around, key, part, spec, invocation, limits, meter).await)
+        let call = AgentCall { part, spec, invocation };
+        Ok(run_agent(&self.around, key, call, limits, meter).await)
     }
 
     fn agent_spec(

@@ -16,7 +16,7 @@ pub mod recorder;
 pub mod resident;
 pub mod run;
 pub mod session;
-mod trouble;
 pub mod sessions;
 mod set_aside;
+mod trouble;
 pub mod verification;

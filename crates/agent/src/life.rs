@@ -156,7 +156,10 @@ impl Life<'_> {
             if let Some(branch) = &last.branch {
                 let on_result = PrepareRequest { base_branch: Some(branch), ..request };
                 match checkouts.prepare(on_result).await {
-                    Err(error) if report_of(Step::Checkout, &error).outcome == RunOutcome::BaseBranchMissing => {
+                    Err(error)
+                        if report_of(Step::Checkout, &error).outcome
+                            == RunOutcome::BaseBranchMissing =>
+                    {
                         tracing::info!(error = %error_chain(&error), "last result not found");
                         last.branch = None;
                     }

@@ -47,6 +47,17 @@ pub struct SessionLimits {
     pub grace: Duration,
 }
 
+/// A call of the agent's CLI.
+#[derive(Debug)]
+pub struct AgentCall<'a> {
+    /// Names its launch within the run.
+    pub part: &'a str,
+    /// How it is launched.
+    pub spec: LaunchSpec,
+    /// What is called, and how its output is read.
+    pub invocation: &'a Invocation,
+}
+
 /// How a session ended.
 #[derive(Debug)]
 pub struct SessionEnd {
@@ -58,16 +69,15 @@ pub struct SessionEnd {
     pub fault: Option<String>,
 }
 
-/// Runs the agent's CLI to its end; when this returns, nothing that it started is alive. `part` names the launch.
+/// Runs the agent's CLI to its end; when this returns, nothing that it started is alive.
 pub async fn run_agent(
     around: &Around<'_>,
     key: RunKey,
-    part: &str,
-    spec: LaunchSpec,
-    invocation: &Invocation,
+    call: AgentCall<'_>,
     limits: SessionLimits,
     meter: &Meter,
 ) -> SessionEnd {
+    let AgentCall { part, spec, invocation } = call;
     let mut reader = invocation.reader();
     let handle = match start(around, agent_launch_id(key, part), key, &spec, invocation).await {
         Ok(handle) => handle,

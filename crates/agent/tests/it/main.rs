@@ -7,5 +7,5 @@ mod interruptions;
 mod opencode;
 mod outcomes;
 mod remotes;
-mod spending;
 mod roles;
+mod spending;

@@ -3,7 +3,7 @@
 use core_types::{
     event::RunEvent,
     outcome::RunOutcome,
-    task::{BlockReason, ExecutorKind, TaskState},
+    task::{ExecutorKind, TaskState},
 };
 use model_stub::{script::Scripts, server::ModelStub};
 use store::tasks::NewTask;
@@ -83,11 +83,11 @@ async fn provider_that_fails_for_ever_is_given_up_with_its_reason() {
 }
 
 #[tokio::test]
-async fn missing_key_blocks_the_task() {
+async fn missing_key_costs_the_task_nothing() {
     let (_stub, bench) = bench(&[]).await;
     let told = bench.work(task(&bench, "[script: demo] do it")).await;
     told.assert_outcome(RunOutcome::LoginRequired);
-    assert_eq!(told.task.state, TaskState::Blocked { reason: BlockReason::LoginRequired });
+    assert_eq!((told.task.state, told.task.attempts), (TaskState::Queued, 0));
     assert!(told.report().hint.as_ref().is_some_and(|hint| hint.contains("opencode auth login")));
 }
 

@@ -105,7 +105,7 @@ pub(crate) struct NewTaskRequest {
     /// How long a run may take, in seconds; the setting `TASK_TIMEBOX_S` where left out.
     #[schema(minimum = 1, maximum = 604_800)]
     timebox_s: Option<u64>,
-    /// The setting `LLM_EXECUTOR` where left out; `opencode` follows in a later version.
+    /// The setting `LLM_EXECUTOR` where left out.
     #[schema(schema_with = crate::schema::optional_executor)]
     executor: Option<ExecutorKind>,
     /// The model; the executor's setting where left out.
@@ -148,13 +148,6 @@ impl NewTaskRequest {
         self.check_dependencies(&mut faults);
         check_verification(&self.verification, &mut faults);
         let executor = self.executor.unwrap_or(defaults.executor);
-        if executor == ExecutorKind::Opencode {
-            faults.add(
-                "executor",
-                "is `opencode`, which follows in a later version",
-                "claude_code",
-            );
-        }
         let repository = self.repository.checked(defaults.urls, &mut faults);
         let Some(repository) = repository.filter(|_| faults.0.is_empty()) else {
             return Err(faults.0);

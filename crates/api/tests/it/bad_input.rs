@@ -92,7 +92,6 @@ fn about_commands_and_limits() -> Vec<(Value, &'static str)> {
         (json!({ "timebox_s": 0 }), "timebox_s"),
         (json!({ "timebox_s": -1 }), "timebox_s"),
         (json!({ "timebox_s": 604_801 }), "timebox_s"),
-        (json!({ "executor": "opencode" }), "executor"),
         (json!({ "executor": "ed" }), "executor"),
         (json!({ "model": "--help" }), "model"),
         (json!({ "model": "a b" }), "model"),

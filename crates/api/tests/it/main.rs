@@ -16,6 +16,7 @@ mod notices;
 mod outages;
 mod processes;
 mod redis;
+mod retry;
 mod support;
 mod system;
 mod tasks;

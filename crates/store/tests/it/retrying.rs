@@ -62,13 +62,8 @@ async fn asking_again_while_it_is_queued_changes_nothing() {
 #[tokio::test]
 async fn every_state_but_running_can_begin_again() {
     let world = World::new().await;
-    for outcome in [
-        RunOutcome::Succeeded,
-        RunOutcome::CheckoutFailed,
-        RunOutcome::LoginRequired,
-        RunOutcome::QuotaExceeded,
-    ] {
-        let task = world.plain().await;
+    for outcome in [RunOutcome::Succeeded, RunOutcome::CheckoutFailed, RunOutcome::WorkerLost] {
+        let task = world.task(NewTask { max_attempts: 1, ..plain_task() }).await;
         end(&world, outcome).await;
         assert_ne!(world.read(task).await.state, TaskState::Queued, "{outcome}");
         assert_eq!(retry(&world, task).await, RetryResult::Queued, "{outcome}");
@@ -85,6 +80,13 @@ async fn every_state_but_running_can_begin_again() {
     world.finish(again.key, RunOutcome::Succeeded).await;
     assert_eq!(world.read(cancelled).await.state, TaskState::Done, "the old cancel is forgotten");
     assert_eq!(retry(&world, TaskId::generate()).await, RetryResult::NotFound);
+    let limited = world.plain().await;
+    end(&world, RunOutcome::QuotaExceeded).await;
+    let waits = TaskState::Blocked { reason: BlockReason::QuotaWait };
+    assert_eq!(world.read(limited).await.state, waits);
+    assert_eq!(retry(&world, limited).await, RetryResult::Queued);
+    assert_eq!(world.read(limited).await.not_before, None);
+    world.assert_rules().await;
 }
 
 #[tokio::test]

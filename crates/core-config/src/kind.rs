@@ -10,7 +10,7 @@ use figment::value::Value;
 
 use self::forms::{
     ACCESS_KEY_LENGTH, is_access_key, is_address, is_branch, is_host, is_plain_http_url,
-    is_program, is_redis_url,
+    is_program, is_redis_url, split_list,
 };
 
 /// Longest text of a setting, in bytes.
@@ -299,24 +299,6 @@ fn boolean(text: &str) -> Result<Value, Complaint> {
         "false" => Ok(Value::from(false)),
         _ => Err(Complaint(format!("{} is neither `true` nor `false`", quoted(text)))),
     }
-}
-
-/// Splits at commas that are not inside parentheses, so that `Bash(git log:a,b),Edit` has two items.
-fn split_list(text: &str) -> Vec<String> {
-    let mut items = vec![String::new()];
-    let mut depth = 0_u32;
-    for character in text.chars() {
-        depth = match character {
-            '(' => depth.saturating_add(1),
-            ')' => depth.saturating_sub(1),
-            _ => depth,
-        };
-        match items.last_mut() {
-            Some(item) if character != ',' || depth > 0 => item.push(character),
-            _ => items.push(String::new()),
-        }
-    }
-    items.iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
 }
 
 /// A given text in backticks, cut to 80 characters and on one line.

@@ -105,6 +105,24 @@ pub(super) fn is_host(text: &str) -> bool {
     bare.parse::<IpAddr>().is_ok() || text.split('.').all(label)
 }
 
+/// Splits at commas that are not inside parentheses, so that `Bash(git log:a,b),Edit` has two items.
+pub(super) fn split_list(text: &str) -> Vec<String> {
+    let mut items = vec![String::new()];
+    let mut depth = 0_u32;
+    for character in text.chars() {
+        depth = match character {
+            '(' => depth.saturating_add(1),
+            ')' => depth.saturating_sub(1),
+            _ => depth,
+        };
+        match items.last_mut() {
+            Some(item) if character != ',' || depth > 0 => item.push(character),
+            _ => items.push(String::new()),
+        }
+    }
+    items.iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

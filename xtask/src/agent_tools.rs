@@ -35,8 +35,10 @@ const CLAUDE: Pinned = Pinned {
     program: "claude",
     name: "claude",
 };
+/// Its platforms' packages are pinned themselves: the package that names all of them cannot be locked where a registry
+/// has not all of them.
 const OPENCODE: Pinned = Pinned {
-    package: "opencode-ai",
+    package: "opencode-linux-x64",
     platforms: "",
     prefix: "opencode-",
     program: "bin/opencode",
@@ -48,8 +50,16 @@ const OPENCODE: Pinned = Pinned {
 pub(crate) struct AgentTools {
     /// The program of Claude Code.
     pub claude: PathBuf,
-    /// The program of opencode.
-    pub opencode: PathBuf,
+    /// The program of opencode; none where no pinned one is for this platform.
+    pub opencode: Option<PathBuf>,
+}
+
+impl AgentTools {
+    /// The settings that name them.
+    pub(crate) fn settings(&self) -> Vec<(&'static str, &Path)> {
+        let opencode = self.opencode.iter().map(|program| ("OPENCODE_COMMAND", program.as_path()));
+        std::iter::once(("CLAUDE_CODE_COMMAND", self.claude.as_path())).chain(opencode).collect()
+    }
 }
 
 /// Whether the pinned versions are installed.
@@ -57,8 +67,7 @@ pub(crate) struct AgentTools {
 pub(crate) fn are_current() -> bool {
     let stamp = fs::read_to_string(directory().join("stamp")).ok();
     let hash = lock_hash().ok();
-    let linked = [CLAUDE, OPENCODE].iter().all(|pinned| pinned.link().is_file());
-    hash.is_some() && stamp == hash && linked
+    hash.is_some() && stamp == hash && CLAUDE.link().is_file()
 }
 
 /// Installs the pinned versions where they are not there yet.
@@ -67,7 +76,8 @@ pub(crate) fn ensure() -> Result<AgentTools> {
     if !are_current() {
         install_under_lock()?;
     }
-    Ok(AgentTools { claude: CLAUDE.link(), opencode: OPENCODE.link() })
+    let opencode = Some(OPENCODE.link()).filter(|program| program.is_file());
+    Ok(AgentTools { claude: CLAUDE.link(), opencode })
 }
 
 fn install_under_lock() -> Result<()> {
@@ -96,7 +106,9 @@ fn install() -> Result<()> {
         .run()
         .context("install the agents' command lines; needs npm 7 or newer and the registry")?;
     CLAUDE.link_program(&directory)?;
-    OPENCODE.link_program(&directory)?;
+    if let Err(error) = OPENCODE.link_program(&directory) {
+        line(format!("opencode is not installed, set OPENCODE_COMMAND to use it: {error:#}"));
+    }
     fs::write(directory.join("stamp"), lock_hash()?).context("note what is installed")
 }
 
@@ -111,7 +123,8 @@ impl Pinned {
         for entry in entries {
             let entry = entry.with_context(|| format!("read `{}`", packages.display()))?;
             let program = entry.path().join(self.program);
-            if !self.is_platform(&entry.file_name().to_string_lossy()) || !program.is_file() {
+            let of_platform = entry.file_name().to_string_lossy().starts_with(self.prefix);
+            if !of_platform || !program.is_file() {
                 continue;
             }
             match Tool::new(&program).args(["--version"]).output() {
@@ -126,10 +139,6 @@ impl Pinned {
         bail!("no program of {} {version} runs on this machine: {tried}", self.package)
     }
 
-    fn is_platform(&self, package: &str) -> bool {
-        package.starts_with(self.prefix) && format!("{}/{package}", self.platforms) != self.package
-    }
-
     /// Where the program is linked.
     fn link(&self) -> PathBuf {
         directory().join("bin").join(self.name)
@@ -139,8 +148,9 @@ impl Pinned {
         let text =
             fs::read_to_string(pins().join("package.json")).context("read the agents' pins")?;
         let pins: Value = serde_json::from_str(&text).context("read the agents' pins")?;
-        let all = pins.get("dependencies");
-        let version = all.and_then(|all| all.get(self.package)).and_then(Value::as_str);
+        let version = ["dependencies", "optionalDependencies"]
+            .iter()
+            .find_map(|kind| pins.get(kind)?.get(self.package)?.as_str());
         let version = version.with_context(|| format!("find {} in the agents' pins", self.package));
         Ok(version?.to_owned())
     }

@@ -37,8 +37,9 @@ pub(crate) fn environment(tools: &AgentTools) -> Result<Environment> {
     let mut environment = Environment::of_machine();
     environment.set("OPENTIGER_STATE_DIR", state_dir.to_string_lossy());
     environment.set("OPENTIGER_CLAUDE_HOME", home.to_string_lossy());
-    environment.set("CLAUDE_CODE_COMMAND", tools.claude.to_string_lossy());
-    environment.set("OPENCODE_COMMAND", tools.opencode.to_string_lossy());
+    for (key, program) in tools.settings() {
+        environment.set(key, program.to_string_lossy());
+    }
     environment.set("ANTHROPIC_API_KEY", NO_KEY);
     Ok(environment)
 }

@@ -85,7 +85,7 @@ fn run_tests(runner_args: &[String], url: &str, tools: &AgentTools, fuzzer: &Pat
         .args(runner_args)
         .env("OPENTIGER_TEST_DATABASE_URL", url)
         .env("OPENTIGER_TEST_CLAUDE", &tools.claude)
-        .env("OPENTIGER_TEST_OPENCODE", &tools.opencode)
+        .env("OPENTIGER_TEST_OPENCODE", tools.opencode.clone().unwrap_or_default())
         .env("OPENTIGER_TEST_SCHEMATHESIS", fuzzer)
         .status()?;
     if !status.success() {

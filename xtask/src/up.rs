@@ -46,8 +46,8 @@ pub(crate) fn prepare(purpose: Purpose, yes: bool) -> Result<AgentTools> {
 
 /// The user's own settings, with the pinned command lines where they name none.
 fn users_own(tools: &AgentTools) -> Environment {
-    let pinned = [("CLAUDE_CODE_COMMAND", &tools.claude), ("OPENCODE_COMMAND", &tools.opencode)];
-    pinned.into_iter().fold(Environment::of_user(), |environment, (key, program)| {
+    let pinned = tools.settings().into_iter();
+    pinned.fold(Environment::of_user(), |environment, (key, program)| {
         if environment.has(key) {
             environment
         } else {

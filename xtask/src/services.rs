@@ -30,24 +30,13 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// The machine's variables and every setting that the user has set.
-    #[must_use]
-    pub(crate) fn of_user() -> Self {
-        let is_set = |name: &str| setting(name).is_some();
-        Self::taking(is_set)
-    }
-
     /// The machine's variables and where things are: nobody's key, database or login.
     #[must_use]
     pub(crate) fn of_machine() -> Self {
-        Self::taking(|name| PLACES.contains(&name))
-    }
-
-    fn taking(takes: impl Fn(&str) -> bool) -> Self {
         let plain = executor::environment::allow_list(std::env::vars_os());
         let mut environment = Self { plain, secret: BTreeMap::new() };
         for (name, value) in std::env::vars_os().filter_map(texts) {
-            if takes(&name) || MACHINE.contains(&name.as_str()) {
+            if [PLACES, MACHINE].iter().any(|names| names.contains(&name.as_str())) {
                 environment.set(&name, value);
             }
         }

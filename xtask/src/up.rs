@@ -1,4 +1,4 @@
-//! `cargo xtask up`: installs, builds, starts everything, and stops it again.
+//! `cargo xtask up`: installs, builds, and starts everything; the demo stops it again.
 
 use std::time::Instant;
 
@@ -9,14 +9,17 @@ use crate::{
     agent_tools::{self, AgentTools},
     binaries::{Binaries, Profile},
     cli::UpArgs,
+    commands::Tool,
     console::{Steps, line},
     demo,
     install::{self, Purpose},
     interrupts::Interrupts,
-    services::Environment,
     stack::{Ownership, Stack},
     system::{self, PROGRAMS, Plan},
 };
+
+/// The package and program of the command line.
+const COMMAND_LINE: &str = "opentiger";
 
 /// Does what the command line asks for.
 pub(crate) fn run(args: &UpArgs) -> Result<()> {
@@ -24,11 +27,14 @@ pub(crate) fn run(args: &UpArgs) -> Result<()> {
     let mut steps = Steps::default();
     let tools = steps.time("install", || prepare(Purpose::Running, args.yes))?;
     let binaries = steps.time("build", || {
-        let packages: Vec<&str> = PROGRAMS.iter().copied().chain(["model-stub"]).collect();
+        let besides = if args.demo { "model-stub" } else { COMMAND_LINE };
+        let packages: Vec<&str> = PROGRAMS.iter().copied().chain([besides]).collect();
         Binaries::build(&packages, Profile::Debug)
     })?;
-    let environment = if args.demo { demo::environment(&tools)? } else { users_own(&tools) };
-    let plan = Plan::new(binaries, environment)?;
+    if !args.demo {
+        return users_own(args, &binaries, &tools);
+    }
+    let plan = Plan::new(binaries, demo::environment(&tools)?)?;
     let runtime = Runtime::new().context("start the runtime")?;
     runtime.block_on(serve(args, plan, &mut steps))?;
     steps.note("all together", begun.elapsed());
@@ -44,22 +50,26 @@ pub(crate) fn prepare(purpose: Purpose, yes: bool) -> Result<AgentTools> {
     agent_tools::ensure()
 }
 
-/// The user's own settings, with the pinned command lines where they name none.
-fn users_own(tools: &AgentTools) -> Environment {
-    let pinned = tools.settings().into_iter();
-    pinned.fold(Environment::of_user(), |environment, (key, program)| {
-        if environment.has(key) {
-            environment
-        } else {
-            environment.with(key, program.to_string_lossy())
+/// The user's own system, which goes on in the background: what `opentiger up` starts, with the pinned command lines
+/// where the user names none.
+fn users_own(args: &UpArgs, binaries: &Binaries, tools: &AgentTools) -> Result<()> {
+    let program = binaries.program(COMMAND_LINE)?;
+    let mut up = Tool::new(&program).args(["up"]);
+    for (setting, command) in tools.settings() {
+        if std::env::var_os(setting).is_none() {
+            up = up.env(setting, command);
         }
-    })
+    }
+    up.run().context("start openTiger")?;
+    if args.exit {
+        Tool::new(&program).args(["down", "--now"]).run().context("stop openTiger")?;
+    }
+    Ok(())
 }
 
 async fn serve(args: &UpArgs, plan: Plan, steps: &mut Steps) -> Result<()> {
     let mut interrupts = Interrupts::new()?;
-    let ownership = if args.demo { Ownership::Alone } else { Ownership::Shared };
-    let mut stack = Stack::new(&plan.state_dir, ownership)?;
+    let mut stack = Stack::new(&plan.state_dir, Ownership::Alone)?;
     let lock = plan.lock()?;
     stack.clear_earlier().await?;
     // Dropping `work` half way is fine: whatever it started is on the stack, and has a lease besides.
@@ -71,9 +81,6 @@ async fn serve(args: &UpArgs, plan: Plan, steps: &mut Steps) -> Result<()> {
     line("stopping; once more to stop at once");
     stack.stop(interrupts.next()).await;
     let cleared = stack.expect_nothing_left().await;
-    if ownership == Ownership::Shared {
-        line("  private servers end by themselves, a minute after their last use");
-    }
     steps.note("stop", begun.elapsed());
     drop(lock);
     outcome.and(cleared)
@@ -87,13 +94,9 @@ fn interrupted(args: &UpArgs) -> Result<()> {
 }
 
 async fn work(args: &UpArgs, stack: &mut Stack, mut plan: Plan, steps: &mut Steps) -> Result<()> {
-    if args.demo {
-        demo::start_model(stack, &mut plan).await?;
-    }
+    demo::start_model(stack, &mut plan).await?;
     let client = system::start(stack, &plan, steps).await?;
-    if args.demo {
-        demo::run(stack, &plan, &client, steps).await?;
-    }
+    demo::run(stack, &plan, &client, steps).await?;
     if args.exit {
         return Ok(());
     }

@@ -82,16 +82,21 @@ async fn look(
 
 /// Whether a setting changed that decides if an executor can be started and is let in.
 fn login_differs(executor: ExecutorKind, a: &Settings, b: &Settings) -> bool {
-    let shared = a.anthropic_api_key != b.anthropic_api_key;
+    let shared =
+        a.anthropic_api_key != b.anthropic_api_key || a.anthropic_base_url != b.anthropic_base_url;
     match executor {
         ExecutorKind::ClaudeCode => {
             shared
-                || a.anthropic_base_url != b.anthropic_base_url
                 || a.opentiger_claude_home != b.opentiger_claude_home
                 || a.claude_code_command != b.claude_code_command
                 || a.claude_code_permission_mode != b.claude_code_permission_mode
         }
-        ExecutorKind::Opencode => shared,
+        ExecutorKind::Opencode => {
+            shared
+                || a.openai_api_key != b.openai_api_key
+                || a.gemini_api_key != b.gemini_api_key
+                || a.opencode_command != b.opencode_command
+        }
     }
 }
 

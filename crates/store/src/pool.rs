@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How often a transaction that was in the way of another is tried in all.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 12;
 /// The deadline of signs of life: whoever gives them acts on their failure long before [`PoolOptions::operation_timeout`].
 pub(crate) const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 

@@ -166,9 +166,18 @@ struct Admin {
 
 impl Admin {
     async fn connect(url: &Secret) -> Self {
-        let (client, connection) = tokio_postgres::connect(url.expose(), NoTls)
-            .await
-            .unwrap_or_else(|error| panic!("the test database server does not answer: {error:?}"));
+        let mut attempts = 0;
+        let (client, connection) = loop {
+            match tokio_postgres::connect(url.expose(), NoTls).await {
+                Ok(connected) => break connected,
+                // A machine that is busy with other tests may not get through with the exchange in the server's time.
+                Err(_) if attempts < 5 => {
+                    attempts += 1;
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                Err(error) => panic!("the test database server does not answer: {error:?}"),
+            }
+        };
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(async move {
             connection.await.ok();

@@ -31,7 +31,7 @@ async fn no_request_makes_the_server_fail_or_answer_as_nobody_documented() {
             .args(["-m", "schemathesis.cli", "--config-file"])
             .arg(settings_file())
             .args(["run", &document, "--no-color", "--generation-deterministic"])
-            .args(["--max-examples", EXAMPLES, "--max-time", TIME, "--request-timeout", "20"])
+            .args(["--max-examples", EXAMPLES, "--max-time", TIME, "--request-timeout", "30"])
             .args(["--suppress-health-check", "all"])
             .current_dir(std::env::temp_dir())
             .stdin(Stdio::null());

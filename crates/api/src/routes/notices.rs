@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long a request for a test waits for what comes of it.
-const TEST_TIME: Duration = Duration::from_secs(20);
+const TEST_TIME: Duration = Duration::from_secs(10);
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 

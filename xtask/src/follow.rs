@@ -106,7 +106,9 @@ fn describe(event: &RunEvent) -> (&'static str, String) {
 }
 
 fn started(model: Option<&str>, version: Option<&str>) -> String {
-    format!("started, version {}, model {}", version.unwrap_or("?"), model.unwrap_or("?"))
+    let version = version.map(|version| format!(", version {version}")).unwrap_or_default();
+    let model = model.map(|model| format!(", model {model}")).unwrap_or_default();
+    format!("started{version}{model}")
 }
 
 fn result(is_error: bool, text: Option<&str>, usage: &Usage) -> String {

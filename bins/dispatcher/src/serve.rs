@@ -20,10 +20,11 @@ pub(crate) async fn run(check_config: bool) -> anyhow::Result<()> {
     let git =
         GitCommand::find(search_path.as_deref().unwrap_or(DEFAULT_PATH)).context("find git")?;
     let launcher = Arc::clone(&started.launcher);
+    let settings = started.watch_settings();
     let deliverer = Deliverer {
         store: started.store.clone(),
         launcher: Arc::<launcher::process::ProcessLauncher>::clone(&started.launcher),
-        settings: started.watch_settings(),
+        settings: settings.clone(),
         env: command_environment(),
         lease: deliverer::LEASE,
     };
@@ -36,7 +37,7 @@ pub(crate) async fn run(check_config: bool) -> anyhow::Result<()> {
         ),
         beat: started.dispatcher_beat().context("describe this dispatcher")?,
         host: started.host.clone(),
-        settings: started.watch_settings(),
+        settings,
     };
     let mut delivering = JoinSet::new();
     let no_more_notices = stop.child_token();

@@ -24,7 +24,13 @@ impl Wanted {
     /// # Errors
     /// There is no telling which one, or the settings are at fault.
     pub(crate) fn client(&self, surroundings: &Surroundings) -> Result<Client, Failure> {
-        Ok(Client::new(self.base(surroundings)?, credentials(surroundings)))
+        let credentials = if self.is_named(surroundings) {
+            // It may be anybody's: what opens this machine's own server is not shown to it.
+            Credentials::new(surroundings.variable(KEY_VARIABLE), None)
+        } else {
+            credentials(surroundings)
+        };
+        Ok(Client::new(self.base(surroundings)?, credentials))
     }
 
     /// Whether the server is named, so that it need not be the one of this machine's state directory.

@@ -73,8 +73,16 @@ impl Life<'_> {
         let aside = self.set_aside(checkout, invocation.set_aside).await?;
         let end = self.call(meter, checkout, &invocation, part).await;
         let back = aside.put_back();
-        back.map_err(|error| unusable("put the repository's files back", &error))?;
-        end
+        let end = end?;
+        // What the agent made of the places they go to is its work, and no fault of this host.
+        if let Err(error) = back
+            && end.verdict.outcome.is_ok()
+        {
+            let message = format!("the repository's files cannot be put back: {error}");
+            let report = RunReport::new(RunOutcome::CollectFailed).with_message(message);
+            return Err(Box::new(report));
+        }
+        Ok(end)
     }
 
     async fn call(

@@ -16,8 +16,11 @@ use tokio::time::timeout;
 
 use crate::{environment::environment, error::StartError};
 
-/// How long a start waits for the private Redis, with its download; it is worth some milliseconds for each task.
-const REDIS_WITHIN: Duration = Duration::from_secs(30);
+/// How long the start of a server waits for the private Redis, with its download; it is worth some milliseconds for each
+/// task.
+const REDIS_WITH_DOWNLOAD: Duration = Duration::from_secs(30);
+/// How long other programs wait for it: they download none.
+const REDIS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The options of private servers under these settings.
 fn options(settings: &Settings, launcher: &ProcessLauncher) -> EmbeddedOptions {
@@ -65,16 +68,25 @@ pub(crate) async fn database(
     Ok((postgres.url.clone(), Some(postgres)))
 }
 
-/// The private Redis, where none is configured and one may be started. Without it everything works, only slower.
+/// The private Redis, where none is configured and one may be started. Without it everything works, only slower: so where
+/// no network answers, one program tries to download it, and not each of them at each start.
 pub(crate) async fn private_redis(
     settings: &Settings,
     launcher: &ProcessLauncher,
+    may_download: bool,
 ) -> Option<EmbeddedRedis> {
     match (settings.embedded, &settings.redis_url) {
         (EmbeddedServers::Never, _) | (EmbeddedServers::Auto, Some(_)) => return None,
         (EmbeddedServers::Auto, None) => {}
     }
-    match timeout(REDIS_WITHIN, ensure_redis(options(settings, launcher))).await {
+    let mut options = options(settings, launcher);
+    let within = if may_download {
+        REDIS_WITH_DOWNLOAD
+    } else {
+        options.downloads = Downloads::Never;
+        REDIS_WITHIN
+    };
+    match timeout(within, ensure_redis(options)).await {
         Ok(Ok(redis)) => {
             tracing::info!(
                 redis.port = redis.port,

@@ -121,7 +121,7 @@ pub async fn start_serving(program: &str) -> Result<Started, StartError> {
 /// # Errors
 /// [`StartError`]; its exit code is 2 where the settings are at fault and 1 otherwise.
 pub async fn start_with(options: StartOptions) -> Result<Started, StartError> {
-    let program = options.program.clone();
+    let (program, serves_api) = (options.program.clone(), options.serves_api);
     let hidden = hide_memory();
     let first = first_settings(options.serves_api).map_err(StartError::Settings)?;
     start_logging(&first.settings)?;
@@ -133,7 +133,7 @@ pub async fn start_with(options: StartOptions) -> Result<Started, StartError> {
     let launcher = ProcessLauncher::new(state_dir.clone()).map_err(StartError::Launcher)?;
     let (url, embedded) = database(&first.settings, &launcher).await?;
     let (store, rows, settings) = open(&url, options).await?;
-    let redis = private_redis(&first.settings, &launcher).await;
+    let redis = private_redis(&first.settings, &launcher, serves_api).await;
     let redis_url = first.settings.redis_url.as_ref().or(redis.as_ref().map(|redis| &redis.url));
     let queue = match redis_url {
         Some(url) => queue::connect(url, &store).await,

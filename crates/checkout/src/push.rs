@@ -36,7 +36,6 @@ pub(crate) async fn push(
     let args = [
         "push",
         "--porcelain",
-        "--atomic",
         "--no-verify",
         "--no-follow-tags",
         "--no-signed",
@@ -113,9 +112,24 @@ fn answer(output: &[u8], name: &str) -> Answer {
         Some((_, summary)) if summary.contains("stale info") => Answer::Taken,
         Some((_, summary)) if summary.starts_with("[remote failure]") => Answer::Unknown,
         Some((_, summary)) if summary.contains("reference already exists") => Answer::Taken,
+        Some((_, summary)) if is_passing(&summary) => Answer::Unknown,
         Some((_, summary)) => Answer::Refused(summary),
         None => Answer::Unknown,
     }
+}
+
+/// Whether a server that refuses with these words may take the same push in a moment.
+fn is_passing(summary: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "internal server error",
+        "failed to update ref",
+        "cannot lock ref",
+        "unpacker error",
+        "timed out",
+        "try again",
+    ];
+    let summary = summary.to_ascii_lowercase();
+    WORDS.iter().any(|words| summary.contains(words))
 }
 
 /// What the server itself said.

@@ -85,6 +85,7 @@ fn allowed(setting: &Setting) -> String {
         Kind::Secret
         | Kind::SecretUrl
         | Kind::RedisUrl
+        | Kind::SecretHttpUrl
         | Kind::AccessKey
         | Kind::AccessKeys
         | Kind::HostTokens => {

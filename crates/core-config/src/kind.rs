@@ -27,6 +27,8 @@ pub enum Kind {
     SecretUrl,
     /// The same, of a Redis.
     RedisUrl,
+    /// An `http` or `https` URL that lets whoever knows it in, as those of webhooks do; may be empty.
+    SecretHttpUrl,
     /// An absolute path.
     Path {
         /// Whether it may be empty.
@@ -91,6 +93,7 @@ impl Kind {
             Self::Secret
                 | Self::SecretUrl
                 | Self::RedisUrl
+                | Self::SecretHttpUrl
                 | Self::AccessKey
                 | Self::AccessKeys
                 | Self::HostTokens
@@ -102,7 +105,11 @@ impl Kind {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Text => "text",
-            Self::Secret | Self::SecretUrl | Self::RedisUrl | Self::AccessKey => "secret",
+            Self::Secret
+            | Self::SecretUrl
+            | Self::RedisUrl
+            | Self::SecretHttpUrl
+            | Self::AccessKey => "secret",
             Self::AccessKeys | Self::HostTokens => "list of secrets",
             Self::Boolean => "boolean",
             Self::HostList => "list of host names",
@@ -132,7 +139,7 @@ impl Kind {
             Self::Path { optional: false } => "an absolute path".to_owned(),
             Self::Program => "the name of a program in `PATH`, or its absolute path".to_owned(),
             Self::Branch => "the name of a git branch without `refs/heads/`, or empty".to_owned(),
-            Self::HttpUrl => {
+            Self::HttpUrl | Self::SecretHttpUrl => {
                 "an `http://` or `https://` URL without user name and password, or empty".to_owned()
             }
             Self::Address => {
@@ -210,7 +217,7 @@ impl Kind {
             Self::Path { optional } => text.starts_with('/') || (optional && text.is_empty()),
             Self::Program => is_program(text),
             Self::Branch => text.is_empty() || is_branch(text),
-            Self::HttpUrl => text.is_empty() || is_plain_http_url(text)?,
+            Self::HttpUrl | Self::SecretHttpUrl => text.is_empty() || is_plain_http_url(text)?,
             Self::RedisUrl => text.is_empty() || is_redis_url(text)?,
             Self::Address => is_address(text)?,
             Self::AccessKey => text.is_empty() || is_access_key(text)?,

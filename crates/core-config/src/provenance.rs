@@ -74,7 +74,7 @@ fn shown(kind: Kind, value: &Value) -> Shown {
             let set = value.as_array().is_some_and(|keys| !keys.is_empty());
             Shown::Secret { set, last_four: None }
         }
-        Kind::SecretUrl | Kind::RedisUrl | Kind::HostTokens => {
+        Kind::SecretUrl | Kind::RedisUrl | Kind::SecretHttpUrl | Kind::HostTokens => {
             Shown::Secret { set: !text.is_empty(), last_four: None }
         }
         Kind::Text

@@ -178,8 +178,8 @@ pub struct Settings {
     #[serde(deserialize_with = "text")]
     pub base_branch: Option<String>,
     pub notify_on: Vec<NoticeEvent>,
-    #[serde(deserialize_with = "text")]
-    pub notify_webhook_url: Option<String>,
+    #[serde(deserialize_with = "secret")]
+    pub notify_webhook_url: Option<Secret>,
     #[serde(deserialize_with = "secret")]
     pub notify_webhook_secret: Option<Secret>,
     pub notify_command: Vec<String>,

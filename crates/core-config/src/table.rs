@@ -558,7 +558,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     Setting::database(
         "NOTIFY_WEBHOOK_URL",
-        Kind::HttpUrl,
+        Kind::SecretHttpUrl,
         Fallback::Empty,
         "The address to which notices are posted as JSON; when empty, nowhere.",
     )

@@ -373,7 +373,7 @@ impl RunEnd<'_> {
     #[must_use]
     pub const fn sign(&self) -> Sign {
         match self.outcome.rule().sign {
-            Sign::Nothing if self.answered => Sign::Works,
+            Sign::Nothing | Sign::Fails(GateCause::Launch) if self.answered => Sign::Works,
             sign => sign,
         }
     }

@@ -62,6 +62,7 @@ async fn look(
     log: &mut GateLog,
     changed: &mut BTreeMap<ExecutorKind, Instant>,
 ) -> Result<(), StoreError> {
+    let now = Instant::now();
     for stored in store.gates().await? {
         log.note(&stored);
         let key = stored.key;
@@ -70,13 +71,13 @@ async fn look(
         {
             log.note(&stored);
         }
-        let due = changed.get(&key.executor).is_some_and(|at| *at <= Instant::now());
+        let due = changed.get(&key.executor).is_some_and(|at| *at <= now);
         if due && stored.gate.shut().is_some() {
             tracing::info!(executor = %key.executor, "its settings changed, it is tried at once");
             store.try_gate(key).await?;
         }
     }
-    changed.retain(|_, at| *at > Instant::now());
+    changed.retain(|_, at| *at > now);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use core_config::load::Loaded;
-use core_types::notice::NoticeEvent;
+use core_types::{notice::NoticeEvent, secret::Secret};
 use futures_util::future::join_all;
 use launcher::launcher::Launcher;
 use store::{
@@ -112,7 +112,7 @@ impl Deliverer {
             next: NoticeNext::Unwanted,
             error: None,
         };
-        let url = settings.notify_webhook_url.as_deref();
+        let url = settings.notify_webhook_url.as_ref().map(Secret::expose);
         if url.is_none() && settings.notify_command.is_empty() {
             if is_test {
                 settled.next = NoticeNext::GiveUp;

@@ -1,7 +1,8 @@
 -- Lists: one index for each filter that may stand alone and leaves much out. What else is asked for is looked at row by
 -- row, over a bounded stretch of one of these.
 CREATE INDEX tasks_by_area ON tasks (target_area, seq) WHERE target_area IS NOT NULL;
-CREATE INDEX tasks_by_repository ON tasks ((coalesce(repository ->> 'path', repository ->> 'url')), seq);
+-- The beginning only: an index takes no text of any length.
+CREATE INDEX tasks_by_repository ON tasks ((left(coalesce(repository ->> 'path', repository ->> 'url'), 600)), seq);
 CREATE INDEX tasks_by_creation ON tasks (created_at);
 CREATE INDEX runs_by_creation ON runs (created_at);
 CREATE INDEX runs_by_task ON runs (task, seq);

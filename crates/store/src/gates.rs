@@ -125,7 +125,24 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn settle_trial(&self, key: GateKey) -> Result<Option<StoredGate>, StoreError> {
+        if !self.trial_answered(key).await? {
+            return Ok(None);
+        }
         self.change_gate(key, |gate, now| gate.outlived(now)).await
+    }
+
+    /// Whether the model has answered in the run that tries this gate. Served by the primary keys.
+    async fn trial_answered(&self, key: GateKey) -> Result<bool, StoreError> {
+        let rows = self
+            .connection()
+            .await?
+            .query_cached(
+                "SELECT FROM executor_gates g JOIN runs r ON r.id = g.trial_run
+                 WHERE g.environment = $1 AND g.executor = $2 AND r.output_tokens > 0",
+                &[&key.environment.as_str(), &key.executor.as_str()],
+            )
+            .await?;
+        Ok(!rows.is_empty())
     }
 
     async fn change_gate(

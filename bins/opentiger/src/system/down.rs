@@ -55,13 +55,14 @@ pub(crate) async fn run(
     let mut ended = Ended::default();
     {
         let mut progress = Progress::new(console);
+        let mut asked = false;
         let server = announced(&state.path)?;
         if let Some(file) = &server {
             expect_ours(&state, &process(file)).await?;
             let client = client_of(file, surroundings);
-            drain(&client, args.grace, &mut progress, console, &mut ended).await?;
+            asked = drain(&client, args.grace, &mut progress, console, &mut ended).await?;
         }
-        end_launches(&state, args, &mut progress, &mut ended).await?;
+        end_launches(&state, args, asked, &mut progress, &mut ended).await?;
         expect_nothing_left(&state, args.now).await?;
     }
     tell(&ended, begun.elapsed(), console)?;
@@ -83,20 +84,20 @@ async fn expect_ours(state: &StateDir, server: &ProcessIdentity) -> Result<(), F
     .with_hint("end it where it was started: a terminal, `cargo xtask up`, a unit of systemd"))
 }
 
-/// Asks the managed processes to end and waits for them, as long as they are given.
+/// Asks the managed processes to end and waits for them, as long as they are given. Tells whether they were asked.
 async fn drain(
     client: &Client,
     grace: Duration,
     progress: &mut Progress<'_>,
     console: &Console,
     ended: &mut Ended,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     match processes::stop_all(client).await {
         Ok(Some(())) => {}
-        Ok(None) => return Ok(()),
+        Ok(None) => return Ok(false),
         Err(error) if error.is_transient() || processes::is_unmanaged(&error) => {
             console.remark("the server cannot ask its processes to end; they are ended from here");
-            return Ok(());
+            return Ok(false);
         }
         Err(error) => return Err(error.into()),
     }
@@ -105,18 +106,22 @@ async fn drain(
     loop {
         let live = match processes::list(client).await {
             Ok(list) => live(list),
-            Err(error) if error.is_transient() => return Ok(()),
+            Err(error) if error.is_transient() && Instant::now() < deadline => {
+                tokio::time::sleep(POLL).await;
+                continue;
+            }
+            Err(error) if error.is_transient() => return Ok(true),
             Err(error) => return Err(error.into()),
         };
         for name in seen.iter().filter(|name| !live.contains(name)) {
             ended.stopped.push(name.clone());
         }
         if live.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         if Instant::now() > deadline {
             console.remark(format!("late after {}: {}", length(grace), live.join(", ")));
-            return Ok(());
+            return Ok(true);
         }
         progress
             .during(&format!("waiting for {}", live.join(", ")), tokio::time::sleep(POLL))
@@ -134,11 +139,17 @@ fn live(list: Option<Vec<processes::Process>>) -> Vec<String> {
 async fn end_launches(
     state: &StateDir,
     args: &DownArgs,
+    asked: bool,
     progress: &mut Progress<'_>,
     ended: &mut Ended,
 ) -> Result<(), Failure> {
-    let had_server = announced(&state.path)?.is_some();
-    for kind in [Kind::Process, Kind::Run, Kind::Unknown, Kind::ApiServer, Kind::PrivateServer] {
+    // A manager that was not asked would start again what is ended under it, so it goes first.
+    let order = if asked {
+        [Kind::Process, Kind::Run, Kind::Unknown, Kind::ApiServer, Kind::PrivateServer]
+    } else {
+        [Kind::ApiServer, Kind::Process, Kind::Run, Kind::Unknown, Kind::PrivateServer]
+    };
+    for kind in order {
         let alive: Vec<Alive> =
             state.alive().await?.into_iter().filter(|one| one.kind == kind).collect();
         if alive.is_empty() {
@@ -150,15 +161,15 @@ async fn end_launches(
             continue;
         }
         let grace = match kind {
-            // They had their time; without a server to ask them, they have it now.
-            Kind::Process if had_server => Duration::ZERO,
+            // They had their time; where nobody asked them, they have it now.
+            Kind::Process if asked => Duration::ZERO,
             Kind::Process | Kind::Run | Kind::Unknown => args.grace,
             Kind::ApiServer => SERVER_GRACE,
             Kind::PrivateServer => PRIVATE_GRACE,
         };
         let step = format!("ending {}", names.join(", "));
         progress.during(&step, stop(&alive, REASON, grace)).await;
-        let late = kind == Kind::Process && had_server;
+        let late = kind == Kind::Process && asked;
         if late { ended.forced.extend(names) } else { ended.stopped.extend(names) }
     }
     Ok(())

@@ -31,7 +31,10 @@ impl Process {
 /// Whether nothing is on its way, and something runs where anything is to run.
 pub(crate) fn are_settled(list: &[Process]) -> bool {
     let is = |state: &'static str| move |process: &Process| process.state == state;
-    let moving = list.iter().any(|one| is("starting")(one) || is("stopping")(one));
+    // An agent that is one too many is left alone until its run is over, and nobody waits for that.
+    let waited_for = |one: &&Process| one.name == "dispatcher" || !list.iter().any(is("running"));
+    let ending = list.iter().filter(waited_for).any(is("stopping"));
+    let moving = ending || list.iter().any(is("starting"));
     let idle = list.iter().all(|one| is("idle")(one) || is("skipped")(one));
     !moving && (idle || list.iter().any(is("running")))
 }

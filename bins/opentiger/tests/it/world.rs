@@ -42,6 +42,7 @@ impl World {
         let database = TestDatabase::new().await;
         let mut world = Self::without_database();
         world.set("DATABASE_URL", database.url.expose());
+        world.set("OPENTIGER_EMBEDDED", "never");
         world._database = Some(database);
         world
     }

@@ -183,6 +183,7 @@ fn value_schema(setting: &Setting) -> RefOr<Schema> {
         | Kind::Secret
         | Kind::SecretUrl
         | Kind::RedisUrl
+        | Kind::SecretHttpUrl
         | Kind::AccessKey
         | Kind::HostTokens
         | Kind::Path { .. }

@@ -32,9 +32,6 @@ const ATTEMPTS: RangeInclusive<u32> = 1..=100;
 const TOKENS: RangeInclusive<u64> = 1..=1_000_000_000_000;
 const COST_USD: RangeInclusive<f64> = 0.000_001..=1_000_000.0;
 
-/// Who is said to have made a task as long as nobody logs in.
-const ANONYMOUS: &str = "anonymous";
-
 words! {
     /// Where a task's repository is.
     RepositoryMode, "repository mode" {
@@ -127,6 +124,8 @@ pub(crate) struct NewTaskRequest {
 pub(crate) struct TaskDefaults {
     pub(crate) executor: ExecutorKind,
     pub(crate) max_attempts: u32,
+    /// Who asks, or asked first.
+    pub(crate) created_by: String,
     /// Which addresses of repositories are allowed.
     pub(crate) urls: UrlRules,
 }
@@ -171,7 +170,7 @@ impl NewTaskRequest {
             max_attempts: self.max_attempts.unwrap_or(defaults.max_attempts),
             token_limit: self.token_limit,
             cost_limit_microusd: self.cost_limit_usd.map(microusd),
-            created_by: ANONYMOUS.to_owned(),
+            created_by: defaults.created_by.clone(),
         })
     }
 

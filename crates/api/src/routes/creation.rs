@@ -12,6 +12,7 @@ use store::tasks::{
 };
 
 use crate::{
+    access::caller::Caller,
     error::{ApiError, FieldFault, repository_error},
     repositories::Question,
     requests::{
@@ -42,12 +43,13 @@ pub(crate) struct Made {
 /// Makes tasks in one transaction, or says what is wrong with any of them.
 pub(crate) async fn make(
     state: ApiState,
+    caller: Caller,
     requests: Vec<NewTaskRequest>,
     naming: Naming,
 ) -> Result<Made, ApiError> {
     check_count(&requests, naming)?;
     let existing = existing(&state, &requests).await?;
-    let tasks = check_all(&state, requests, &existing, naming)?;
+    let tasks = check_all(&state, &caller, requests, &existing, naming)?;
     check_repositories(&state, &tasks, &existing, naming).await?;
     let dependencies: Vec<Vec<TaskId>> =
         tasks.iter().map(|task| task.dependencies.clone()).collect();
@@ -114,6 +116,7 @@ async fn existing(
 
 fn check_all(
     state: &ApiState,
+    caller: &Caller,
     requests: Vec<NewTaskRequest>,
     existing: &[Option<Task>],
     naming: Naming,
@@ -128,11 +131,13 @@ fn check_all(
             TaskDefaults {
                 executor: settings.llm_executor,
                 max_attempts: settings.task_max_attempts,
+                created_by: caller.who(),
                 urls,
             },
             |task| TaskDefaults {
                 executor: task.new.executor,
                 max_attempts: task.new.max_attempts,
+                created_by: task.new.created_by.clone(),
                 urls,
             },
         );

@@ -12,6 +12,7 @@ use http::{HeaderValue, StatusCode, header};
 use store::tasks::{cancel::CancelResult, retry::RetryResult};
 
 use crate::{
+    access::caller::Caller,
     error::ApiError,
     extract::{JsonBody, PathId, QueryTexts},
     openapi::{AboutBody, AboutId, AboutQuery, Always},
@@ -49,9 +50,10 @@ const CANCEL_REASON: &str = "cancelled through the API";
 )]
 pub(crate) async fn create(
     State(state): State<ApiState>,
+    caller: Caller,
     JsonBody(request): JsonBody<NewTaskRequest>,
 ) -> Result<Response, ApiError> {
-    let making = make(state.clone(), vec![request], Naming::Single);
+    let making = make(state.clone(), caller, vec![request], Naming::Single);
     let Made { tasks, fresh } = state.to_the_end(making).await?;
     let task = tasks.into_iter().next().ok_or_else(ApiError::internal)?;
     let location = HeaderValue::from_str(&format!("/tasks/{}", task.new.id));
@@ -72,9 +74,10 @@ pub(crate) async fn create(
 )]
 pub(crate) async fn create_batch(
     State(state): State<ApiState>,
+    caller: Caller,
     JsonBody(request): JsonBody<BatchRequest>,
 ) -> Result<(StatusCode, Json<TaskBatch>), ApiError> {
-    let making = make(state.clone(), request.tasks, Naming::Batch);
+    let making = make(state.clone(), caller, request.tasks, Naming::Batch);
     let Made { tasks, fresh } = state.to_the_end(making).await?;
     let items = tasks.into_iter().map(TaskView::from).collect();
     Ok((made_status(fresh), Json(TaskBatch { items })))

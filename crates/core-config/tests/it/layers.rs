@@ -171,7 +171,7 @@ fn a_row_of_any_key_changes_the_settings_of_a_process_that_lives() {
                 json!(other)
             }
             Kind::Words(words) => json!(words),
-            Kind::HttpUrl => json!("https://gateway.example"),
+            Kind::HttpUrl | Kind::SecretHttpUrl => json!("https://gateway.example"),
             Kind::SecretUrl => json!("postgres://db.example/x"),
             Kind::RedisUrl => json!("redis://cache.example"),
             Kind::Address => json!("127.0.0.1:1"),

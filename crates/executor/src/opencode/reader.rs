@@ -41,6 +41,8 @@ pub(super) struct Facts {
     pub(super) repeats: Option<(u32, String)>,
     /// Why the last answer of the model ended; `None` while one is under way.
     pub(super) finished: Option<String>,
+    /// Whether the present or last answer asked for a tool.
+    pub(super) asked_for_tools: bool,
     /// Whether the model answered at all.
     pub(super) answered: bool,
     pub(super) last_text: Option<String>,
@@ -49,8 +51,17 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Whether the last answer was the last word: it asks for no tool, and nothing followed.
+    /// Whether the last answer was the last word for sure: it asked for no tool, and no further call is under way.
+    ///
+    /// Some providers end an answer with `stop`, or with a word that opencode does not know, although it asks for
+    /// tools; opencode then goes on.
     pub(super) fn is_final(&self) -> bool {
+        let unsure = self.asked_for_tools || self.finished.as_deref() == Some("unknown");
+        self.is_over() && !unsure && self.repeats.is_none()
+    }
+
+    /// Whether the last answer is the last word where opencode then ends by itself.
+    pub(super) fn is_over(&self) -> bool {
         self.error.is_none() && self.finished.as_deref().is_some_and(|why| why != "tool-calls")
     }
 }
@@ -182,6 +193,7 @@ impl OpencodeReader {
         match message {
             Message::StepStart => {
                 self.goes_on();
+                self.facts.asked_for_tools = false;
                 Vec::new()
             }
             Message::Text(text) => {
@@ -208,6 +220,7 @@ impl OpencodeReader {
     }
 
     fn tool(&mut self, used: ToolUse) -> Vec<RunEvent> {
+        self.facts.asked_for_tools = true;
         let calls = &mut self.facts.calls;
         calls.called(&used.id, &used.tool);
         calls.answered(&used.id, used.is_error, &used.text);
@@ -231,7 +244,7 @@ impl OpencodeReader {
         self.usage = plus(self.usage, usage);
         self.facts.answered = true;
         self.facts.finished = Some(reason.unwrap_or_else(|| "unknown".to_owned()));
-        if !self.facts.is_final() {
+        if !self.facts.is_over() {
             return Vec::new();
         }
         let mut events = Vec::new();

@@ -34,7 +34,8 @@ pub(super) fn judge(facts: &Facts, end: &AgentEnd) -> Judgement {
     if let Some(failure) = &facts.error {
         return stopped_by_person(end).unwrap_or_else(|| failed(facts, failure, end.at));
     }
-    if facts.is_final() {
+    let by_itself = end.stopped.is_none() && matches!(end.how, EndedHow::Exited(_));
+    if facts.is_final() || (facts.is_over() && by_itself) {
         return finished(facts, end);
     }
     if let EndedHow::NeverStarted { text, hint } = &end.how {

@@ -105,6 +105,13 @@ impl Reign {
             }
             Err(error) => {
                 let text = error_chain(&error).to_string();
+                // It is tried again and again; said is what is new.
+                if self
+                    .present(start)
+                    .is_some_and(|child| child.row.message.as_ref() == Some(&text))
+                {
+                    return Ok(());
+                }
                 tracing::error!(process = %start.name, error = text, "process not attached to");
                 if let Some(child) = self.present(start) {
                     child.row.message = Some(text);

@@ -25,6 +25,8 @@ pub(super) struct Standing {
     pub(super) state: TaskState,
     pub(super) attempts: u32,
     pub(super) max_attempts: u32,
+    /// Those of `attempts` that were used up before somebody asked for the task once more.
+    pub(super) attempts_before: u32,
     pub(super) cancel_requested: bool,
     /// Where the run stands, its end apart.
     pub(super) run: RunStatus,
@@ -35,6 +37,11 @@ pub(super) struct Standing {
 }
 
 impl Standing {
+    /// What becomes of it after so many attempts, of which those before the last asking do not count.
+    fn follow_up(&self, outcome: RunOutcome, attempts: u32) -> FollowUp {
+        outcome.follow_up(attempts.saturating_sub(self.attempts_before), self.max_attempts)
+    }
+
     /// How many runs there were that cost no attempt and that nothing excuses.
     fn uncounted(&self) -> i64 {
         self.claims.0 - i64::from(self.attempts) - i64::from(self.excused)
@@ -73,7 +80,7 @@ pub(super) fn decide(
 ) -> Result<Decision, ForbiddenStep> {
     let attempts = task.attempts.saturating_add(1);
     let excuse = excuse(outcome, around);
-    let follow_up = match (outcome.follow_up(attempts, task.max_attempts), excuse) {
+    let follow_up = match (task.follow_up(outcome, attempts), excuse) {
         (FollowUp::Retry { .. } | FollowUp::Block(_), _)
             if never_accepted(task, outcome) && !task.cancel_requested =>
         {
@@ -120,7 +127,7 @@ fn excuse(outcome: RunOutcome, around: Around) -> Option<Duration> {
 fn free_retry(task: Standing, attempts: u32) -> FollowUp {
     let uncounted = task.uncounted();
     if uncounted > i64::from(FREE_CLAIMS) {
-        return RunOutcome::LaunchFailed.follow_up(attempts, task.max_attempts);
+        return task.follow_up(RunOutcome::LaunchFailed, attempts);
     }
     let delay = if uncounted > FREE_AT_ONCE { FREE_PAUSE } else { Duration::ZERO };
     FollowUp::Retry { delay, counts: false }
@@ -236,6 +243,7 @@ mod tests {
         state: TaskState::Running,
         attempts: 0,
         max_attempts: 3,
+        attempts_before: 0,
         cancel_requested: false,
         run: RunStatus::Running,
         claims: LeaseNumber(1),

@@ -141,7 +141,7 @@ enum Held {
 
 /// Served by the primary keys of `runs` and `tasks`.
 const LOCK_TASK: &str = "
-    SELECT id, target_area, status, block_reason, attempts, max_attempts + attempts_before AS max_attempts, excused,
+    SELECT id, target_area, status, block_reason, attempts, max_attempts, attempts_before, excused,
         cancel_requested_at IS NOT NULL AS cancel_requested, cancel_reason
     FROM tasks WHERE id = (SELECT task FROM runs WHERE id = $1) FOR NO KEY UPDATE";
 /// Waits for writes of the run that are under way. Served by the unique key of `leases`.
@@ -220,6 +220,7 @@ fn ending_task(
             cancel_requested: get(row, "cancel_requested")?,
             run: word(run, "status")?,
             claims,
+            attempts_before: number::<i32, u32>(row, "attempts_before")?,
             excused: number::<i32, u32>(row, "excused")?,
         },
         cancel_reason: get(row, "cancel_reason")?,

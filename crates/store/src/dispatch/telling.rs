@@ -50,7 +50,8 @@ pub(super) async fn tell_gate(
     if let Some(after) = &after {
         gates::write(tx, seen.key, after).await?;
     }
-    Ok(around(excused_for(&gate, after.as_ref(), report.outcome, now), now))
+    let excused_for = fails.then(|| excused_for(&gate, after.as_ref(), report.outcome, now));
+    Ok(around(excused_for.flatten(), now))
 }
 
 /// A failure at a gate that is not open is put down to the executor; its task steps back behind the next trial.

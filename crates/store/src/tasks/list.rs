@@ -53,8 +53,13 @@ pub struct TaskCounts {
     pub oldest_queued: Option<(TaskId, f64)>,
 }
 
-/// Spelled as in the index `tasks_by_repository`.
+/// The path or URL of a task's repository.
 const REPOSITORY: &str = "coalesce(t.repository ->> 'path', t.repository ->> 'url')";
+/// Its beginning, spelled as in the index `tasks_by_repository`.
+const REPOSITORY_HEAD: &str =
+    "left(coalesce(t.repository ->> 'path', t.repository ->> 'url'), 600)";
+/// How many characters that is.
+const HEAD_CHARS: usize = 600;
 
 impl TaskFilter {
     /// The index that leaves most out, and everything else row by row.
@@ -65,11 +70,14 @@ impl TaskFilter {
         statuses.sort_unstable();
         statuses.dedup();
         let (mut area, mut repository) = (self.target_area.clone(), self.repository.clone());
+        let is_short = |text: &String| text.chars().nth(HEAD_CHARS).is_none();
         let mut role = self.role.map(Role::as_str);
         if let Some(area) = area.take() {
             list.indexed("t.target_area", area);
-        } else if let Some(repository) = repository.take() {
-            list.indexed(REPOSITORY, repository);
+        } else if let Some(whole) = &repository {
+            list.indexed(REPOSITORY_HEAD, whole.chars().take(HEAD_CHARS).collect::<String>());
+            // What the index compares is all of it.
+            repository = repository.filter(|whole| !is_short(whole));
         } else {
             if let Some(role) = role.take() {
                 list.indexed("t.role", role);

@@ -151,7 +151,8 @@ const REQUEUE: &str = "
         cancel_requested_at = NULL, cancel_reason = NULL, updated_at = clock_timestamp(),
         feedback = coalesce($2, feedback), continue_session = $3,
         retries = CASE WHEN $4 THEN retries ELSE retries + 1 END,
-        attempts_before = CASE WHEN $4 THEN attempts_before ELSE attempts END
+        attempts_before = CASE WHEN $4 THEN attempts_before ELSE attempts END,
+        excused = CASE WHEN $4 THEN excused ELSE greatest(excused, lease_number - attempts) END
     WHERE id = $1";
 
 async fn requeue(

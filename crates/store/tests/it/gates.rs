@@ -229,6 +229,10 @@ async fn a_trial_opens_the_gate_by_living_and_a_dead_one_does_not() {
         "UPDATE executor_gates SET trial_since = now() - interval '61 s' WHERE state = 'trial'";
     world.sql.batch_execute(sql).await.unwrap();
     world.store.settle_trial(CLAUDE).await.unwrap();
+    assert_eq!(word(&world).await, GateWord::Trial, "the model has not answered yet");
+    let answered = "UPDATE runs SET output_tokens = 1 WHERE status <> 'ended'";
+    world.sql.batch_execute(answered).await.unwrap();
+    world.store.settle_trial(CLAUDE).await.unwrap();
     assert_eq!(word(&world).await, GateWord::Open);
     assert_eq!(world.claim(5).await.len(), 2);
     world.finish(lives.key, RunOutcome::Succeeded).await;

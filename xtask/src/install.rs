@@ -31,7 +31,7 @@ struct Missing {
 }
 
 const POSTGRES: Missing = Missing {
-    what: "PostgreSQL's server programs (14 or newer; set POSTGRES_BIN_DIR where they are elsewhere)",
+    what: "PostgreSQL's server programs (15 or newer; set POSTGRES_BIN_DIR where they are elsewhere)",
     packages: &["postgresql"],
 };
 const GIT: Missing = Missing { what: "git", packages: &["git"] };

@@ -143,6 +143,7 @@ impl Life<'_> {
             },
             lease: Some(self.around.heartbeat.launch_lease()),
             labels: launch_labels(self.started.key),
+            container: None,
         }
     }
 

@@ -117,6 +117,7 @@ impl Verification<'_> {
             stop: StopPolicy { grace: self.grace.min(LEASE_GRACE), signal: StopSignal::Terminate },
             lease: Some(self.around.heartbeat.launch_lease()),
             labels: crate::run::launch_labels(self.key),
+            container: None,
         };
         let id = format!("{}.{}.verify{index}", self.key.run, self.key.lease)
             .parse()

@@ -31,6 +31,7 @@
 
 #[cfg(feature = "testing")]
 pub mod conformance;
+pub mod container;
 pub mod error;
 #[cfg(feature = "testing")]
 pub mod fake;

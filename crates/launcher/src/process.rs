@@ -249,6 +249,10 @@ impl Launcher for ProcessLauncher {
 
     async fn create(&self, id: &LaunchId, spec: &LaunchSpec) -> Result<Created, LaunchError> {
         spec.validate()?;
+        if spec.container.is_some() {
+            let why = "this launcher starts processes of the host".to_owned();
+            return Err(LaunchError::InvalidSpec { field: "container", why });
+        }
         let starter = self.starter(id);
         let _one_at_a_time = starter.lock().await;
         let prepare = (self.clone(), id.clone(), spec.clone());

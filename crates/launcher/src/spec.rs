@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::LaunchError;
+use crate::{container::ContainerSpec, error::LaunchError};
 
 /// The most that a launch spec may take as JSON; it travels in one frame and lies in one file.
 const MAX_SPEC_BYTES: usize = 4 << 20;
@@ -40,6 +40,9 @@ pub struct LaunchSpec {
     pub lease: Option<Duration>,
     /// Names by which a launch is found again, such as `opentiger.run`.
     pub labels: BTreeMap<String, String>,
+    /// The container to run in; paths above are paths in it then. `None` is the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerSpec>,
 }
 
 /// A user and its group.
@@ -124,6 +127,7 @@ impl LaunchSpec {
             stop: StopPolicy::default(),
             lease: None,
             labels: BTreeMap::new(),
+            container: None,
         }
     }
 
@@ -139,8 +143,19 @@ impl LaunchSpec {
     /// # Errors
     /// [`LaunchError::InvalidSpec`] names the field.
     pub fn validate(&self) -> Result<(), LaunchError> {
-        let Self { program, args, env, cwd, user: _, limits, output, stop: _, lease, labels: _ } =
-            self;
+        let Self {
+            program,
+            args,
+            env,
+            cwd,
+            user: _,
+            limits,
+            output,
+            stop: _,
+            lease,
+            labels: _,
+            container,
+        } = self;
         check_program(program)?;
         check_no_nul("args", args.iter())?;
         check_names("env", env.keys())?;
@@ -150,6 +165,9 @@ impl LaunchSpec {
         }
         check_no_nul("cwd", std::iter::once(&cwd.to_string_lossy().into_owned()))?;
         check_limits(limits)?;
+        if let Some(container) = container {
+            container.validate()?;
+        }
         if output.head_bytes.checked_add(output.tail_bytes).is_none() {
             return Err(invalid("output", "head and tail together overflow".to_owned()));
         }

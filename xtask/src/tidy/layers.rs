@@ -32,6 +32,11 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer("agent-queue", &["core-types"], &["testing"]),
     layer("store", &["core-types"], &["testing"]),
     layer("checkout", &["core-types", "launcher"], &["testing"]),
+    layer(
+        "sandbox",
+        &["core-config", "core-types", "executor", "launcher", "telemetry"],
+        &["testing"],
+    ),
     layer("testing", &["core-types", "embedded", "launcher", "store"], &[]),
     layer(
         "agent",
@@ -40,7 +45,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     ),
     layer(
         "dispatch",
-        &["checkout", "core-config", "core-types", "launcher", "store", "telemetry"],
+        &["checkout", "core-config", "core-types", "launcher", "sandbox", "store", "telemetry"],
         &["testing"],
     ),
     layer(
@@ -95,6 +100,7 @@ const PROGRAMS_USE: &[&str] = &[
     "launcher",
     "notices",
     "processes",
+    "sandbox",
     "store",
     "telemetry",
 ];

@@ -184,7 +184,20 @@ impl WaitingShim {
 
 /// The input frame of a launch. Every field of the spec is looked at, so that none is forgotten.
 pub(crate) fn frame(spec: &LaunchSpec, input: Input, cgroups: &Cgroups) -> Vec<u8> {
-    let LaunchSpec { program, args, env, cwd, user, limits, output, stop, lease, labels: _ } = spec;
+    let LaunchSpec {
+        program,
+        args,
+        env,
+        cwd,
+        user,
+        limits,
+        output,
+        stop,
+        lease,
+        labels: _,
+        // Where the shim runs is no matter to it.
+        container: _,
+    } = spec;
     // The first three are set on the cgroups.
     let Limits { memory_bytes: _, cpu_millis: _, processes: _, wall } = limits;
     let OutputLimits { head_bytes, tail_bytes } = *output;

@@ -1,0 +1,6 @@
+//! What a sandboxed agent gets: image and network, a view of the host's login, the way to the host's services, limits.
+//!
+//! It does not talk to the engine or start anything itself (`launcher`), knows no task's life (`agent`, `dispatch`), and
+//! no database (`store`).
+
+pub mod image;

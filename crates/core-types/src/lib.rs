@@ -11,6 +11,7 @@ pub mod notice;
 pub mod outcome;
 pub mod process;
 pub mod repository;
+pub mod sandbox;
 pub mod secret;
 pub mod task;
 pub mod usage;

@@ -239,5 +239,5 @@ fn not_callable(error: &executor::invocation::ExecutorError) -> EndedEarly {
 /// The report of a step in this host's files that failed.
 fn unusable(what: &str, error: &std::io::Error) -> EndedEarly {
     let message = format!("cannot {what}: {error}");
-    Box::new(RunReport::new(RunOutcome::LaunchFailed).with_message(message))
+    Box::new(RunReport::new(RunOutcome::HostFailed).with_message(message))
 }

@@ -127,7 +127,7 @@ impl Life<'_> {
             authority = self.around.told_to_stop() => Err(self.stopped(authority)),
             () = sleep(STEP_WITHIN + self.policy.remotes.timeout) => {
                 let message = "a step on the checkout took too long; is the disk or the network stuck?";
-                Err(Box::new(RunReport::new(RunOutcome::LaunchFailed).with_message(message)))
+                Err(Box::new(RunReport::new(RunOutcome::HostFailed).with_message(message)))
             }
         }
     }
@@ -145,7 +145,7 @@ impl Life<'_> {
         let roots = match &self.policy.repository_roots {
             Ok(roots) => AllowedRoots::new(roots.clone()),
             Err(fault) => {
-                let report = RunReport::new(RunOutcome::LaunchFailed).with_message(fault.clone());
+                let report = RunReport::new(RunOutcome::HostFailed).with_message(fault.clone());
                 return Err(Box::new(report));
             }
         };
@@ -274,7 +274,7 @@ impl Life<'_> {
             }
             Verified::Fault { message } => {
                 let message = format!("verification could not be started: {message}");
-                Err(Box::new(RunReport::new(RunOutcome::LaunchFailed).with_message(message)))
+                Err(Box::new(RunReport::new(RunOutcome::HostFailed).with_message(message)))
             }
             Verified::Stopped(authority) => Err(self.stopped(authority)),
         }

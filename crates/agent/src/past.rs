@@ -130,6 +130,7 @@ const fn is_about_the_work(outcome: RunOutcome) -> bool {
         | RunOutcome::BranchTaken
         | RunOutcome::RepositoryTooLarge
         | RunOutcome::DiskFull
+        | RunOutcome::HostFailed
         | RunOutcome::WorkerLost
         | RunOutcome::Interrupted => false,
     }

@@ -16,7 +16,7 @@ use executor::{
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use launcher::{
-    error::LogError,
+    error::{LaunchError, LogError},
     handle::{Handle, StopRequest},
     id::LaunchId,
     outcome::{ExitReport, Outcome, StopCause},
@@ -158,10 +158,24 @@ async fn start(
             return Err((EndedHow::NeverStarted { text, hint: None }, Some(stop_kind(authority))));
         }
     };
-    launched.map(launcher::launcher::Launched::into_handle).map_err(|error| {
-        let text = error_chain(&error).to_string();
-        (EndedHow::NeverStarted { text, hint: Some(error.hint().to_owned()) }, None)
-    })
+    launched
+        .map(launcher::launcher::Launched::into_handle)
+        .map_err(|error| (not_started(&error), None))
+}
+
+/// Whose matter a start that failed is: the program's, of which other runs would say the same, or this host's.
+fn not_started(error: &LaunchError) -> EndedHow {
+    let text = error_chain(error).to_string();
+    let hint = error.hint().to_owned();
+    match error {
+        LaunchError::CwdMissing { .. }
+        | LaunchError::ResourceExhausted { .. }
+        | LaunchError::ShimUnusable { .. }
+        | LaunchError::AwaitsAssignment { .. }
+        | LaunchError::Io { .. } => EndedHow::HostFailed { text, hint },
+        // A limit that cannot be honoured here holds up every run; so does what was not named above.
+        _ => EndedHow::NeverStarted { text, hint: Some(hint) },
+    }
 }
 
 /// The launch id of a part of a run; the fencing number keeps two claims of one run apart.

@@ -32,7 +32,7 @@ fn outcome_of(step: Step, error: &CheckoutError) -> RunOutcome {
         CheckoutError::BranchTaken { .. } => RunOutcome::BranchTaken,
         error if error.is_disk_full() => RunOutcome::DiskFull,
         error => match (error.fault(), step) {
-            (Fault::Host, _) => RunOutcome::LaunchFailed,
+            (Fault::Host, _) => RunOutcome::HostFailed,
             (Fault::Request | Fault::Result, Step::Checkout) => RunOutcome::CheckoutFailed,
             (Fault::Request | Fault::Result, Step::Collect) => RunOutcome::CollectFailed,
         },

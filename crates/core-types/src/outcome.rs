@@ -42,7 +42,7 @@ words! {
         OutOfMemory = "out_of_memory",
         /// Somebody cancelled the task.
         Cancelled = "cancelled",
-        /// The agent could not be started.
+        /// The agent's program could not be started or called.
         LaunchFailed = "launch_failed",
         /// The repository or the base branch cannot be used.
         CheckoutFailed = "checkout_failed",
@@ -68,6 +68,8 @@ words! {
         RepositoryTooLarge = "repository_too_large",
         /// No space is left on this host.
         DiskFull = "disk_full",
+        /// This host could not do what a run needs: its files, its memory, its settings.
+        HostFailed = "host_failed",
         /// Whoever ran it died or fell silent, so nothing is known but that it is over.
         WorkerLost = "worker_lost",
         /// Ended from outside by a stop nobody here asked for, or by openTiger stopping.

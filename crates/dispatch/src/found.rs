@@ -153,9 +153,11 @@ impl Case {
     #[must_use]
     pub fn outcome(&self) -> RunOutcome {
         match self.reason {
-            Reason::NotAccepted { .. } => RunOutcome::LaunchFailed,
             // One that was never accepted costs no attempt, whatever it was taken for.
-            Reason::LeftBehind | Reason::WorkerDead | Reason::Silent => RunOutcome::WorkerLost,
+            Reason::LeftBehind
+            | Reason::WorkerDead
+            | Reason::NotAccepted { .. }
+            | Reason::Silent => RunOutcome::WorkerLost,
         }
     }
 

@@ -90,6 +90,10 @@ pub(crate) fn ended_by_itself(end: &AgentEnd, exited: impl FnOnce(i32) -> Judgem
         EndedHow::NeverStarted { text, .. } => {
             Judgement::bad(RunOutcome::LaunchFailed, one_line(text))
         }
+        EndedHow::HostFailed { text, hint } => {
+            let message = format!("agent could not be started: {}", one_line(text));
+            Judgement::bad(RunOutcome::HostFailed, message).hint(hint.as_str())
+        }
     }
 }
 

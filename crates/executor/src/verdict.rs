@@ -17,6 +17,13 @@ pub enum EndedHow {
         /// What to do about it; `None` stands for installing the agent's program.
         hint: Option<String>,
     },
+    /// It never ran, for want of something that is not its program's: memory, space, a file of this host.
+    HostFailed {
+        /// Why.
+        text: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// Nobody can tell.
     Lost {
         /// Why.

@@ -140,6 +140,7 @@ impl RunOutcome {
             Self::RemoteUnreachable => (Class::Host, AGAIN_OR_BLOCKED, Sign::Nothing),
             Self::RemoteHungUp => (Class::Host, AGAIN_OR_BLOCKED, Sign::Nothing),
             Self::DiskFull => (Class::Host, AGAIN_OR_BLOCKED, Sign::Nothing),
+            Self::HostFailed => (Class::Host, AGAIN_OR_BLOCKED, Sign::Nothing),
             // Only a run whose agent did its work comes that far.
             Self::PushRefused => (Class::Host, Next::Fail, Sign::Works),
             Self::BranchTaken => (Class::Host, AGAIN, Sign::Works),
@@ -167,7 +168,7 @@ impl RunOutcome {
             Self::KeyRejected => "the provider refuses the key or the account",
             Self::QuotaExceeded => "the provider's limit is reached",
             Self::ProviderOverloaded => "the provider is overloaded or fails",
-            Self::LaunchFailed => "the agent could not be started",
+            Self::LaunchFailed => "the agent's program could not be started",
             Self::CheckoutFailed => "the repository or the base branch cannot be used",
             Self::RepositoryMissing => {
                 "there is no such repository, or none that this host may see"
@@ -179,6 +180,7 @@ impl RunOutcome {
             Self::RemoteUnreachable => "the repository's host cannot be reached",
             Self::RemoteHungUp => "the connection to the repository's host broke",
             Self::DiskFull => "no space is left on this host",
+            Self::HostFailed => "this host could not do what the run needs",
             Self::PushRefused => "the repository's host refused the branch",
             Self::BranchTaken => "the run's branch is there already, with something else on it",
             Self::Cancelled => "the task was cancelled",

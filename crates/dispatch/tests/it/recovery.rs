@@ -105,7 +105,7 @@ async fn silent_run_is_left_alone_after_a_gap_and_fenced_when_taken_back() {
 }
 
 #[tokio::test]
-async fn run_that_its_agent_never_accepted_is_taken_back_and_counted() {
+async fn run_that_its_agent_never_accepted_is_taken_back_and_costs_no_attempt() {
     let bench = Bench::new().await;
     let (key, _) = bench.handed_out(Worker::Alive, LEASE).await;
     look(&mut bench.recovery(), steady()).await;
@@ -114,10 +114,9 @@ async fn run_that_its_agent_never_accepted_is_taken_back_and_counted() {
     assert_eq!(bench.run(key).await.status, RunStatus::Launching, "there was a gap");
     look(&mut bench.recovery_of("here", Duration::ZERO), steady()).await;
     let run = bench.run(key).await;
-    assert_eq!(run.outcome(), Some(RunOutcome::LaunchFailed));
+    assert_eq!(run.outcome(), Some(RunOutcome::WorkerLost));
     let task = bench.task(run.task).await;
-    assert_eq!((task.state.status(), task.attempts), (TaskStatus::Queued, 1));
-    assert!(task.not_before.is_some(), "it cools down before the next attempt");
+    assert_eq!((task.state.status(), task.attempts), (TaskStatus::Queued, 0));
 }
 
 /// The first piece of output of a launch.

@@ -69,6 +69,7 @@ fn success(facts: &Facts, end: &AgentEnd) -> Judgement {
         EndedHow::Exited(_)
         | EndedHow::Signaled(_)
         | EndedHow::NeverStarted { .. }
+        | EndedHow::HostFailed { .. }
         | EndedHow::Lost { .. } => None,
     };
     Judgement { message: denied.or(exit), ..Judgement::fine() }
@@ -219,7 +220,7 @@ fn told(word: &FinalWord) -> String {
 }
 
 fn no_result(facts: &Facts, end: &AgentEnd) -> Judgement {
-    if let EndedHow::NeverStarted { text, hint } = &end.how {
+    if let (EndedHow::NeverStarted { text, hint }, None) = (&end.how, end.stopped) {
         let message = format!("agent could not be started: {}", one_line(text));
         let hint = hint.clone().unwrap_or_else(|| HINT_INSTALL.to_owned());
         return Judgement::bad(RunOutcome::LaunchFailed, message).hint(hint);

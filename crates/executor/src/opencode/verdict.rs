@@ -38,7 +38,7 @@ pub(super) fn judge(facts: &Facts, end: &AgentEnd) -> Judgement {
     if facts.is_final() || (facts.is_over() && by_itself) {
         return finished(facts, end);
     }
-    if let EndedHow::NeverStarted { text, hint } = &end.how {
+    if let (EndedHow::NeverStarted { text, hint }, None) = (&end.how, end.stopped) {
         let message = format!("agent could not be started: {}", one_line(text));
         let hint = hint.clone().unwrap_or_else(|| HINT_INSTALL.to_owned());
         return Judgement::bad(RunOutcome::LaunchFailed, message).hint(hint);
@@ -82,6 +82,7 @@ fn finished(facts: &Facts, end: &AgentEnd) -> Judgement {
         EndedHow::Exited(_)
         | EndedHow::Signaled(_)
         | EndedHow::NeverStarted { .. }
+        | EndedHow::HostFailed { .. }
         | EndedHow::Lost { .. } => None,
     };
     Judgement { message: denied.or(exit), ..Judgement::fine() }

@@ -190,6 +190,9 @@ fn agent_that_never_ran_says_what_to_install() {
     let hint = Some("make room".to_owned());
     let full = EndedHow::NeverStarted { text: "disk full".to_owned(), hint: hint.clone() };
     assert_eq!(verdict(&[], &ended(full)).hint, hint);
+    let room = EndedHow::HostFailed { text: "fork".to_owned(), hint: "make room".to_owned() };
+    let got = verdict(&[], &ended(room));
+    assert_eq!((got.outcome, got.hint), (Err(RunOutcome::HostFailed), hint));
     let lost = EndedHow::Lost { text: "host restarted".to_owned() };
     assert_eq!(verdict(&[], &ended(lost)).outcome, Err(RunOutcome::WorkerLost));
 }

@@ -127,7 +127,7 @@ fn excuse(outcome: RunOutcome, around: Around) -> Option<Duration> {
 fn free_retry(task: Standing, attempts: u32) -> FollowUp {
     let uncounted = task.uncounted();
     if uncounted > i64::from(FREE_CLAIMS) {
-        return task.follow_up(RunOutcome::LaunchFailed, attempts);
+        return task.follow_up(RunOutcome::HostFailed, attempts);
     }
     let delay = if uncounted > FREE_AT_ONCE { FREE_PAUSE } else { Duration::ZERO };
     FollowUp::Retry { delay, counts: false }

@@ -97,6 +97,9 @@ fn allowed(setting: &Setting) -> String {
         | Kind::Branch
         | Kind::HttpUrl
         | Kind::Address
+        | Kind::Image
+        | Kind::Network
+        | Kind::Engine
         | Kind::Boolean
         | Kind::HostList
         | Kind::Usd

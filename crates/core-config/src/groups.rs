@@ -45,6 +45,7 @@ const BEGINNINGS: &[(&str, Group)] = &[
     ("XAI_", Group::Opencode),
     ("DEEPSEEK_", Group::Opencode),
     ("SANDBOX_", Group::Sandbox),
+    ("DOCKER_", Group::Sandbox),
     ("DATABASE_", Group::Storage),
     ("POSTGRES_", Group::Storage),
     ("REDIS_", Group::Storage),

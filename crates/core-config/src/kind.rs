@@ -3,14 +3,20 @@
 //! A value is given as a text (environment) or as JSON (database). Texts are never guessed: `1e5`, `007` and `true`
 //! are texts until the table says otherwise. Nothing here knows which key is checked.
 
+mod container;
 mod forms;
+mod scalars;
 
 use core_types::{credential::parse_host_tokens, usage::parse_usd};
 use figment::value::Value;
 
-use self::forms::{
-    ACCESS_KEY_LENGTH, is_access_key, is_address, is_branch, is_host, is_plain_http_url,
-    is_program, is_redis_url, split_list,
+use self::{
+    container::{is_engine, is_image, is_network},
+    forms::{
+        ACCESS_KEY_LENGTH, is_access_key, is_address, is_branch, is_host, is_plain_http_url,
+        is_program, is_redis_url, split_list,
+    },
+    scalars::{boolean, integer},
 };
 
 /// Longest text of a setting, in bytes.
@@ -40,6 +46,12 @@ pub enum Kind {
     Branch,
     /// An `http` or `https` URL without user name and password; may be empty.
     HttpUrl,
+    /// The name of an image of containers.
+    Image,
+    /// The name of a network of containers that is nobody else's.
+    Network,
+    /// The address of an engine of containers; may be empty.
+    Engine,
     /// An IP address of this machine, and a port.
     Address,
     /// `true` or `false`, in these words.
@@ -117,6 +129,9 @@ impl Kind {
             Self::Program => "program",
             Self::Branch => "branch",
             Self::HttpUrl => "url",
+            Self::Image => "image",
+            Self::Network => "network",
+            Self::Engine => "engine",
             Self::Address => "address",
             Self::Integer { .. } => "integer",
             Self::Usd => "amount",
@@ -142,6 +157,13 @@ impl Kind {
             Self::HttpUrl | Self::SecretHttpUrl => {
                 "an `http://` or `https://` URL without user name and password, or empty".to_owned()
             }
+            Self::Image => {
+                "the name of an image in lower case, with a tag or a digest, such as `opentiger/worker:latest`".to_owned()
+            }
+            Self::Network => {
+                "the name of a network of the engine; not `host`, not another container's".to_owned()
+            }
+            Self::Engine => "`unix:///path` or `tcp://host:port`, or empty".to_owned(),
             Self::Address => {
                 "an IP address and a port, such as `127.0.0.1:4301` or `[::1]:4301`".to_owned()
             }
@@ -219,6 +241,9 @@ impl Kind {
             Self::Branch => text.is_empty() || is_branch(text),
             Self::HttpUrl | Self::SecretHttpUrl => text.is_empty() || is_plain_http_url(text)?,
             Self::RedisUrl => text.is_empty() || is_redis_url(text)?,
+            Self::Image => is_image(text)?,
+            Self::Network => is_network(text)?,
+            Self::Engine => text.is_empty() || is_engine(text)?,
             Self::Address => is_address(text)?,
             Self::AccessKey => text.is_empty() || is_access_key(text)?,
             Self::Usd => parse_usd(text).is_some(),
@@ -266,28 +291,6 @@ impl Kind {
     }
 }
 
-fn integer(given: Given<'_>, min: u64, max: u64) -> Result<Value, Complaint> {
-    let number = match given {
-        Given::Text(text) => digits(text)?,
-        Given::Json(serde_json::Value::String(text)) => digits(text)?,
-        Given::Json(json @ serde_json::Value::Number(number)) => number
-            .as_u64()
-            .ok_or_else(|| Complaint(format!("`{json}` is not an integer in range")))?,
-        Given::Json(other) => return Err(wrong_type(other, "an integer")),
-    };
-    if (min..=max).contains(&number) {
-        Ok(Value::from(number))
-    } else {
-        Err(Complaint(format!("`{number}` is out of range")))
-    }
-}
-
-fn digits(text: &str) -> Result<u64, Complaint> {
-    let only_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = only_digits.then(|| text.parse().ok()).flatten();
-    number.ok_or_else(|| Complaint(format!("{} is not an integer in range", quoted(text))))
-}
-
 fn wrong_type(json: &serde_json::Value, expected: &str) -> Complaint {
     let got = match json {
         serde_json::Value::Null => "null",
@@ -298,14 +301,6 @@ fn wrong_type(json: &serde_json::Value, expected: &str) -> Complaint {
         serde_json::Value::Object(_) => "an object",
     };
     Complaint(format!("is {got}, expected {expected}"))
-}
-
-fn boolean(text: &str) -> Result<Value, Complaint> {
-    match text {
-        "true" => Ok(Value::from(true)),
-        "false" => Ok(Value::from(false)),
-        _ => Err(Complaint(format!("{} is neither `true` nor `false`", quoted(text)))),
-    }
 }
 
 /// A given text in backticks, cut to 80 characters and on one line.

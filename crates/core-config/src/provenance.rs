@@ -83,6 +83,9 @@ fn shown(kind: Kind, value: &Value) -> Shown {
         | Kind::Branch
         | Kind::HttpUrl
         | Kind::Address
+        | Kind::Image
+        | Kind::Network
+        | Kind::Engine
         | Kind::Boolean
         | Kind::HostList
         | Kind::Usd

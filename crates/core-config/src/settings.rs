@@ -69,6 +69,18 @@ words! {
     }
 }
 
+words! {
+    /// Whether the image of sandboxes is fetched.
+    ImagePull, "way with images" {
+        /// What is not there is an error.
+        Never = "never",
+        /// What is not there is fetched.
+        IfMissing = "if_missing",
+        /// Before each sandbox; where that fails and one is there, it is used.
+        Always = "always",
+    }
+}
+
 /// Every setting with its effective value; [`crate::table::SETTINGS`] says what each one means.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE", deny_unknown_fields)]
@@ -200,6 +212,29 @@ pub struct Settings {
     pub git_max_bytes: Option<u64>,
     #[serde(deserialize_with = "count")]
     pub mirror_keep_days: Option<u32>,
+    pub sandbox_docker_image: String,
+    pub sandbox_docker_network: String,
+    pub sandbox_image_pull: ImagePull,
+    #[serde(rename = "SANDBOX_MEMORY_LIMIT_BYTES", deserialize_with = "bytes")]
+    pub sandbox_memory_limit: Option<u64>,
+    #[serde(deserialize_with = "count")]
+    pub sandbox_cpu_limit: Option<u32>,
+    #[serde(deserialize_with = "count")]
+    pub sandbox_process_limit: Option<u32>,
+    #[serde(rename = "SANDBOX_SCRATCH_LIMIT_BYTES")]
+    pub sandbox_scratch_limit: u64,
+    #[serde(rename = "SANDBOX_DISK_LIMIT_BYTES", deserialize_with = "bytes")]
+    pub sandbox_disk_limit: Option<u64>,
+    #[serde(deserialize_with = "bytes")]
+    pub sandbox_file_limit: Option<u64>,
+    #[serde(rename = "SANDBOX_DISK_RESERVE_BYTES")]
+    pub sandbox_disk_reserve: u64,
+    #[serde(deserialize_with = "text")]
+    pub docker_host: Option<String>,
+    #[serde(deserialize_with = "path")]
+    pub claude_auth_dir: Option<PathBuf>,
+    #[serde(deserialize_with = "path")]
+    pub claude_config_dir: Option<PathBuf>,
     #[serde(deserialize_with = "path")]
     pub opentiger_claude_home: Option<PathBuf>,
 }

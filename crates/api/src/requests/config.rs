@@ -190,6 +190,9 @@ fn value_schema(setting: &Setting) -> RefOr<Schema> {
         | Kind::Program
         | Kind::Branch
         | Kind::HttpUrl
+        | Kind::Image
+        | Kind::Network
+        | Kind::Engine
         | Kind::Address => any.item(text()),
     };
     RefOr::T(Schema::AnyOf(any.build()))

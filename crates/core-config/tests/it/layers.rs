@@ -175,10 +175,15 @@ fn a_row_of_any_key_changes_the_settings_of_a_process_that_lives() {
             Kind::SecretUrl => json!("postgres://db.example/x"),
             Kind::RedisUrl => json!("redis://cache.example"),
             Kind::Address => json!("127.0.0.1:1"),
+            Kind::Image => json!("other:1"),
+            Kind::Engine => json!("tcp://other:1"),
             Kind::Path { .. } | Kind::Program | Kind::PathList => json!("/opt/other"),
-            Kind::Text | Kind::Secret | Kind::Branch | Kind::List | Kind::HostList => {
-                json!("other")
-            }
+            Kind::Text
+            | Kind::Secret
+            | Kind::Branch
+            | Kind::Network
+            | Kind::List
+            | Kind::HostList => json!("other"),
             Kind::Usd => json!("12.5"),
             Kind::AccessKey | Kind::AccessKeys => json!("other-other-other-other"),
             Kind::HostTokens => json!("other=token"),

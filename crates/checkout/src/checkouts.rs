@@ -19,7 +19,7 @@ use crate::{
     branch::BranchName,
     error::CheckoutError,
     files::{blocking, io_error, make_private_dir, read_small, remove_tree, write_new},
-    git::{CommitId, GitCommand},
+    git::{CommitId, GitCommand, path_text},
     git_dir::GitDir,
     local::{Base, Head, LocalRepository, inspect_local},
     mirror::{Fetched, Mirrors},
@@ -28,6 +28,9 @@ use crate::{
     roots::AllowedRoots,
     url::RepositoryUrl,
 };
+
+/// The directory of a checkout that a sandbox sees and may write.
+pub(crate) const BOX: &str = "box";
 
 /// What a result may have at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +57,8 @@ pub struct Checkouts {
     pub(crate) git: GitCommand,
     roots: AllowedRoots,
     pub(crate) limits: Limits,
-    mirrors: Option<PathBuf>,
-    remotes: Option<Remotes>,
+    pub(crate) mirrors: Option<PathBuf>,
+    pub(crate) remotes: Option<Remotes>,
 }
 
 /// What repositories behind a network need beside a place for their mirrors: a way to them, and who starts git for it.
@@ -107,6 +110,8 @@ pub struct Checkout {
     pub branch: BranchName,
     /// The directory of it all.
     pub(crate) directory: PathBuf,
+    /// Whether a sandbox works in it, which sees a directory below that alone.
+    pub(crate) boxed: bool,
     pub(crate) source: Arc<LocalRepository>,
     /// Where the result is pushed to; none where it goes into `source`.
     pub(crate) remote: Option<Arc<Remote>>,
@@ -183,12 +188,21 @@ impl Checkouts {
     /// behind a network [`CheckoutError::Url`], [`CheckoutError::Remote`] and those of a missing branch; faults of the
     /// host.
     pub async fn prepare(&self, request: PrepareRequest<'_>) -> Result<Checkout, CheckoutError> {
+        self.prepare_as(request, false).await
+    }
+
+    /// The same; `boxed` where a sandbox shall work in it.
+    pub(crate) async fn prepare_as(
+        &self,
+        request: PrepareRequest<'_>,
+        boxed: bool,
+    ) -> Result<Checkout, CheckoutError> {
         let start = match request.repository {
             Repository::Local { path } => self.start_locally(path, request.base_branch).await?,
             Repository::Git { url } => self.start_remotely(url, &request).await?,
         };
         self.remove(request.run).await?;
-        let made = self.make(&request, start).await;
+        let made = self.make(&request, start, boxed).await;
         if made.is_err()
             && let Err(error) = self.remove(request.run).await
         {
@@ -237,19 +251,22 @@ impl Checkouts {
         &self,
         request: &PrepareRequest<'_>,
         Start { source, base, remote, mirror }: Start,
+        boxed: bool,
     ) -> Result<Checkout, CheckoutError> {
         let directory = self.directory(request.run);
+        let inner = if boxed { directory.join(BOX) } else { directory.clone() };
         let shallow = read_small(&source.common_dir, "shallow", 4 << 20)
             .map_err(io_error("read", &source.common_dir))?;
         let checkout = Checkout {
             run: request.run,
-            work: directory.join("work"),
-            tmp: directory.join("tmp"),
-            home: directory.join("home"),
+            work: inner.join("work"),
+            tmp: inner.join("tmp"),
+            home: inner.join("home"),
             base_commit: base.commit,
             base_branch: base.branch,
             branch: BranchName::of_run(request.task, request.number),
             directory,
+            boxed,
             source: Arc::new(source),
             remote,
             shallow,
@@ -265,7 +282,11 @@ impl Checkouts {
     /// Writes the base's files and the agent's index. No filter, hook or configuration of the user's applies.
     async fn write_work_tree(&self, checkout: &Checkout) -> Result<(), CheckoutError> {
         let call = self.git.call("write the work tree");
-        let call = call.git_dir(&checkout.work.join(".git"))?.work_tree(&checkout.work)?;
+        let mut call = call.git_dir(&checkout.work.join(".git"))?.work_tree(&checkout.work)?;
+        if checkout.boxed {
+            // What the git directory borrows from is there in the sandbox only.
+            call = call.objects(&path_text(&checkout.objects())?);
+        }
         let args = ["read-tree", "--reset", "-u", checkout.base_commit.as_str()];
         call.args(args).run().await?;
         Ok(())
@@ -298,7 +319,7 @@ impl Checkouts {
         .await
     }
 
-    fn directory(&self, run: RunId) -> PathBuf {
+    pub(crate) fn directory(&self, run: RunId) -> PathBuf {
         self.root.join(run.to_string())
     }
 }
@@ -315,7 +336,14 @@ struct Start {
 /// Makes the directories, the borrowed objects and the agent's own git directory.
 fn lay_out(root: &Path, checkout: &Checkout) -> Result<(), CheckoutError> {
     fs::create_dir_all(root).map_err(io_error("make directory", root))?;
-    for directory in [&checkout.directory, &checkout.work, &checkout.tmp, &checkout.home] {
+    make_private_dir(&checkout.directory)?;
+    if checkout.boxed {
+        make_private_dir(&checkout.directory.join(BOX))?;
+        for directory in [checkout.result_dir(), checkout.directory.join(BOX).join("objects")] {
+            make_private_dir(&directory)?;
+        }
+    }
+    for directory in [&checkout.work, &checkout.tmp, &checkout.home] {
         make_private_dir(directory)?;
     }
     let source = &checkout.source;
@@ -326,7 +354,7 @@ fn lay_out(root: &Path, checkout: &Checkout) -> Result<(), CheckoutError> {
         roots: source.roots().clone(),
         owner: source.owner.map(|user| user.uid),
     };
-    let brought = bring_objects(&objects, &checkout.directory.join("objects"))?;
+    let brought = bring_objects(&objects, &checkout.objects())?;
     tracing::debug!(
         objects.linked = brought.linked,
         objects.copied = brought.copied,
@@ -363,6 +391,16 @@ fn write_agent_git_dir(checkout: &Checkout) -> Result<(), CheckoutError> {
 }
 
 impl Checkout {
+    /// The base's objects.
+    pub(crate) fn objects(&self) -> PathBuf {
+        self.directory.join("objects")
+    }
+
+    /// Where a sandbox leaves its result.
+    pub(crate) fn result_dir(&self) -> PathBuf {
+        self.directory.join(BOX).join("result")
+    }
+
     /// What the user's repository excludes beside `.gitignore`.
     pub(crate) fn exclude_file(&self) -> PathBuf {
         self.directory.join("exclude")

@@ -37,7 +37,7 @@ pub struct Collected {
 /// A commit that lies in the user's repository with no branch on it yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Brought {
-    commit: CommitId,
+    pub(crate) commit: CommitId,
 }
 
 impl Checkouts {
@@ -68,17 +68,10 @@ impl Checkouts {
         result: &SealedCommit,
     ) -> Result<Brought, CheckoutError> {
         let collecting = Collecting { checkouts: self, checkout, commit: &result.commit };
-        if checkout.is_pushed() {
-            // It is pushed from there.
+        if checkout.is_pushed() || !collecting.is_there().await? {
             collecting.open_quarantine(&result.pack).await?;
             collecting.check().await?;
-        } else if !collecting.is_there().await? {
-            collecting.open_quarantine(&result.pack).await?;
-            collecting.check().await?;
-            let pack = collecting.repack().await?;
-            collecting.hand_over(pack).await?;
-            let quarantine = checkout.quarantine_dir();
-            blocking(move || remove_tree(&quarantine)).await?;
+            collecting.accept().await?;
         }
         Ok(Brought { commit: result.commit.clone() })
     }
@@ -105,15 +98,15 @@ impl Checkouts {
 }
 
 /// One call of `bring` or `publish`.
-struct Collecting<'a> {
-    checkouts: &'a Checkouts,
-    checkout: &'a Checkout,
-    commit: &'a CommitId,
+pub(crate) struct Collecting<'a> {
+    pub(crate) checkouts: &'a Checkouts,
+    pub(crate) checkout: &'a Checkout,
+    pub(crate) commit: &'a CommitId,
 }
 
 impl Collecting<'_> {
     /// Whether the branch is there with this commit.
-    async fn is_there(&self) -> Result<bool, CheckoutError> {
+    pub(crate) async fn is_there(&self) -> Result<bool, CheckoutError> {
         let branch = &self.checkout.branch;
         match self.checkout.source.branch_commit(&self.checkouts.git, branch).await? {
             None => Ok(false),
@@ -125,7 +118,7 @@ impl Collecting<'_> {
         }
     }
 
-    async fn open_quarantine(&self, pack: &Path) -> Result<(), CheckoutError> {
+    pub(crate) async fn open_quarantine(&self, pack: &Path) -> Result<(), CheckoutError> {
         let directory = self.checkout.directory.clone();
         let quarantine = self.checkout.private_git_dir(self.checkout.quarantine_dir());
         let (pack, limit) = (pack.to_owned(), self.checkouts.limits.pack_bytes);
@@ -142,7 +135,7 @@ impl Collecting<'_> {
     }
 
     /// Checks that the commit is there and builds on the base.
-    async fn check(&self) -> Result<(), CheckoutError> {
+    pub(crate) async fn check(&self) -> Result<(), CheckoutError> {
         let (tip, base) = (self.commit, &self.checkout.base_commit);
         let call = self.quarantine("check the result")?;
         let args = ["merge-base", "--is-ancestor", base.as_str(), tip.as_str()];
@@ -152,6 +145,17 @@ impl Collecting<'_> {
             Some(1) => Err(CheckoutError::Unrelated { tip: tip.clone(), base: base.clone() }),
             Some(_) | None => Err(refused(&output)),
         }
+    }
+
+    /// Takes what was checked over into the user's repository; where the result is pushed, it is pushed from where it is.
+    pub(crate) async fn accept(&self) -> Result<(), CheckoutError> {
+        if self.checkout.is_pushed() {
+            return Ok(());
+        }
+        let pack = self.repack().await?;
+        self.hand_over(pack).await?;
+        let quarantine = self.checkout.quarantine_dir();
+        blocking(move || remove_tree(&quarantine)).await
     }
 
     /// Packs what the user's repository needs: usually what the base has not; everything where it dropped the base.
@@ -205,7 +209,7 @@ impl Collecting<'_> {
     }
 
     /// A call in the quarantine.
-    fn quarantine(&self, doing: &'static str) -> Result<GitCall<'_>, CheckoutError> {
+    pub(crate) fn quarantine(&self, doing: &'static str) -> Result<GitCall<'_>, CheckoutError> {
         self.checkouts.git.call(doing).git_dir(&self.checkout.quarantine_dir())
     }
 

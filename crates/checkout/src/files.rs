@@ -5,10 +5,11 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown},
     path::{Component, Path},
 };
 
+use launcher::spec::UserId;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use crate::error::CheckoutError;
@@ -177,6 +178,22 @@ fn open_up(path: &Path) {
             open_up(&entry.path());
         }
     }
+}
+
+/// Gives a directory and all it holds to a user, no link followed. For trees that nobody else writes.
+pub(crate) fn give_to(path: &Path, user: UserId) -> Result<(), CheckoutError> {
+    let mut waiting = vec![path.to_owned()];
+    while let Some(path) = waiting.pop() {
+        lchown(&path, Some(user.uid), Some(user.gid)).map_err(io_error("give away", &path))?;
+        let metadata = fs::symlink_metadata(&path).map_err(io_error("look at", &path))?;
+        if !metadata.is_dir() {
+            continue;
+        }
+        for entry in fs::read_dir(&path).map_err(io_error("list", &path))? {
+            waiting.push(entry.map_err(io_error("list", &path))?.path());
+        }
+    }
+    Ok(())
 }
 
 /// How many bytes the files below a directory have, no link followed. What vanishes meanwhile counts nothing.

@@ -8,6 +8,9 @@
 //!   agent ever saw, and leaves that commit as a pack;
 //! - **collect** treats the pack as hostile, and moves one ref in the user's repository.
 //!
+//! A checkout that goes into a sandbox is handed over to its user, written down beside, and the result is taken from
+//! what the sandbox left, see [`sandboxed`].
+//!
 //! A repository behind a network is fetched into a *mirror*, a bare repository of our own that runs share; a checkout is
 //! made from that as from a repository of this host, and collect pushes one new branch.
 //!
@@ -33,6 +36,7 @@ pub mod git;
 pub mod local;
 pub mod mirror;
 pub mod roots;
+pub mod sandboxed;
 pub mod seal;
 pub mod trouble;
 pub mod url;

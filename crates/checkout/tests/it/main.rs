@@ -17,4 +17,5 @@ mod over_https;
 mod over_ssh;
 mod prepare;
 mod remote_bench;
+mod sandboxed;
 mod seal;

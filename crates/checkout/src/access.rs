@@ -198,17 +198,6 @@ impl RemoteAccess {
     }
 }
 
-impl Scheme {
-    /// The one protocol that git may speak in a call.
-    const fn protocol(self) -> &'static str {
-        match self {
-            Self::Https => "https",
-            Self::Ssh => "ssh",
-            Self::HttpLoopback => "http",
-        }
-    }
-}
-
 /// The settings of every call on a remote, as arguments; they hold no secret.
 pub(crate) fn network_settings() -> Vec<String> {
     let low_speed = [

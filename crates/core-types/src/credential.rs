@@ -40,7 +40,7 @@ fn parse_host_token(item: &str) -> Result<HostToken, &'static str> {
     if user.is_empty() || token.is_empty() || login.contains(char::is_whitespace) {
         return Err("has an empty user name or token, or a space in one");
     }
-    let host = host.to_ascii_lowercase();
+    let host = host.strip_suffix(":443").unwrap_or(host).to_ascii_lowercase();
     Ok(HostToken { host, user: user.to_owned(), token: Secret::new(token) })
 }
 
@@ -50,7 +50,8 @@ mod tests {
 
     #[test]
     fn hosts_have_tokens_with_and_without_users() {
-        let tokens = parse_host_tokens("GitHub.com=abc, git.example.org:8443=me:d=ef:g,").unwrap();
+        let tokens =
+            parse_host_tokens("GitHub.com:443=abc, git.example.org:8443=me:d=ef:g,").unwrap();
         let shown: Vec<_> =
             tokens.iter().map(|t| (t.host.as_str(), t.user.as_str(), t.token.expose())).collect();
         let expected =

@@ -76,6 +76,10 @@ async fn a_token_opens_the_repository_and_a_wrong_or_missing_one_does_not() {
     bench.set_tokens(&format!("{}=me:{TOKEN}", server.authority()));
     let checkout = bench.prepare(&url).await;
     bench.try_push(&checkout).await.unwrap();
+    // However it is written.
+    let checkout = bench.prepare(&url.replace("https://", "HTTPS://")).await;
+    bench.try_push(&checkout).await.unwrap();
+    assert_eq!(bench.mirrors().list().await.unwrap().len(), 1);
 }
 
 #[tokio::test]

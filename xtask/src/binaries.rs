@@ -1,6 +1,6 @@
 //! Builds the programs and says where they are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -43,6 +43,12 @@ impl Binaries {
             Profile::Release => "release",
         };
         Ok(Self { directory: target_directory()?.join(folder) })
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The path of a program.

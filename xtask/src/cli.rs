@@ -1,9 +1,17 @@
 //! The command line. Holds no logic beyond choosing the function to call.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{bench, checks, generated, test_run, tidy, up};
+use crate::{
+    bench,
+    binaries::Profile,
+    checks, generated,
+    image::{self, Wanted},
+    static_worker, test_run, tidy, up,
+};
 
 /// Runs, tests and checks openTiger.
 #[derive(Debug, Parser)]
@@ -33,6 +41,14 @@ enum Task {
     },
     /// Checks the house rules that no lint covers.
     Tidy,
+    /// Builds the image in which agents run in containers.
+    Image(ImageArgs),
+    /// Builds the worker that is mounted into containers, beside the other programs.
+    Worker {
+        /// Builds it for the release builds of the other programs.
+        #[arg(long)]
+        release: bool,
+    },
     /// Measures.
     #[command(subcommand)]
     Bench(Bench),
@@ -61,6 +77,21 @@ pub(crate) struct TestArgs {
     /// Given to the test runner as they are; documentation tests are left out then.
     #[arg(last = true)]
     pub runner_args: Vec<String>,
+}
+
+/// What `image` is asked for.
+#[derive(Debug, Args)]
+struct ImageArgs {
+    /// The image's name.
+    #[arg(long, default_value = image::DEFAULT_TAG)]
+    tag: String,
+    /// What it is built on, with Debian's packages; debian:bookworm-slim, or a bare Debian made here where no registry
+    /// answers.
+    #[arg(long)]
+    base: Option<String>,
+    /// A file of certificates (PEM) that everything in the container shall trust besides.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,6 +140,12 @@ impl Cli {
             Task::Ci { step } => checks::run(step),
             Task::Docs { check } => generated::run(check),
             Task::Tidy => tidy::run(),
+            Task::Image(ImageArgs { tag, base, ca }) => {
+                image::run(&Wanted { tag, base, authorities: ca })
+            }
+            Task::Worker { release } => {
+                static_worker::run(if release { Profile::Release } else { Profile::Debug })
+            }
             Task::Bench(Bench::Handover(args)) => bench::run(&args),
         }
     }

@@ -103,7 +103,7 @@ fn missing(purpose: Purpose) -> Vec<Missing> {
 fn missing_for_tests() -> Vec<Missing> {
     let mut missing: Vec<Missing> = Vec::new();
     for (program, what) in FOR_TESTS {
-        if !has_server_program(program) && !missing.contains(what) {
+        if !has_program(program) && !missing.contains(what) {
             missing.push(*what);
         }
     }
@@ -114,7 +114,7 @@ fn missing_for_tests() -> Vec<Missing> {
 }
 
 /// Whether a program is in `PATH`, or where Debian puts what only root is expected to start.
-fn has_server_program(name: &str) -> bool {
+pub(crate) fn has_program(name: &str) -> bool {
     let administrators = ["/usr/sbin", "/usr/local/sbin"];
     find_program(name).is_some()
         || administrators.iter().any(|directory| Path::new(directory).join(name).is_file())
@@ -164,6 +164,11 @@ fn rights() -> Result<Rights> {
         (_, true) => Rights::Sudo,
         (_, false) => Rights::None,
     })
+}
+
+/// Whether this runs as root.
+pub(crate) fn is_root() -> Result<bool> {
+    Ok(rights()? == Rights::Root)
 }
 
 /// The commands that install, each as its arguments.

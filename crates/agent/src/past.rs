@@ -109,6 +109,7 @@ const fn is_about_the_work(outcome: RunOutcome) -> bool {
         | RunOutcome::IdleTimeout
         | RunOutcome::TimedOut
         | RunOutcome::OutOfMemory
+        | RunOutcome::DiskLimit
         | RunOutcome::LimitReached
         | RunOutcome::CollectFailed => true,
         RunOutcome::Succeeded

@@ -40,6 +40,8 @@ words! {
         LimitReached = "limit_reached",
         /// The agent was ended for using more memory than it may.
         OutOfMemory = "out_of_memory",
+        /// Its sandbox used more disk than it may, and was stopped.
+        DiskLimit = "disk_limit",
         /// Somebody cancelled the task.
         Cancelled = "cancelled",
         /// The agent's program could not be started or called.

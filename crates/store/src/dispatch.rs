@@ -17,6 +17,7 @@ pub mod claim;
 pub mod finish;
 pub mod progress;
 pub mod renew;
+pub mod sandboxed;
 pub mod spending;
 
 mod ending;

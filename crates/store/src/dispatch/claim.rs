@@ -15,14 +15,14 @@ use std::{
 
 use core_types::{
     ids::{AgentId, LeaseNumber, RunId, RunKey, TaskId},
-    task::{ExecutorKind, Role},
+    task::{ExecutionEnvironment, ExecutorKind, Role},
     usage::SpendLimits,
 };
 use deadpool_postgres::{GenericClient as _, Transaction};
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
-use super::picking::{Head, Locked, Money, Pick, Room, pick};
+use super::picking::{Head, Locked, Money, Pick, Place, Room, pick};
 use crate::{
     agents::LIVE_FOR_MS,
     connections::Connection,
@@ -171,11 +171,11 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<Claimed>, StoreError> {
         let tx = connection.transaction().await?;
-        let mut room = Room::look(&tx, limit, &request).await?;
+        let mut room = Room::look(&tx, limit, &request, Place::Host).await?;
         if room.free == 0 || room.agents.is_empty() {
             return Ok(Vec::new());
         }
-        room.open_due(&tx).await?;
+        room.open_due(&tx, ExecutionEnvironment::Host).await?;
         let heads = heads(&tx, &room, limit).await?;
         if heads.is_empty() {
             return Ok(Vec::new());
@@ -186,7 +186,9 @@ impl Store {
             return Ok(Vec::new());
         }
         let claimed = write(&tx, &picks, request.lease).await?;
-        room.pass(&tx, &picks, &claimed).await?;
+        let runs: Vec<(TaskId, RunId)> =
+            claimed.iter().map(|claim| (claim.task, claim.key.run)).collect();
+        room.pass(&tx, &picks, &runs).await?;
         tx.commit().await?;
         Ok(claimed)
     }
@@ -216,7 +218,11 @@ impl Store {
 }
 
 /// The heads of the lines that have an idle agent, best first. Some more than needed: a lane or a task may be locked.
-async fn heads(tx: &Transaction<'_>, room: &Room, limit: u32) -> Result<Vec<Head>, StoreError> {
+pub(super) async fn heads(
+    tx: &Transaction<'_>,
+    room: &Room,
+    limit: u32,
+) -> Result<Vec<Head>, StoreError> {
     let (roles, executors) = (room.roles(), room.executors());
     if executors.is_empty() {
         return Ok(Vec::new());
@@ -240,7 +246,7 @@ fn head_from(row: &Row) -> Result<Head, StoreError> {
     })
 }
 
-async fn lock(
+pub(super) async fn lock(
     tx: &Transaction<'_>,
     heads: &[Head],
     limits: &SpendLimits,

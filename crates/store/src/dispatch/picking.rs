@@ -1,9 +1,10 @@
 //! What a claim has room for, and which of the heads of the lines get it. The choice itself knows no database.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use core_types::{
     gate::Passage,
+    ids::{RunId, TaskId},
     task::{ExecutionEnvironment, ExecutorKind, Role},
     usage::SpendLimits,
 };
@@ -12,7 +13,8 @@ use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use super::{
-    claim::{ClaimRequest, Claimed, GATE, RUNNING, idle_agents},
+    claim::{ClaimRequest, GATE, RUNNING, idle_agents},
+    sandboxed::{BY_ROLE, places_from},
     spending::task_money_left,
 };
 use crate::{
@@ -22,8 +24,27 @@ use crate::{
     spend::{self, DaySpend},
 };
 
-/// Where the runs of these claims are.
-const ENVIRONMENT: ExecutionEnvironment = ExecutionEnvironment::Host;
+/// Where the runs of a claim are to be.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) enum Place<'a> {
+    /// At idle agents of the host.
+    #[default]
+    Host,
+    /// In sandboxes, so many of each role.
+    Sandbox {
+        /// Most runs of each role.
+        counts: &'a BTreeMap<Role, u32>,
+    },
+}
+
+impl Place<'_> {
+    const fn environment(self) -> ExecutionEnvironment {
+        match self {
+            Self::Host => ExecutionEnvironment::Host,
+            Self::Sandbox { .. } => ExecutionEnvironment::Sandbox,
+        }
+    }
+}
 
 /// A task at the head of its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,15 +103,22 @@ impl Room {
         tx: &Transaction<'_>,
         limit: u32,
         request: &ClaimRequest,
+        place: Place<'_>,
     ) -> Result<Self, StoreError> {
         let gate = tx.prepare_cached(GATE).await?;
         let running = tx.prepare_cached(RUNNING).await?;
-        let idle = tx.prepare_cached(&idle_agents(limit.next_power_of_two())).await?;
+        let idle = match place {
+            Place::Host => tx.prepare_cached(&idle_agents(limit.next_power_of_two())).await?,
+            Place::Sandbox { .. } => tx.prepare_cached(BY_ROLE).await?,
+        };
         let gates = tx.prepare_cached(gates::OF_ENVIRONMENT).await?;
         let (most, roles) = (i64::from(request.max_running), Role::WORDS);
-        let environment = ENVIRONMENT.as_str();
+        let environment = place.environment().as_str();
         let most: [&(dyn ToSql + Sync); 1] = [&most];
-        let roles: [&(dyn ToSql + Sync); 1] = [&roles];
+        let roles: &[&(dyn ToSql + Sync)] = match place {
+            Place::Host => &[&roles],
+            Place::Sandbox { .. } => &[],
+        };
         let environment: [&(dyn ToSql + Sync); 1] = [&environment];
         let day = async {
             if request.spend.limits_days() { tx.query_opt(spend::DAY, &[]).await } else { Ok(None) }
@@ -99,7 +127,7 @@ impl Room {
         let (_, count, agents, gates, day) = futures_util::try_join!(
             tx.query(&gate, &[]),
             tx.query_one(&running, &most),
-            tx.query(&idle, &roles),
+            tx.query(&idle, roles),
             tx.query(&gates, &environment),
             day,
         )?;
@@ -111,7 +139,10 @@ impl Room {
         let open = ExecutorKind::ALL.iter().copied();
         Ok(Self {
             free: if spent { 0 } else { request.max_running.saturating_sub(count) },
-            agents: idle_from(&agents)?,
+            agents: match place {
+                Place::Host => idle_from(&agents)?,
+                Place::Sandbox { counts } => places_from(&agents, counts)?,
+            },
             open: open.filter(|kind| passage(*kind) == Passage::All).collect(),
             due: gates.into_iter().filter(|s| s.gate.passage(s.now) == Passage::One).collect(),
             day,
@@ -119,9 +150,13 @@ impl Room {
     }
 
     /// Locks the gates that let one run through, as far as nobody else decides about them.
-    pub(super) async fn open_due(&mut self, tx: &Transaction<'_>) -> Result<(), StoreError> {
+    pub(super) async fn open_due(
+        &mut self,
+        tx: &Transaction<'_>,
+        environment: ExecutionEnvironment,
+    ) -> Result<(), StoreError> {
         if !self.due.is_empty() {
-            self.due = gates::lock_due(tx, ENVIRONMENT).await?;
+            self.due = gates::lock_due(tx, environment).await?;
         }
         Ok(())
     }
@@ -142,13 +177,13 @@ impl Room {
         &self,
         tx: &Transaction<'_>,
         picks: &[Pick],
-        claimed: &[Claimed],
+        claimed: &[(TaskId, RunId)],
     ) -> Result<(), StoreError> {
         for StoredGate { key, gate, now, .. } in &self.due {
             let of_gate = |pick: &&Pick| pick.executor == key.executor;
             let tried = picks.iter().find(of_gate).map(|pick| pick.task);
-            let run = claimed.iter().find(|claim| Some(claim.task.as_uuid()) == tried);
-            if let Some(gate) = run.and_then(|claim| gate.passed(claim.key.run, *now)) {
+            let run = claimed.iter().find(|(task, _)| Some(task.as_uuid()) == tried);
+            if let Some(gate) = run.and_then(|(_, run)| gate.passed(*run, *now)) {
                 gates::write(tx, *key, &gate).await?;
             }
         }

@@ -87,7 +87,7 @@ pub enum Waiting {
 }
 
 impl Store {
-    /// Why a task waits under these limits; nothing for one that runs, is over or does not exist.
+    /// Why a task waits in this environment under these limits; nothing for one that runs, is over or does not exist.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
@@ -95,6 +95,7 @@ impl Store {
         &self,
         id: TaskId,
         limits: &SpendLimits,
+        environment: ExecutionEnvironment,
     ) -> Result<Option<Waiting>, StoreError> {
         let connection = self.connection().await?;
         let Some(task) = find(&connection, id).await? else {
@@ -105,7 +106,7 @@ impl Store {
                 Ok(None)
             }
             TaskState::Blocked { reason } => Ok(Some(blocked(reason, task.not_before))),
-            TaskState::Queued => queued(&connection, &task, limits).await.map(Some),
+            TaskState::Queued => queued(&connection, &task, limits, environment).await.map(Some),
         }
     }
 }
@@ -121,6 +122,7 @@ async fn queued(
     connection: &Connection,
     task: &Task,
     limits: &SpendLimits,
+    environment: ExecutionEnvironment,
 ) -> Result<Waiting, StoreError> {
     if task.pending_dependencies > 0 {
         return Ok(Waiting::Dependency { tasks: pending(connection, task.new.id).await? });
@@ -133,7 +135,7 @@ async fn queued(
     {
         return Ok(Waiting::Area { area: area.clone(), held_by });
     }
-    if let Some(waiting) = gate(connection, task.new.executor).await? {
+    if let Some(waiting) = gate(connection, environment, task.new.executor).await? {
         return Ok(waiting);
     }
     if limits.limits_days()
@@ -143,16 +145,20 @@ async fn queued(
     }
     match claiming(connection).await? {
         Some(waiting) => Ok(waiting),
-        None => agents(connection, task.new.role).await,
+        None => match environment {
+            ExecutionEnvironment::Host => agents(connection, task.new.role).await,
+            ExecutionEnvironment::Sandbox => Ok(Waiting::Turn),
+        },
     }
 }
 
 /// Whether the gate of an executor keeps its runs back.
 async fn gate(
     connection: &Connection,
+    environment: ExecutionEnvironment,
     executor: ExecutorKind,
 ) -> Result<Option<Waiting>, StoreError> {
-    let environment = ExecutionEnvironment::Host.as_str();
+    let environment = environment.as_str();
     let rows = connection.query_cached(gates::OF_ENVIRONMENT, &[&environment]).await?;
     for row in &rows {
         let stored = gates::from_row(row)?;

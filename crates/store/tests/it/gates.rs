@@ -172,7 +172,11 @@ async fn a_reached_limit_holds_its_executor_alone_and_ends_by_time() {
     let other = world.task(NewTask { executor: ExecutorKind::Opencode, ..plain_task() }).await;
     assert_eq!(world.run_one().await.task, other);
     assert!(world.claim(5).await.is_empty());
-    let why = world.store.why_waiting(waits, &SpendLimits::default()).await.unwrap();
+    let why = world
+        .store
+        .why_waiting(waits, &SpendLimits::default(), ExecutionEnvironment::Host)
+        .await
+        .unwrap();
     let Some(Waiting::Gate { executor, shut, until }) = why else { panic!("{why:?}") };
     assert_eq!(
         (executor, shut.cause, until),
@@ -283,13 +287,25 @@ async fn an_area_goes_on_with_the_executor_that_works() {
     let run = world.run_one().await;
     assert_eq!(run.task, other);
     assert_eq!(world.count("SELECT count(*) FROM ready").await, 0);
-    let why = world.store.why_waiting(broken, &SpendLimits::default()).await.unwrap();
+    let why = world
+        .store
+        .why_waiting(broken, &SpendLimits::default(), ExecutionEnvironment::Host)
+        .await
+        .unwrap();
     assert_eq!(why, Some(Waiting::Area { area: "a".to_owned(), held_by: other }));
     world.finish(run.key, RunOutcome::Succeeded).await;
     world.assert_rules().await;
-    let why = world.store.why_waiting(next, &SpendLimits::default()).await.unwrap();
+    let why = world
+        .store
+        .why_waiting(next, &SpendLimits::default(), ExecutionEnvironment::Host)
+        .await
+        .unwrap();
     assert!(!matches!(why, Some(Waiting::Gate { .. } | Waiting::Area { .. })), "{why:?}");
-    let why = world.store.why_waiting(broken, &SpendLimits::default()).await.unwrap();
+    let why = world
+        .store
+        .why_waiting(broken, &SpendLimits::default(), ExecutionEnvironment::Host)
+        .await
+        .unwrap();
     assert!(matches!(why, Some(Waiting::Gate { .. })), "{why:?}");
     // Both may be taken now, and still one of an area at a time, the best one first.
     world.store.try_gate(CLAUDE).await.unwrap();

@@ -24,6 +24,7 @@ mod random;
 mod recovering;
 mod retrying;
 mod revoking;
+mod sandboxed;
 mod settings;
 mod speed;
 mod spending;

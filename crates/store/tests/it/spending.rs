@@ -1,7 +1,7 @@
 use core_types::{
     ids::RunKey,
     outcome::{FollowUp, RunOutcome, RunReport},
-    task::{ExecutorKind, Role, TaskState},
+    task::{ExecutionEnvironment, ExecutorKind, Role, TaskState},
     usage::{SpendLimits, Usage},
 };
 use jiff::{Timestamp, ToSpan as _};
@@ -87,7 +87,7 @@ async fn a_spent_day_hands_nothing_out_until_the_next_and_says_so() {
     finish_with(&world, run.key, tokens(100)).await;
     assert!(claim_under(&world, limits).await.is_empty());
     let other = world.plain().await;
-    let why = world.store.why_waiting(other, &limits).await.unwrap();
+    let why = world.store.why_waiting(other, &limits, ExecutionEnvironment::Host).await.unwrap();
     let Some(Waiting::SpendCap(spent)) = why else { panic!("{why:?}") };
     assert!(spent.message.contains("100 tokens"), "{}", spent.message);
     let until = spent.until.duration_since(Timestamp::now()).as_secs();

@@ -1,6 +1,6 @@
 use core_types::{
     outcome::RunOutcome,
-    task::{BlockReason, Role},
+    task::{BlockReason, ExecutionEnvironment, Role},
     usage::SpendLimits,
 };
 use store::{
@@ -23,7 +23,11 @@ fn dispatcher(paused: Option<&str>) -> DispatcherBeat {
 }
 
 async fn why(world: &World, task: core_types::ids::TaskId) -> Option<Waiting> {
-    world.store.why_waiting(task, &SpendLimits::default()).await.unwrap()
+    world
+        .store
+        .why_waiting(task, &SpendLimits::default(), ExecutionEnvironment::Host)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]

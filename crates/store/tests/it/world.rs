@@ -219,7 +219,7 @@ const RULES: &[(&str, &str)] = &[
     (
         "an agent is busy exactly while it holds a lease",
         "SELECT count(*) FROM agents a FULL JOIN leases l ON l.agent = a.id
-         WHERE a.run IS DISTINCT FROM l.run",
+         WHERE a.run IS DISTINCT FROM l.run AND (a.id IS NOT NULL OR l.agent IS NOT NULL)",
     ),
     (
         "every eligible task is ready or stands behind its area",

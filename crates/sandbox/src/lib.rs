@@ -4,3 +4,4 @@
 //! no database (`store`).
 
 pub mod image;
+pub mod rewrite;

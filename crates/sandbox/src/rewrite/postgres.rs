@@ -1,0 +1,183 @@
+//! Addresses of Postgres, split as `tokio-postgres` splits them: URLs with one host or several, and key/value texts.
+//!
+//! Hosts pair with ports by their place in the list; one port alone is that of all hosts. A `hostaddr` is where a client
+//! connects, and the `host` beside it is only a name for certificates then.
+
+use std::{collections::BTreeSet, net::IpAddr, ops::Range};
+
+use core_types::secret::Secret;
+
+use super::{
+    HOST_NAME, RewriteError, Rewritten, Service, Target,
+    loopback::loopback,
+    spans::{Decoded, Piece, replace},
+};
+
+const DEFAULT_PORT: u16 = 5432;
+const PREFIXES: &[&str] = &["postgres://", "postgresql://"];
+
+/// What a text says of where to connect.
+#[derive(Debug, Default)]
+struct Places {
+    hosts: Vec<Piece>,
+    host_addresses: Vec<Piece>,
+    ports: Vec<u16>,
+}
+
+/// The address as a sandbox gets it. `gateway` is the number of the host in a sandbox's network, where it has one.
+///
+/// # Errors
+/// See [`RewriteError`].
+pub fn rewrite(text: &str, gateway: Option<IpAddr>) -> Result<Rewritten, RewriteError> {
+    let prefix = PREFIXES.iter().find(|prefix| text.starts_with(**prefix));
+    let places = match prefix {
+        Some(prefix) => in_url(text, prefix.len())?,
+        None => in_pairs(text)?,
+    };
+    let mut edits = Vec::new();
+    let mut targets = BTreeSet::new();
+    let count = places.hosts.len().max(places.host_addresses.len()).max(1);
+    for index in 0..count {
+        let host = places.hosts.get(index);
+        let number = places.host_addresses.get(index).filter(|piece| !piece.meaning.is_empty());
+        let connects = number.or(host).filter(|piece| !piece.meaning.is_empty());
+        let Some(connects) = connects.filter(|piece| !is_socket(&piece.meaning)) else {
+            return Err(RewriteError::UnixSocket { service: Service::Postgres });
+        };
+        let Some(address) = loopback(&connects.meaning) else { continue };
+        let port = places.ports.get(index).or(places.ports.first()).copied();
+        let port = port.unwrap_or(DEFAULT_PORT);
+        targets.insert(Target { service: Service::Postgres, address, port });
+        let number_needed = RewriteError::NumberNeeded { service: Service::Postgres };
+        if let Some(number) = number {
+            let gateway = gateway.ok_or(number_needed)?;
+            edits.push((number.at.clone(), gateway.to_string()));
+        }
+        let loopback_host = host.filter(|host| loopback(&host.meaning).is_some());
+        edits.extend(loopback_host.map(|host| (host.at.clone(), HOST_NAME.to_owned())));
+    }
+    Ok(Rewritten { text: Secret::new(replace(text, edits)), targets })
+}
+
+/// A path, or the mark of Linux' sockets without one.
+fn is_socket(host: &str) -> bool {
+    host.starts_with(['/', '@'])
+}
+
+fn unreadable(what: &'static str) -> RewriteError {
+    RewriteError::Unreadable { service: Service::Postgres, what }
+}
+
+fn port(text: &str) -> Result<u16, RewriteError> {
+    if text.is_empty() {
+        Ok(DEFAULT_PORT)
+    } else {
+        text.parse().map_err(|_| unreadable("a port is no number"))
+    }
+}
+
+/// The place of the first of some characters from `from` on, or the end.
+fn find(text: &str, from: usize, what: &[char]) -> usize {
+    let rest = text.get(from..).unwrap_or_default();
+    rest.find(what).map_or(text.len(), |index| from + index)
+}
+
+fn in_url(text: &str, from: usize) -> Result<Places, RewriteError> {
+    let mut places = Places::default();
+    // Everything before the first `@` is user and password, whatever is in it.
+    let at_sign = find(text, from, &['@']);
+    let start = if at_sign < text.len() { at_sign + 1 } else { from };
+    let end = find(text, start, &['/', '?']);
+    if start < end {
+        authority(text, start..end, &mut places)?;
+    }
+    let mut key = find(text, end, &['?']) + 1;
+    while key < text.len() {
+        let equals = find(text, key, &['=']);
+        if equals == text.len() {
+            return Err(unreadable("a parameter has no value"));
+        }
+        let stop = find(text, equals, &['&']);
+        let name = Decoded::percent(text, key..equals).piece().meaning;
+        parameter(&name, &Decoded::percent(text, equals + 1..stop), &mut places)?;
+        key = stop + 1;
+    }
+    Ok(places)
+}
+
+fn authority(text: &str, at: Range<usize>, places: &mut Places) -> Result<(), RewriteError> {
+    let mut start = at.start;
+    for chunk in text.get(at).unwrap_or_default().split(',') {
+        let end = start + chunk.len();
+        let (host_end, bracketed) = match chunk.strip_prefix('[') {
+            Some(inner) => {
+                let close = inner.find(']').ok_or_else(|| unreadable("a bracket is not closed"))?;
+                (start + close + 2, true)
+            }
+            None => (start + chunk.find(':').unwrap_or(chunk.len()), false),
+        };
+        let inner = if bracketed { start + 1..host_end - 1 } else { start..host_end };
+        let Piece { meaning, at: _ } = Decoded::percent(text, inner).piece();
+        places.hosts.push(Piece { meaning, at: start..host_end });
+        let rest = text.get(host_end..end).unwrap_or_default();
+        let port_at = match rest.strip_prefix(':') {
+            Some(_) => host_end + 1..end,
+            None if rest.is_empty() => end..end,
+            None => return Err(unreadable("something stands behind a bracket")),
+        };
+        places.ports.push(port(&Decoded::percent(text, port_at).piece().meaning)?);
+        start = end + 1;
+    }
+    Ok(())
+}
+
+fn parameter(name: &str, value: &Decoded, places: &mut Places) -> Result<(), RewriteError> {
+    match name {
+        "host" => places.hosts.extend(value.list()),
+        "hostaddr" => places.host_addresses.extend(value.list()),
+        "port" => {
+            let ports = value
+                .list()
+                .iter()
+                .map(|piece| port(&piece.meaning))
+                .collect::<Result<Vec<_>, _>>()?;
+            places.ports.extend(ports);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// `host=db port=5432 password='it\'s'`
+fn in_pairs(text: &str) -> Result<Places, RewriteError> {
+    let mut places = Places::default();
+    let mut characters = text.char_indices().peekable();
+    loop {
+        while characters.next_if(|(_, c)| c.is_whitespace()).is_some() {}
+        let Some(&(start, _)) = characters.peek() else { return Ok(places) };
+        while characters.next_if(|(_, c)| !c.is_whitespace() && *c != '=').is_some() {}
+        let end = characters.peek().map_or(text.len(), |(at, _)| *at);
+        while characters.next_if(|(_, c)| c.is_whitespace()).is_some() {}
+        if start == end || characters.next().is_none_or(|(_, c)| c != '=') {
+            return Err(unreadable("it is neither a URL nor pairs of `key=value`"));
+        }
+        while characters.next_if(|(_, c)| c.is_whitespace()).is_some() {}
+        let quoted = characters.next_if(|(_, c)| *c == '\'').is_some();
+        let from = characters.peek().map_or(text.len(), |(at, _)| *at);
+        let over = |c: char| if quoted { c == '\'' } else { c.is_whitespace() };
+        let mut bytes = Vec::new();
+        while let Some((at, first)) = characters.next_if(|(_, c)| !over(*c)) {
+            let read = if first == '\\' { characters.next().map(|(_, c)| c) } else { Some(first) };
+            let end = characters.peek().map_or(text.len(), |(at, _)| *at);
+            let mut buffer = [0; 4];
+            let encoded = read.map(|c| c.encode_utf8(&mut buffer).as_bytes()).unwrap_or_default();
+            bytes.extend(encoded.iter().map(|byte| (*byte, at..end)));
+        }
+        let to = characters.peek().map_or(text.len(), |(at, _)| *at);
+        if quoted && characters.next().is_none() {
+            return Err(unreadable("a quote is not closed"));
+        }
+        let name = text.get(start..end).unwrap_or_default();
+        parameter(name, &Decoded::new(bytes, from..to), &mut places)?;
+    }
+}

@@ -26,7 +26,7 @@ mod telling;
 
 /// The refusal of a write, with the lease under which the task is held now. Served by the primary key of `runs` and
 /// the unique key of `leases`.
-async fn fenced(connection: &Connection, key: RunKey) -> FencedError {
+pub(crate) async fn fenced(connection: &Connection, key: RunKey) -> FencedError {
     match held_by(connection, key).await {
         Ok(held_by) => FencedError::Fenced { held_by },
         Err(error) => FencedError::Store(error),

@@ -35,6 +35,7 @@ pub mod process_settings;
 pub mod processes;
 pub mod recovery;
 pub mod runs;
+pub mod sandbox;
 pub mod spend;
 pub mod tasks;
 pub mod wake;

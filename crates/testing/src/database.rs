@@ -95,7 +95,7 @@ impl Drop for TestDatabase {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime can be made").block_on(async {
                 let admin = Admin::connect(server::url()).await;
-                admin.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+                admin.drop(&name).await;
             });
         });
         // A failure leaves the database for the next process to sweep; a second panic would hide the first.
@@ -153,7 +153,7 @@ async fn sweep() {
     for name in admin.databases_like(&format!("{PREFIX}%")).await {
         let owner = name.strip_prefix(PREFIX).and_then(Owner::parse);
         if owner.is_some_and(|owner| owner.is_dead()) {
-            admin.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+            admin.drop(&name).await;
         }
     }
 }
@@ -188,6 +188,17 @@ impl Admin {
     async fn run(&self, statement: &str) {
         let result = self.client.batch_execute(statement).await;
         result.unwrap_or_else(|error| panic!("`{statement}` failed: {error:?}"));
+    }
+
+    /// Drops a database and the login that its sandboxes had, which belongs to the server.
+    async fn drop(&self, name: &str) {
+        let statement = "SELECT oid::text FROM pg_database WHERE datname = $1";
+        let oid = self.client.query_opt(statement, &[&name]).await;
+        self.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+        if let Ok(Some(row)) = oid {
+            let oid: String = row.get(0);
+            self.run(&format!("DROP ROLE IF EXISTS opentiger_sandbox_{oid}")).await;
+        }
     }
 
     async fn databases_like(&self, pattern: &str) -> Vec<String> {

@@ -114,6 +114,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("figment", &["core-config"]),
     ("fred", &["agent-queue"]),
     ("hyper-rustls", &["notices"]),
+    ("postgres-protocol", &["store"]),
     ("refinery", &["store"]),
     ("tokio-postgres", &["embedded", "store", "testing"]),
     ("tower-http", &["api"]),

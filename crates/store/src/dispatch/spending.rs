@@ -69,7 +69,7 @@ pub(super) fn add_to_day(run: &str, first: usize) -> String {
 }
 
 /// The values for [`set_usage`] and [`add_to_day`].
-pub(super) fn usage_values(usage: &Usage) -> [i64; 6] {
+pub(crate) fn usage_values(usage: &Usage) -> [i64; 6] {
     [
         bigint(usage.input_tokens),
         bigint(usage.output_tokens),

@@ -25,6 +25,7 @@ mod recovering;
 mod retrying;
 mod revoking;
 mod sandboxed;
+mod sandboxes;
 mod settings;
 mod speed;
 mod spending;

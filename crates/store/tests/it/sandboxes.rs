@@ -1,0 +1,413 @@
+//! What a worker in a sandbox can do with its login, and everything that it cannot.
+
+use std::time::Duration;
+
+use core_types::{
+    event::{NumberedEvent, RunEvent},
+    ids::{LeaseNumber, RunKey},
+    outcome::{RunOutcome, RunReport},
+    sandbox::{ResultClaim, SandboxReport},
+    secret::Secret,
+    task::{RunStatus, TaskStatus},
+    usage::Usage,
+};
+use jiff::Timestamp;
+use store::{
+    error::FencedError,
+    recovery::Revocation,
+    sandbox::{
+        login::{SandboxLogin, SandboxLoginError},
+        worker::WorkerStore,
+    },
+};
+use tokio::task::JoinSet;
+use tokio_postgres::Client;
+
+use crate::world::{World, connect, plain_task};
+
+/// A run that waits for its sandbox, and the URL that it gets.
+struct Box {
+    world: World,
+    key: RunKey,
+    token: Secret,
+    url: Secret,
+}
+
+impl Box {
+    async fn new() -> Self {
+        let world = World::new().await;
+        let login = world.store.ensure_sandbox_login().await.unwrap();
+        let url = login.url(&world.url).unwrap();
+        world.plain().await;
+        world.agent(core_types::task::Role::Worker).await;
+        let [claimed] = world.claim(1).await[..] else { panic!("one claim") };
+        let token = world.store.issue_sandbox_token(claimed.key).await.unwrap();
+        Self { world, key: claimed.key, token, url }
+    }
+
+    async fn worker(&self) -> WorkerStore {
+        WorkerStore::connect(&self.url, self.key, self.token.clone()).await.unwrap()
+    }
+
+    async fn started(&self) -> WorkerStore {
+        let worker = self.worker().await;
+        worker.start().await.unwrap();
+        worker
+    }
+
+    /// The login's own connection, for what no worker does.
+    async fn hostile(&self, driver: &mut JoinSet<()>) -> Client {
+        connect(self.url.expose(), driver).await
+    }
+}
+
+fn event(seq: i64) -> NumberedEvent {
+    let event = RunEvent::Text { text: format!("text {seq} with a NUL \0") };
+    NumberedEvent { seq, at: Timestamp::now(), event }
+}
+
+fn used(tokens: u64) -> Usage {
+    Usage { output_tokens: tokens, cost_microusd: tokens, ..Usage::default() }
+}
+
+fn success() -> SandboxReport {
+    SandboxReport {
+        report: RunReport { usage: used(30), ..RunReport::new(RunOutcome::Succeeded) },
+        claim: Some(ResultClaim {
+            commit: "a".repeat(40),
+            pack: format!("pack-{}.pack", "b".repeat(40)),
+            pack_bytes: 1,
+            files_changed: 2,
+            insertions: 3,
+            deletions: 4,
+        }),
+    }
+}
+
+fn is_fenced<T>(result: &Result<T, FencedError>) -> bool {
+    matches!(result, Err(FencedError::Fenced { .. }))
+}
+
+#[tokio::test]
+async fn worker_starts_beats_tells_and_reports_its_own_run() {
+    let sandbox = Box::new().await;
+    let store = &sandbox.world.store;
+    let worker = sandbox.started().await;
+    worker.start().await.expect("the first answer may have been lost");
+    let beat = worker.beat(&used(10)).await.unwrap();
+    assert!(!beat.cancel_requested);
+    assert_eq!(beat.standing.day.tokens, 10);
+    worker.append_events(&[event(1), event(2)]).await.unwrap();
+    worker.append_events(&[event(2), event(3)]).await.unwrap();
+    assert_eq!(store.events(sandbox.key.run, 0, 10).await.unwrap().len(), 3);
+    let task = store.run(sandbox.key.run).await.unwrap().unwrap().task;
+    store.cancel_task(task, "a test").await.unwrap();
+    assert!(worker.renew().await.unwrap().cancel_requested);
+    worker.report(&success()).await.unwrap();
+    let run = store.run(sandbox.key.run).await.unwrap().unwrap();
+    assert_eq!(run.status, RunStatus::Collecting);
+    assert_eq!(run.report.unwrap().usage, used(30));
+    assert_eq!(store.day_spend().await.unwrap().tokens, 30, "each token counts once");
+    assert_eq!(store.result_claim(sandbox.key.run).await.unwrap(), success().claim);
+    // The dispatcher's turn.
+    store.finish_run(sandbox.key, &RunReport::new(RunOutcome::Cancelled)).await.unwrap();
+    assert!(is_fenced(&worker.renew().await), "the token is gone with the run");
+}
+
+#[tokio::test]
+async fn first_report_counts_and_a_second_one_changes_nothing() {
+    let sandbox = Box::new().await;
+    let worker = sandbox.started().await;
+    worker.report(&success()).await.unwrap();
+    let other = SandboxReport { report: RunReport::new(RunOutcome::AgentFailed), claim: None };
+    worker.report(&other).await.unwrap();
+    let run = sandbox.world.store.run(sandbox.key.run).await.unwrap().unwrap();
+    assert_eq!(run.outcome(), Some(RunOutcome::Succeeded));
+    assert_eq!(sandbox.world.store.result_claim(run.id).await.unwrap(), success().claim);
+    let late = worker.append_events(&[event(9)]).await;
+    assert!(is_fenced(&late), "{late:?}");
+}
+
+#[tokio::test]
+async fn wrong_token_number_or_run_changes_nothing() {
+    let sandbox = Box::new().await;
+    let (key, token) = (sandbox.key, &sandbox.token);
+    let elder = RunKey { lease: LeaseNumber(key.lease.0 + 1), ..key };
+    let other = RunKey { run: core_types::ids::RunId::generate(), ..key };
+    let guess = Secret::new("0".repeat(32));
+    for (key, token) in [(key, &guess), (elder, token), (other, token), (key, &Secret::new(""))] {
+        let worker = WorkerStore::connect(&sandbox.url, key, token.clone()).await.unwrap();
+        assert!(is_fenced(&worker.start().await));
+        assert!(is_fenced(&worker.beat(&used(5)).await));
+        assert!(is_fenced(&worker.append_events(&[event(1)]).await));
+        assert!(is_fenced(&worker.report(&success()).await));
+    }
+    let run = sandbox.world.store.run(key.run).await.unwrap().unwrap();
+    assert_eq!((run.status, run.report), (RunStatus::Launching, None));
+    assert_eq!(sandbox.world.store.day_spend().await.unwrap().tokens, 0);
+    assert!(sandbox.world.store.events(key.run, 0, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn revoked_run_is_fenced_and_a_started_one_gets_no_other_token() {
+    let sandbox = Box::new().await;
+    let worker = sandbox.started().await;
+    assert!(is_fenced(&sandbox.world.store.issue_sandbox_token(sandbox.key).await));
+    assert!(sandbox.world.store.revoke(sandbox.key, Revocation::WorkerDead).await.unwrap());
+    assert!(is_fenced(&worker.renew().await));
+    assert!(is_fenced(&worker.report(&success()).await));
+}
+
+#[tokio::test]
+async fn run_of_the_host_has_no_token_that_fits() {
+    let world = World::new().await;
+    let login = world.store.ensure_sandbox_login().await.unwrap();
+    world.plain().await;
+    let claimed = world.run_with_new_agent().await;
+    let url = login.url(&world.url).unwrap();
+    for token in ["", "0", "00000000000000000000000000000000"] {
+        let worker = WorkerStore::connect(&url, claimed.key, Secret::new(token)).await.unwrap();
+        assert!(is_fenced(&worker.renew().await));
+    }
+}
+
+#[tokio::test]
+async fn what_the_functions_take_is_bounded() {
+    let sandbox = Box::new().await;
+    sandbox.started().await;
+    let mut driver = JoinSet::new();
+    let hostile = sandbox.hostile(&mut driver).await;
+    let args = format!(
+        "'{}', {}, '{}'",
+        sandbox.key.run.as_uuid(),
+        sandbox.key.lease,
+        sandbox.token.expose()
+    );
+    let refused = [
+        "events(ARGS, '{1}', '{now}', '{ended}', ARRAY['{\"kind\":\"ended\"}']::json[])",
+        "events(ARGS, '{1}', '{now}', '{commit}', ARRAY['{\"kind\":\"commit\"}']::json[])",
+        "events(ARGS, '{1}', '{now}', '{text}', ARRAY['{\"kind\":\"ended\"}']::json[])",
+        "events(ARGS, '{1}', '{now}', '{text}', ARRAY['7']::json[])",
+        "events(ARGS, '{0}', '{now}', '{text}', ARRAY['{\"kind\":\"text\"}']::json[])",
+        "events(ARGS, '{1,2}', '{now}', '{text}', ARRAY['{\"kind\":\"text\"}']::json[])",
+        "events(ARGS, '{}', '{}', '{}', '{}')",
+        "events(ARGS, '{1}', '{now}', '{text}', ARRAY[json_build_object('kind', 'text', 'text', repeat('x', 2000000))])",
+        "heartbeat(ARGS, '{1,2}')",
+        "heartbeat(ARGS, NULL)",
+        "report(ARGS, 'succeeded', '', '', NULL, '{0,0,0,0,0,0}', NULL, NULL, NULL, 0, 0, 0, 0)",
+        "report(ARGS, 'no_change', '', '', NULL, '{0,0,0,0,0,0}', NULL, repeat('a', 40), 'pack-' || repeat('a', 40) || '.pack', 0, 0, 0, 0)",
+        "report(ARGS, 'succeeded', '', '', NULL, '{0,0,0,0,0,0}', NULL, repeat('a', 40), '../x', 0, 0, 0, 0)",
+        "report(ARGS, 'a word', '', '', NULL, '{0,0,0,0,0,0}', NULL, NULL, NULL, 0, 0, 0, 0)",
+    ];
+    for call in refused {
+        let call = format!("SELECT sandbox.{}", call.replace("ARGS", &args));
+        assert!(hostile.batch_execute(&call).await.is_err(), "{call}");
+    }
+    let full = format!(
+        "SELECT sandbox.events({args}, '{{9223372036854775807}}', '{{now}}', '{{text}}', ARRAY['{{\"kind\":\"text\"}}']::json[])"
+    );
+    assert_eq!(hostile.query_one(&full, &[]).await.unwrap().get::<_, String>(0), "full");
+    // What everybody counts on stays countable and readable, whatever a sandbox says of itself.
+    let most =
+        "'{9223372036854775807,9223372036854775807,0,0,9223372036854775807,9223372036854775807}'";
+    for usage in [most, most, "'{-1,-1,-1,-1,-1,-1}'"] {
+        hostile.batch_execute(&format!("SELECT sandbox.heartbeat({args}, {usage})")).await.unwrap();
+    }
+    let far = format!(
+        "SELECT sandbox.events({args}, '{{1}}', '{{infinity}}', '{{text}}', ARRAY['{{\"kind\":\"text\",\"text\":\"\"}}']::json[]),
+            sandbox.report({args}, 'quota_exceeded', repeat('m', 100000), '', 'infinity', '{{0,0,0,0,0,0}}', repeat('s', 999), NULL, NULL, 0, 0, 0, 0)"
+    );
+    hostile.batch_execute(&far).await.unwrap();
+    let store = &sandbox.world.store;
+    assert_eq!(store.events(sandbox.key.run, 0, 10).await.unwrap().len(), 1);
+    let report = store.run(sandbox.key.run).await.unwrap().unwrap().report.unwrap();
+    assert_eq!((report.retry_at, report.message.unwrap().len()), (None, 4000));
+    assert_eq!(report.usage.cost_microusd, 1_000_000_000_000);
+    assert_eq!(store.day_spend().await.unwrap().cost_microusd, 1_000_000_000_000);
+    store.finish_run(sandbox.key, &RunReport::new(RunOutcome::AgentFailed)).await.unwrap();
+}
+
+#[tokio::test]
+async fn login_can_call_its_functions_and_nothing_else() {
+    let sandbox = Box::new().await;
+    let mut driver = JoinSet::new();
+    let hostile = sandbox.hostile(&mut driver).await;
+    let schema: String =
+        sandbox.world.sql.query_one("SELECT current_schema()", &[]).await.unwrap().get(0);
+    let tables = sandbox
+        .world
+        .sql
+        .query("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()", &[])
+        .await
+        .unwrap();
+    assert!(tables.len() > 10);
+    let mut denied: Vec<String> = Vec::new();
+    for table in &tables {
+        let table: String = table.get(0);
+        denied.push(format!("SELECT FROM {schema}.{table}"));
+        denied.push(format!("DELETE FROM {schema}.{table}"));
+    }
+    denied.extend(
+        [
+            "CREATE TEMP TABLE t ()",
+            "CREATE TABLE public.t ()",
+            "CREATE SCHEMA s",
+            "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "SELECT lo_create(0)",
+            "SELECT lo_creat(-1)",
+            "SELECT lo_from_bytea(0, 'x')",
+            "SELECT sandbox.held('00000000-0000-0000-0000-000000000000', 1, '')",
+            "SELECT sandbox.note_usage('00000000-0000-0000-0000-000000000000', '{0,0,0,0,0,0}')",
+            "SELECT pg_read_file('/etc/passwd')",
+            "COPY (SELECT 1) TO '/tmp/x'",
+            "COPY (SELECT 1) TO PROGRAM 'true'",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename <> current_user",
+            "CREATE ROLE r",
+            "ALTER ROLE CURRENT_USER SUPERUSER",
+            "SET ROLE pg_monitor",
+            "CREATE EXTENSION dblink",
+            "SET temp_file_limit = -1",
+            "CREATE PUBLICATION p",
+        ]
+        .map(str::to_owned),
+    );
+    for statement in denied {
+        let result = hostile.batch_execute(&statement).await;
+        assert!(result.is_err(), "{statement}");
+    }
+    // What cannot be forbidden holds nobody up: nothing of a run rests on a lock that anybody can take.
+    for lock in [0x6f70_656e_5469_6765_i64, 0, 1] {
+        hostile.batch_execute(&format!("SELECT pg_advisory_lock({lock})")).await.unwrap();
+    }
+    let worker = sandbox.started().await;
+    worker.report(&success()).await.unwrap();
+    let store = &sandbox.world.store;
+    let finished = store.finish_run(sandbox.key, &RunReport::new(RunOutcome::NoChange)).await;
+    assert_eq!(finished.unwrap().task_state.status(), TaskStatus::Done);
+    sandbox.world.task(plain_task()).await;
+}
+
+#[tokio::test]
+async fn other_database_that_lets_nobody_in_is_closed_and_others_are_named() {
+    let (one, other) = (Box::new().await, Box::new().await);
+    let name = |url: &Secret| url.expose().rsplit('/').next().unwrap().to_owned();
+    let (own, foreign) = (name(&one.url), name(&other.url));
+    let across = one.url.expose().replace(&own, &foreign);
+    assert_ne!(across, one.url.expose());
+    let error = tokio_postgres::connect(&across, tokio_postgres::NoTls).await.err();
+    assert_eq!(error.unwrap().code().unwrap().code(), "42501");
+    let login = one.world.store.ensure_sandbox_login().await.unwrap();
+    assert!(!login.other_databases.contains(&foreign) && !login.other_databases.contains(&own));
+    assert!(login.other_databases.contains(&"template1".to_owned()), "{login:?}");
+}
+
+#[tokio::test]
+async fn login_is_made_once_whoever_asks_and_its_password_is_no_ones_to_read() {
+    let world = World::new().await;
+    let mut asking = JoinSet::new();
+    for _ in 0..4 {
+        let store = world.another_store().await;
+        asking.spawn(async move { store.ensure_sandbox_login().await.unwrap() });
+    }
+    let logins = asking.join_all().await;
+    let same = |pair: &[SandboxLogin]| {
+        (&pair[0].name, &pair[0].password) == (&pair[1].name, &pair[1].password)
+    };
+    assert!(logins.windows(2).all(same), "{logins:?}");
+    // A dump that was brought into another server has the row and not the role.
+    let name = &logins[0].name;
+    world.sql.batch_execute(&format!("DROP OWNED BY {name}; DROP ROLE {name}")).await.unwrap();
+    let anew = world.store.ensure_sandbox_login().await.unwrap();
+    let mut driver = JoinSet::new();
+    connect(anew.url(&world.url).unwrap().expose(), &mut driver).await;
+    // And a row that was lost brings another password.
+    world.sql.batch_execute("DELETE FROM sandbox_login").await.unwrap();
+    let other = world.store.ensure_sandbox_login().await.unwrap();
+    assert_ne!(other.password, anew.password);
+    connect(other.url(&world.url).unwrap().expose(), &mut driver).await;
+}
+
+#[tokio::test]
+async fn right_that_somebody_grants_later_is_found() {
+    let sandbox = Box::new().await;
+    let sql = &sandbox.world.sql;
+    let login = sandbox.world.store.ensure_sandbox_login().await.unwrap();
+    sql.batch_execute(&format!("GRANT SELECT ON tasks TO {}", login.name)).await.unwrap();
+    let error = sandbox.world.store.ensure_sandbox_login().await.unwrap_err();
+    assert!(error.to_string().contains("use openTiger's tables"), "{error}");
+    sql.batch_execute(&format!("REVOKE SELECT ON tasks FROM {}", login.name)).await.unwrap();
+    let again = sandbox.world.store.ensure_sandbox_login().await.unwrap();
+    assert_eq!(again.password, login.password);
+}
+
+#[tokio::test]
+async fn owner_that_may_make_no_roles_is_told_what_to_grant() {
+    let world = World::new().await;
+    let name: String = world.sql.query_one("SELECT current_database()", &[]).await.unwrap().get(0);
+    // An owner of everything in its database, and of nothing else.
+    let owner = format!("{name}_owner");
+    let hand_over = format!(
+        "CREATE ROLE {owner} LOGIN PASSWORD 'x'; ALTER DATABASE {name} OWNER TO {owner};
+         ALTER SCHEMA sandbox OWNER TO {owner};
+         DO $$ DECLARE one record; BEGIN
+             FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+                 EXECUTE format('ALTER TABLE public.%I OWNER TO {owner}', one.tablename); END LOOP;
+             FOR one IN SELECT oid::regprocedure AS f FROM pg_proc WHERE pronamespace IN ('sandbox'::regnamespace, 'public'::regnamespace) LOOP
+                 EXECUTE format('ALTER FUNCTION %s OWNER TO {owner}', one.f); END LOOP;
+         END $$"
+    );
+    world.sql.batch_execute(&hand_over).await.unwrap();
+    let (_, rest) = world.url.expose().split_once('@').unwrap();
+    let url = Secret::new(format!("postgres://{owner}:x@{rest}"));
+    let store = store::pool::Store::connect(&url, store::pool::PoolOptions::new("owner"));
+    let store = store.await.unwrap();
+    let error = store.ensure_sandbox_login().await.unwrap_err();
+    assert!(matches!(error, SandboxLoginError::NotAllowed { .. }), "{error:?}");
+    assert!(error.hint().contains("CREATEROLE"));
+    world.sql.batch_execute(&format!("ALTER ROLE {owner} CREATEROLE")).await.unwrap();
+    let error = store.ensure_sandbox_login().await.unwrap_err();
+    assert!(error.to_string().contains("make large objects"), "{error}");
+    assert!(error.hint().contains("lo_*"));
+    let close = "DO $$ DECLARE one regprocedure; BEGIN
+         FOR one IN SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+             AND (proname ~ '^lo_' OR proname IN ('loread', 'lowrite')) LOOP
+             EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', one); END LOOP; END $$";
+    world.sql.batch_execute(close).await.unwrap();
+    let login = store.ensure_sandbox_login().await.unwrap();
+    let mut driver = JoinSet::new();
+    let hostile = connect(login.url(&url).unwrap().expose(), &mut driver).await;
+    hostile.batch_execute("BEGIN; SELECT 1").await.unwrap();
+    let ended = store.end_lingering_sandboxes(Duration::ZERO).await.unwrap();
+    assert_eq!(ended, 1, "the owner need not be a superuser");
+    drop((store, hostile));
+    driver.join_all().await;
+    let give_back = format!(
+        "REASSIGN OWNED BY {owner} TO CURRENT_USER; DROP OWNED BY {owner};
+         ALTER DATABASE {name} OWNER TO CURRENT_USER; DROP OWNED BY {0}; DROP ROLE {0}; DROP ROLE {owner}",
+        login.name
+    );
+    world.sql.batch_execute(&give_back).await.unwrap();
+}
+
+#[tokio::test]
+async fn transaction_that_a_sandbox_keeps_holds_nobody_up_for_long() {
+    let sandbox = Box::new().await;
+    sandbox.started().await;
+    let mut driver = JoinSet::new();
+    let hostile = sandbox.hostile(&mut driver).await;
+    let keep = format!(
+        "SET idle_in_transaction_session_timeout = 0; BEGIN; SELECT sandbox.heartbeat('{}', {}, '{}', '{{9,0,0,0,0,0}}')",
+        sandbox.key.run.as_uuid(),
+        sandbox.key.lease,
+        sandbox.token.expose()
+    );
+    hostile.batch_execute(&keep).await.unwrap();
+    let store = &sandbox.world.store;
+    assert_eq!(store.end_lingering_sandboxes(Duration::from_secs(3_600)).await.unwrap(), 0);
+    let other = sandbox.world.another_store().await;
+    let (revoked, ()) = tokio::join!(store.revoke(sandbox.key, Revocation::WorkerDead), async {
+        assert_eq!(other.end_lingering_sandboxes(Duration::ZERO).await.unwrap(), 1);
+    });
+    assert!(revoked.unwrap());
+    assert_eq!(store.day_spend().await.unwrap().tokens, 0);
+}

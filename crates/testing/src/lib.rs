@@ -10,6 +10,7 @@
 )]
 
 pub mod database;
+pub mod engine;
 pub mod git_server;
 pub mod programs;
 pub mod proxy;

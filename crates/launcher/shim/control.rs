@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{record::quoted_bytes, sys};
+use crate::{
+    record::{self, quoted_bytes},
+    sys,
+};
 
 /// The longest line that is taken.
 const MAX_LINE: usize = 4 << 10;
@@ -25,6 +28,8 @@ pub(crate) enum Request {
 pub(crate) struct Control {
     fifo: File,
     signals: i32,
+    /// Whether this is the first process of a container.
+    is_first: bool,
     line: Vec<u8>,
 }
 
@@ -47,10 +52,11 @@ impl Control {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
+        record::open_fifo("ctl")?;
         // Reading and writing, so that the fifo never ends when a writer leaves.
         let mut options = OpenOptions::new();
         let fifo = options.read(true).write(true).custom_flags(sys::O_NONBLOCK).open("ctl")?;
-        Ok(Self { fifo, signals, line: Vec::new() })
+        Ok(Self { fifo, signals, is_first: std::process::id() == 1, line: Vec::new() })
     }
 
     /// The descriptors to wait for.
@@ -78,8 +84,16 @@ impl Control {
         let mut requests = Vec::new();
         let mut info = [0; 128];
         while sys::read(self.signals, &mut info).is_ok_and(|count| count == info.len()) {
-            let [a, b, c, d, ..] = info;
-            let signal = u32::from_le_bytes([a, b, c, d]) as i32;
+            let word = |at: usize| {
+                let bytes = info.get(at..at + 4).and_then(|word| word.try_into().ok());
+                bytes.map_or(0, u32::from_le_bytes)
+            };
+            let (signal, sender) = (word(0) as i32, word(12));
+            // The first process of a container hears the engine, which has no number there. Who
+            // has one is inside, and what is inside does not end its own launch by a signal.
+            if self.is_first && sender != 0 {
+                continue;
+            }
             if matches!(signal, sys::SIGTERM | sys::SIGINT | sys::SIGQUIT) {
                 let cause = format!("{{\"engine_or_operator\":{{\"signal\":{signal}}}}}");
                 requests.push(Request::Stop { cause, grace: None });

@@ -91,8 +91,9 @@ fn prepare(directory: &Path) -> Result<Ready, Refusal> {
     sys::setsid().ok();
     let directory = &std::path::absolute(directory).map_err(fail("enter"))?;
     env::set_current_dir(directory).map_err(fail("enter"))?;
+    record::adopt_mode().map_err(fail("enter"))?;
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.read(true).write(true).create(true).truncate(false).mode(record::file_mode());
     let lock = options.open("lock").map_err(fail("lock"))?;
     if !sys::lock(lock.as_raw_fd()) {
         return Err(Refusal::Said("busy"));

@@ -5,7 +5,8 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    sync::OnceLock,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -13,6 +14,31 @@ use crate::format::VERSION;
 
 /// Room for an exit record, taken in advance so that a full disk does not cost the exit code.
 const EXIT_ROOM: usize = 16 << 10;
+
+/// Whether others than the owner may read what is written here; a directory above guards it then.
+static OPEN_MODE: OnceLock<bool> = OnceLock::new();
+
+/// Makes files as open as the launch directory. In a container the shim is root without the right
+/// to pass by modes, and the host's side may be another user: then the directory is open to all,
+/// and its parent on the host and the mount above it in the container keep others out.
+pub(crate) fn adopt_mode() -> io::Result<()> {
+    let is_open = fs::metadata(".")?.mode() & 0o002 != 0;
+    OPEN_MODE.get_or_init(|| is_open);
+    Ok(())
+}
+
+/// The mode of a file of ours.
+pub(crate) fn file_mode() -> u32 {
+    if OPEN_MODE.get() == Some(&true) { 0o644 } else { 0o600 }
+}
+
+/// Lets the host's side write into a fifo.
+pub(crate) fn open_fifo(name: &str) -> io::Result<()> {
+    if OPEN_MODE.get() == Some(&true) {
+        fs::set_permissions(name, fs::Permissions::from_mode(0o666))?;
+    }
+    Ok(())
+}
 
 /// Microseconds since 1970.
 pub(crate) fn now_us() -> u64 {
@@ -102,7 +128,7 @@ pub(crate) fn quoted_bytes(bytes: &[u8]) -> String {
 }
 
 fn create(name: &str) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(name)
+    OpenOptions::new().write(true).create(true).truncate(true).mode(file_mode()).open(name)
 }
 
 fn sync_directory() -> io::Result<()> {

@@ -129,7 +129,7 @@ impl Spool {
 impl Segment {
     fn create(offset: u64) -> io::Result<Self> {
         let name = segment_name(offset);
-        let options = OpenOptions::new().append(true).create_new(true).mode(0o600).clone();
+        let options = OpenOptions::new().append(true).create_new(true).mode(crate::record::file_mode()).clone();
         let mut file = options.open(&name)?;
         if let Err(error) = file.write_all(&segment_header()) {
             fs::remove_file(&name).ok();

@@ -38,6 +38,7 @@ pub mod fake;
 pub mod handle;
 pub mod id;
 pub mod identity;
+mod launch;
 pub mod launcher;
 pub mod outcome;
 pub mod output;

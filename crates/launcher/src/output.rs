@@ -1,6 +1,6 @@
 //! The output of a launch as a reader sees it: chunks at byte offsets, with explicit gaps.
 //!
-//! It owns the words. How the bytes lie on disk is the business of `process::log`.
+//! It owns the words. How the bytes lie on disk is the business of `launch::log`.
 
 use bytes::Bytes;
 use jiff::Timestamp;

@@ -5,58 +5,45 @@
 //! state directory would have to know.
 
 mod cgroup;
-mod directory;
-mod evidence;
-mod follow;
-#[expect(dead_code, reason = "the host writes input frames and reads output frames only")]
-#[path = "../shim/format.rs"]
-mod format;
-mod housekeeping;
-mod log;
-mod procfs;
-mod records;
+mod site;
 mod start;
-mod store;
-mod view;
-mod watcher;
 
 use std::{
     collections::BTreeMap,
     fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 
 use self::{
-    directory::Directory,
-    evidence::Finding,
-    format::VERSION,
-    records::{Cgroups, Intent},
+    site::HostSite,
     start::{Answer, Hello, WaitingShim},
-    store::{Place, Store},
-    view::View,
 };
 use crate::{
     error::{AttachError, LaunchError, LauncherError, ProbeError},
-    handle::{Handle, HandleRecord, RECORD_VERSION},
+    handle::{Handle, HandleRecord},
     id::LaunchId,
+    launch::{
+        Launch, attach, frame, housekeeping,
+        records::Cgroups,
+        site::{Finding, Site},
+        store::{Place, Reach, Store},
+    },
     launcher::{Capabilities, Created, Discovered, Launched, Launcher, ReapPolicy, ReapReport},
-    outcome::Outcome,
     spec::{Input, LaunchSpec},
 };
 
-/// How long a caller waits for another one to assign the launch that both want.
-const ASSIGNMENT_PATIENCE: Duration = Duration::from_secs(30);
+/// The directory of the launches below the state directory.
+const LAUNCHES: &str = "launches";
 
 /// Launches commands on this machine. Cheap to clone; any number of them, in any number of
 /// processes, may use one state directory.
 #[derive(Clone)]
 pub struct ProcessLauncher {
-    store: Arc<Store>,
+    site: HostSite,
     tasks: TaskTracker,
     /// One starter per id at a time within this process; between processes the launch lock decides.
     starting: Arc<Mutex<BTreeMap<LaunchId, Weak<tokio::sync::Mutex<()>>>>>,
@@ -64,8 +51,7 @@ pub struct ProcessLauncher {
 
 /// What `create` hands to `assign`.
 struct Waiting {
-    directory: Directory,
-    intent: Intent,
+    launch: Launch,
     spec: LaunchSpec,
     /// The shim that waits for us; `None`: the launch is another caller's.
     shim: Option<(Box<WaitingShim>, Cgroups)>,
@@ -77,32 +63,31 @@ impl ProcessLauncher {
     /// # Errors
     /// When the directory cannot be made, read or written, or is of another version.
     pub fn new(state_dir: impl Into<PathBuf>) -> Result<Self, LauncherError> {
-        let store = Store::open(&state_dir.into())?;
+        let store = Store::open(&state_dir.into(), LAUNCHES, Reach::Nobody)?;
         let starting = Arc::new(Mutex::new(BTreeMap::new()));
-        Ok(Self { store: Arc::new(store), tasks: TaskTracker::new(), starting })
+        Ok(Self { site: HostSite::new(store), tasks: TaskTracker::new(), starting })
     }
 
     /// The state directory, absolute.
     #[must_use]
     pub fn state_dir(&self) -> &Path {
-        self.store.state_dir()
+        self.site.store.state_dir()
     }
 
     /// The id of the store of launches below it: what [`HandleRecord::store`] names.
     #[must_use]
     pub fn store_id(&self) -> &str {
-        &self.store.id
+        &self.site.store.id
     }
 
     /// Where the launch directory of an id is or would be.
     #[must_use]
     pub fn launch_dir(&self, id: &LaunchId) -> PathBuf {
-        self.store.path(id)
+        self.site.store.path(id)
     }
 
-    fn handle(&self, directory: Directory, intent: Intent, finding: &Finding) -> Handle {
-        let store = Arc::clone(&self.store);
-        Handle::new(View::new(store, directory, intent, finding, &self.tasks))
+    fn site(&self) -> Arc<dyn Site> {
+        Arc::new(self.site.clone())
     }
 
     fn starter(&self, id: &LaunchId) -> Arc<tokio::sync::Mutex<()>> {
@@ -118,31 +103,33 @@ impl ProcessLauncher {
 
     /// Directory, intent and cgroup: everything that must be there before the process is.
     fn prepare(&self, id: &LaunchId, spec: &LaunchSpec) -> Result<Prepared, LaunchError> {
-        self.store.hierarchies().check(&spec.limits)?;
+        self.site.hierarchies().check(&spec.limits)?;
         let shim = self
+            .site
             .store
             .shim()
             .map_err(|(path, source)| LaunchError::ShimUnusable { path, source })?;
-        let (directory, intent) = match self.store.place(id, spec)? {
-            Place::Made(directory, intent) => (directory, intent),
-            Place::Found(directory, intent) => {
-                let found = evidence::look(&directory, &intent);
+        let launch = match self.site.store.place(id, spec)? {
+            Place::Made(launch) => launch,
+            Place::Found(launch) => {
+                let found = HostSite::look_now(&launch);
                 let found = found.map_err(|source| self.io_error(id, "look at", source))?;
                 if !matches!(found, Finding::Created { shim: None }) {
-                    return Ok(Prepared { directory, intent, shim, cgroups: None });
+                    return Ok(Prepared { launch, shim, cgroups: None });
                 }
                 // A crash left it between intent and shim: go on where it stopped.
-                (directory, intent)
+                launch
             }
         };
-        let name = cgroup::name(self.store.launches(), id);
-        let cgroups = self.store.hierarchies().make(&name, &spec.limits)?;
+        let name = cgroup::name(self.site.store.launches(), id);
+        let cgroups = self.site.hierarchies().make(&name, &spec.limits)?;
         let json = serde_json::to_vec(&cgroups)
             .map_err(|error| self.io_error(id, "describe the cgroups of", error.into()))?;
-        directory
+        launch
+            .directory
             .replace("cgroup.json", &json)
             .map_err(|source| self.io_error(id, "describe the cgroups of", source))?;
-        Ok(Prepared { directory, intent, shim, cgroups: Some(cgroups) })
+        Ok(Prepared { launch, shim, cgroups: Some(cgroups) })
     }
 
     async fn start_shim(
@@ -150,92 +137,42 @@ impl ProcessLauncher {
         prepared: Prepared,
         spec: &LaunchSpec,
     ) -> Result<Waiting, LaunchError> {
-        let Prepared { directory, intent, shim: path, cgroups } = prepared;
-        let waiting = |shim| Waiting { directory, intent, spec: spec.clone(), shim };
+        let Prepared { launch, shim: path, cgroups } = prepared;
+        let place = Waiting { launch, spec: spec.clone(), shim: None };
         let Some(cgroups) = cgroups else {
-            return Ok(waiting(None));
+            return Ok(place);
         };
-        let place = waiting(None);
-        match start::start(&path, place.directory.path()).await {
+        match start::start(&path, place.launch.directory.path()).await {
             Ok(Hello::Ready(shim)) => Ok(Waiting { shim: Some((shim, cgroups)), ..place }),
             Ok(Hello::Taken) => Ok(place),
             Err(source) => Err(start::error(path, source)),
         }
     }
 
-    /// Waits for what another caller makes of the launch. `None`: nobody has it any more.
-    async fn join(
-        &self,
-        directory: &Directory,
-        intent: &Intent,
-    ) -> Result<Option<Launched>, LaunchError> {
-        let id = &intent.id;
-        let deadline = Instant::now() + ASSIGNMENT_PATIENCE;
-        let mut pause = Duration::from_millis(2);
-        loop {
-            let found = look(directory, intent)
-                .await
-                .map_err(|source| self.io_error(id, "look at", source))?;
-            match &found {
-                // Accepted, but it may still turn out that the program cannot be executed.
-                Finding::Running { since: None, .. } | Finding::Created { shim: Some(_) } => {}
-                Finding::Running { .. } => {
-                    let handle = self.handle(directory.clone(), intent.clone(), &found);
-                    return Ok(Some(Launched::AlreadyRunning(handle)));
-                }
-                Finding::Ended(report) => {
-                    if let Outcome::NeverStarted(failure) = &report.outcome {
-                        return Err(failure.clone().into());
-                    }
-                    let handle = self.handle(directory.clone(), intent.clone(), &found);
-                    return Ok(Some(Launched::AlreadyExited(handle)));
-                }
-                Finding::Created { shim: None } => return Ok(None),
-            }
-            if Instant::now() > deadline {
-                return Err(LaunchError::AwaitsAssignment { id: id.clone() });
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(50));
-        }
-    }
-
     fn io_error(&self, id: &LaunchId, what: &'static str, source: io::Error) -> LaunchError {
-        LaunchError::Io { what, path: self.store.path(id), source }
+        LaunchError::Io { what, path: self.site.store.path(id), source }
     }
 }
 
 /// A launch with everything but the shim; without cgroups it is another caller's already.
 struct Prepared {
-    directory: Directory,
-    intent: Intent,
+    launch: Launch,
     shim: PathBuf,
     cgroups: Option<Cgroups>,
-}
-
-/// Looks at a launch away from the caller's thread, which may be the only one.
-async fn look(directory: &Directory, intent: &Intent) -> io::Result<Finding> {
-    let (directory, intent) = (directory.clone(), intent.clone());
-    aside(move || evidence::look(&directory, &intent)).await
-}
-
-/// Does what may wait for a disk away from the caller's thread.
-async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten()
 }
 
 #[async_trait]
 impl Launcher for ProcessLauncher {
     async fn probe(&self) -> Result<Capabilities, ProbeError> {
-        let store = Arc::clone(&self.store);
+        let store = Arc::clone(&self.site.store);
         let unusable = |path, source| ProbeError::ShimUnusable { path, source };
         tokio::task::spawn_blocking(move || store.shim().map(drop))
             .await
-            .map_err(|error| unusable(self.store.state_dir().to_owned(), io::Error::other(error)))?
+            .map_err(|error| {
+                unusable(self.site.store.state_dir().to_owned(), io::Error::other(error))
+            })?
             .map_err(|(path, source)| unusable(path, source))?;
-        let hierarchies = self.store.hierarchies();
+        let hierarchies = self.site.hierarchies();
         let (limit_memory, limit_cpu, limit_processes) = hierarchies.limits();
         Ok(Capabilities {
             cgroup: hierarchies.support(),
@@ -266,34 +203,33 @@ impl Launcher for ProcessLauncher {
 
     async fn assign(&self, created: Created, input: Input) -> Result<Launched, LaunchError> {
         input.validate()?;
-        let mut created = created;
+        let (site, mut created) = (self.site(), created);
         for _ in 0..3 {
             let id = created.id().clone();
             let Some(waiting) = created.into_parts::<Waiting>() else {
                 let why = "it was made by another kind of launcher".to_owned();
                 return Err(LaunchError::InvalidSpec { field: "created", why });
             };
-            let Waiting { directory, intent, spec, shim } = waiting;
+            let Waiting { launch, spec, shim } = waiting;
             let Some((shim, cgroups)) = shim else {
-                if let Some(launched) = self.join(&directory, &intent).await? {
+                if let Some(launched) = attach::join(&site, &launch, &self.tasks).await? {
                     return Ok(launched);
                 }
                 created = self.create(&id, &spec).await?;
                 continue;
             };
-            return match shim.begin(start::frame(&spec, input, &cgroups)).await {
+            return match shim.begin(frame::frame(&spec, input, &cgroups)).await {
                 Answer::Started(child) => {
                     self.reap_when_done(*child);
-                    let found = look(&directory, &intent)
-                        .await
-                        .map_err(|source| self.io_error(&id, "look at", source))?;
-                    Ok(Launched::Started(self.handle(directory, intent, &found)))
+                    let found = site.look(&launch).await;
+                    let found = found.map_err(|source| self.io_error(&id, "look at", source))?;
+                    Ok(Launched::Started(attach::handle(&site, launch, &found, &self.tasks)))
                 }
                 Answer::Failed(failure) => Err(failure.into()),
-                Answer::Silent => match self.join(&directory, &intent).await? {
+                Answer::Silent => match attach::join(&site, &launch, &self.tasks).await? {
                     Some(launched) => Ok(launched),
                     None => Err(LaunchError::ShimUnusable {
-                        path: directory.path().to_owned(),
+                        path: launch.directory.path().to_owned(),
                         source: io::Error::other("the shim ended before it took the input"),
                     }),
                 },
@@ -303,39 +239,15 @@ impl Launcher for ProcessLauncher {
     }
 
     async fn attach(&self, record: &HandleRecord) -> Result<Handle, AttachError> {
-        let HandleRecord { version, kind, id, store, spec_hash, boot_id: _ } = record;
-        let id = id.clone();
-        if *version != RECORD_VERSION {
-            return Err(AttachError::Incompatible { id, found: *version, known: RECORD_VERSION });
-        }
-        if kind != view::KIND || *store != self.store.id {
-            return Err(AttachError::Foreign { id, owner: format!("{kind}:{store}") });
-        }
-        let path = self.store.path(&id);
-        let fail = |source| AttachError::Io { path: path.clone(), source };
-        let (store, wanted) = (Arc::clone(&self.store), id.clone());
-        let found = aside(move || store.find(&wanted)).await.map_err(fail)?;
-        let Some((directory, intent)) = found else {
-            return Err(AttachError::Gone { id });
-        };
-        if intent.version != VERSION {
-            let found = intent.version;
-            return Err(AttachError::Incompatible { id, found, known: VERSION });
-        }
-        if intent.spec_hash != *spec_hash {
-            // The one that was meant is gone; another has its id now.
-            return Err(AttachError::Gone { id });
-        }
-        let found = look(&directory, &intent).await.map_err(fail)?;
-        Ok(self.handle(directory, intent, &found))
+        attach::attach(&self.site(), record, &self.tasks).await
     }
 
     async fn discover(&self) -> Result<Vec<Discovered>, LauncherError> {
-        self.aside(Self::list).await
+        housekeeping::list(&self.site).await
     }
 
     async fn reap(&self, policy: &ReapPolicy) -> Result<ReapReport, LauncherError> {
-        self.sweep(policy).await
+        housekeeping::sweep(&self.site(), policy, &self.tasks).await
     }
 }
 

@@ -9,8 +9,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{format::fnv64, records::Cgroups};
-use crate::{error::LaunchError, id::LaunchId, launcher::CgroupSupport, spec::Limits};
+use crate::{
+    error::LaunchError,
+    id::LaunchId,
+    launch::{
+        format::{VERSION, fnv64},
+        records::Cgroups,
+    },
+    launcher::CgroupSupport,
+    spec::Limits,
+};
 
 const PREFIX: &str = "launch-";
 
@@ -97,7 +105,7 @@ impl Hierarchies {
     /// Makes the groups of a launch and sets its limits. Idempotent.
     pub(crate) fn make(&self, name: &str, limits: &Limits) -> Result<Cgroups, LaunchError> {
         self.check(limits)?;
-        let mut made = Cgroups { version: super::format::VERSION, ..Cgroups::default() };
+        let mut made = Cgroups { version: VERSION, ..Cgroups::default() };
         if let Some(base) = &self.kill {
             made.kill = base.make(name, &mut made.all);
         }

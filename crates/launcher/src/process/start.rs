@@ -13,13 +13,10 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-#[cfg(test)]
-use super::procfs;
-use super::{format::Start, records::Cgroups};
 use crate::{
     error::LaunchError,
+    launch::answers::{First, Second},
     outcome::StartFailure,
-    spec::{Input, LaunchSpec, Limits, OutputLimits, StopPolicy, StopSignal, UserId},
 };
 
 /// The error number of a program file that somebody has open for writing.
@@ -84,22 +81,17 @@ async fn hello(child: &mut Child) -> io::Result<Option<(ChildStdin, BufReader<Ch
     let mut stdout = BufReader::new(stdout);
     let mut line = String::new();
     stdout.read_line(&mut line).await?;
-    let mut words = line.trim().splitn(3, ' ');
-    match (words.next(), words.next(), words.next()) {
-        (Some("ready"), None, None) => Ok(Some((stdin, stdout))),
-        (Some("busy" | "ended" | "used"), None, None) => {
+    match First::parse(&line) {
+        First::Ready => Ok(Some((stdin, stdout))),
+        First::Taken => {
             child.wait().await?;
             Ok(None)
         }
-        (Some("error"), Some(what), Some(errno)) => {
+        First::Unable(error) => {
             child.wait().await?;
-            let cause = errno.parse().map(io::Error::from_raw_os_error);
-            Err(cause.map_or_else(
-                |_| io::Error::other(format!("the shim could not {what}")),
-                |cause| io::Error::new(cause.kind(), format!("the shim could not {what}: {cause}")),
-            ))
+            Err(error)
         }
-        _ => {
+        First::Nonsense => {
             let status = child.wait().await?;
             Err(io::Error::other(format!("the shim ended with {status} instead of an answer")))
         }
@@ -153,17 +145,17 @@ impl WaitingShim {
         let Self { mut child, stdin, stdout } = self;
         let said = tokio::time::timeout(PATIENCE, Self::hand_over(stdin, stdout, frame)).await;
         let line = said.unwrap_or_default();
-        if line.starts_with("started ") {
+        let said = Second::parse(&line);
+        if matches!(said, Second::Started) {
             return Answer::Started(Box::new(child));
         }
-        let failure = line.strip_prefix("failed ").map(serde_json::from_str);
         // It has said what it had to say and ends at once, or it will never say anything.
         if tokio::time::timeout(DYING, child.wait()).await.is_err() {
             end(&mut child).await;
         }
-        match failure {
-            Some(Ok(failure)) => Answer::Failed(failure),
-            Some(Err(_)) | None => Answer::Silent,
+        match said {
+            Second::Failed(failure) => Answer::Failed(failure),
+            Second::Started | Second::Silent => Answer::Silent,
         }
     }
 
@@ -182,61 +174,12 @@ impl WaitingShim {
     }
 }
 
-/// The input frame of a launch. Every field of the spec is looked at, so that none is forgotten.
-pub(crate) fn frame(spec: &LaunchSpec, input: Input, cgroups: &Cgroups) -> Vec<u8> {
-    let LaunchSpec {
-        program,
-        args,
-        env,
-        cwd,
-        user,
-        limits,
-        output,
-        stop,
-        lease,
-        labels: _,
-        // Where the shim runs is no matter to it.
-        container: _,
-    } = spec;
-    // The first three are set on the cgroups.
-    let Limits { memory_bytes: _, cpu_millis: _, processes: _, wall } = limits;
-    let OutputLimits { head_bytes, tail_bytes } = *output;
-    let StopPolicy { grace, signal } = *stop;
-    let Input { stdin, secret_env, assignment } = input;
-    let bytes = |path: &Path| path.as_os_str().as_encoded_bytes().to_vec();
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
-    let plain = env.iter().filter(|(name, _)| !secret_env.contains_key(*name));
-    let plain = plain.map(|(name, value)| format!("{name}={value}").into_bytes());
-    let secret = secret_env.iter().map(|(name, v)| format!("{name}={}", v.expose()).into_bytes());
-    Start {
-        program: bytes(program),
-        args: args.iter().map(|arg| arg.clone().into_bytes()).collect(),
-        env: plain.chain(secret).collect(),
-        cwd: bytes(cwd),
-        user: user.map(|UserId { uid, gid }| (uid, gid)),
-        cgroups: cgroups.all.iter().map(|path| bytes(path)).collect(),
-        kill_cgroup: cgroups.kill.as_deref().map(bytes).unwrap_or_default(),
-        oom_file: cgroups.oom_file.as_deref().map(bytes).unwrap_or_default(),
-        wall_ms: wall.map_or(0, millis),
-        lease_ms: lease.map_or(0, millis),
-        grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
-        stop_signal: match signal {
-            StopSignal::Terminate => 15,
-            StopSignal::Interrupt => 2,
-        },
-        head_bytes,
-        tail_bytes,
-        stdin,
-        assignment: assignment.map(|value| value.to_string().into_bytes()).unwrap_or_default(),
-    }
-    .encode()
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::launch::procfs;
 
     /// A shim that says something and then stands still.
     fn silent(scratch: &Path, says: &str) -> PathBuf {

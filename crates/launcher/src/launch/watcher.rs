@@ -1,17 +1,14 @@
 //! The task that follows one launch to its end and tells its state.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use rustix::{fd::OwnedFd, process::Pid};
 use tokio::{io::unix::AsyncFd, sync::watch};
 
 use super::{
-    directory::Directory,
-    evidence::{self, Finding},
-    look,
-    records::Intent,
-    view::as_state,
+    Launch,
+    site::{Finding, Site},
 };
 use crate::{
     handle::LaunchState,
@@ -24,8 +21,8 @@ const STANDSTILL_LOOK: Duration = Duration::from_secs(10);
 
 /// Follows one launch to its end.
 pub(crate) struct Watcher {
-    pub(crate) directory: Directory,
-    pub(crate) intent: Intent,
+    pub(crate) site: Arc<dyn Site>,
+    pub(crate) launch: Launch,
     pub(crate) state: watch::Sender<LaunchState>,
 }
 
@@ -38,7 +35,7 @@ impl Watcher {
         let mut pause = Duration::from_millis(5);
         let mut is_told = false;
         loop {
-            let shim = match look(&self.directory, &self.intent).await {
+            let shim = match self.site.look(&self.launch).await {
                 Ok(Finding::Ended(report)) => {
                     self.state.send_replace(LaunchState::Ended(report));
                     return;
@@ -59,7 +56,7 @@ impl Watcher {
                 Err(error) => {
                     if !std::mem::replace(&mut is_told, true) {
                         let error = &error as &(dyn std::error::Error + 'static);
-                        tracing::warn!(launch.id = %self.intent.id, error, "cannot look at launch");
+                        tracing::warn!(launch.id = %self.launch.intent.id, error, "cannot look at launch");
                     }
                     None
                 }
@@ -82,8 +79,8 @@ impl Watcher {
     async fn until(&self, shim: Pid, exit: &AsyncFd<OwnedFd>) {
         // Cancel safe: the descriptor stays readable.
         while tokio::time::timeout(STANDSTILL_LOOK, exit.readable()).await.is_err() {
-            if evidence::wake(&self.directory, shim) {
-                tracing::warn!(launch.id = %self.intent.id, "woke a shim that stood still");
+            if self.site.wake(&self.launch, shim).await {
+                tracing::warn!(launch.id = %self.launch.intent.id, "woke a shim that stood still");
             }
         }
     }
@@ -91,7 +88,7 @@ impl Watcher {
     /// Tells the state; the shim to wait for once the command runs.
     fn publish(&self, finding: &Finding) -> Option<Pid> {
         self.state.send_if_modified(|state| {
-            let next = as_state(finding);
+            let next = finding.as_state();
             let is_new = !matches!(state, LaunchState::Stopping { .. }) && *state != next;
             if is_new {
                 *state = next;
@@ -104,14 +101,17 @@ impl Watcher {
         }
     }
 
-    /// The life of a shim; proven by the lock it holds.
+    /// The life of a shim; proven by the lock it holds. One without a number here has none.
     pub(crate) fn life(&self, shim: Pid) -> Option<Life> {
+        if shim == Pid::INIT {
+            return None;
+        }
         let exit = pidfd::watch(shim).ok()?;
-        (self.directory.lock_holder().ok()? == Some(shim)).then_some((shim, exit))
+        (self.launch.directory.lock_holder().ok()? == Some(shim)).then_some((shim, exit))
     }
 
     fn is_gone(&self) -> bool {
-        matches!(self.directory.has("intent.json"), Ok(false))
+        matches!(self.launch.directory.has("intent.json"), Ok(false))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
         unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     },
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    cgroup::Hierarchies,
+    Launch,
     directory::{Content, Directory, random_name, rename_new},
     format::VERSION,
     procfs,
@@ -54,7 +54,7 @@ pub(crate) struct Store {
     /// Tells this store from others, wherever it is mounted.
     pub(crate) id: String,
     pub(crate) boot_id: String,
-    hierarchies: OnceLock<Hierarchies>,
+    reach: Reach,
     shim: OnceLock<PathBuf>,
 }
 
@@ -66,19 +66,28 @@ struct Identity {
 
 /// Whether a launch directory was made now or was there.
 pub(crate) enum Place {
-    Made(Directory, Intent),
-    Found(Directory, Intent),
+    Made(Launch),
+    Found(Launch),
+}
+
+/// Who can reach into launch directories, besides root and the user of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Nobody.
+    Nobody,
+    /// Whoever gets the directory mounted; its parent is closed.
+    Mounted,
 }
 
 impl Store {
     /// Opens a store and makes it if it is missing.
-    pub(crate) fn open(state_dir: &Path) -> Result<Self, LauncherError> {
+    pub(crate) fn open(state_dir: &Path, name: &str, reach: Reach) -> Result<Self, LauncherError> {
         let state_dir = std::path::absolute(state_dir).map_err(|source| LauncherError::Io {
             what: "resolve",
             path: state_dir.to_owned(),
             source,
         })?;
-        let launches = state_dir.join("launches");
+        let launches = state_dir.join(name);
         let fail = |what: &'static str, path: &Path| {
             let path = path.to_owned();
             move |source: io::Error| LauncherError::Io { what, path, source }
@@ -103,7 +112,7 @@ impl Store {
             launches,
             id: identity.id,
             boot_id: procfs::boot_id(),
-            hierarchies: OnceLock::new(),
+            reach,
             shim: OnceLock::new(),
         })
     }
@@ -116,22 +125,19 @@ impl Store {
         &self.launches
     }
 
-    /// What this process may write of cgroups; looked at once.
-    pub(crate) fn hierarchies(&self) -> &Hierarchies {
-        self.hierarchies.get_or_init(Hierarchies::find)
-    }
-
     pub(crate) fn path(&self, id: &LaunchId) -> PathBuf {
         self.launches.join(id.as_str())
     }
 
     /// A launch that is there: its directory and intent.
-    pub(crate) fn find(&self, id: &LaunchId) -> io::Result<Option<(Directory, Intent)>> {
+    pub(crate) fn find(&self, id: &LaunchId) -> io::Result<Option<Launch>> {
         let Some(directory) = Directory::open(&self.path(id))? else {
             return Ok(None);
         };
         match directory.read::<Intent>("intent.json")? {
-            Content::Record(intent) if intent.id == *id => Ok(Some((directory, intent))),
+            Content::Record(intent) if intent.id == *id => {
+                Ok(Some(Launch { directory, intent: Arc::new(intent) }))
+            }
             Content::Record(_) => Err(invalid("its intent names another launch")),
             // Directories get their name only with an intent in them, so it is being removed.
             Content::Missing => Ok(None),
@@ -147,11 +153,11 @@ impl Store {
         let spec_hash = spec.hash();
         // A launch may be removed between failing to make it and looking at it.
         for _ in 0..10 {
-            if let Some((directory, intent)) =
+            if let Some(launch) =
                 self.find(id).map_err(|error| fail("read launch directory", error))?
             {
-                return if intent.spec_hash == spec_hash {
-                    Ok(Place::Found(directory, intent))
+                return if launch.intent.spec_hash == spec_hash {
+                    Ok(Place::Found(launch))
                 } else {
                     Err(LaunchError::SpecMismatch { id: id.clone() })
                 };
@@ -172,7 +178,7 @@ impl Store {
                 }
                 _ => fail("make launch directory", error),
             })? {
-                return Ok(Place::Made(directory, intent));
+                return Ok(Place::Made(Launch { directory, intent: Arc::new(intent) }));
             }
         }
         Err(fail("make launch directory", io::ErrorKind::ResourceBusy.into()))
@@ -182,11 +188,16 @@ impl Store {
         let hidden = format!(".new-{id}-{}", random_name()?);
         let path = self.launches.join(&hidden);
         fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let (directory_mode, intent_mode) = match self.reach {
+            Reach::Nobody => (0o700, 0o600),
+            Reach::Mounted => (0o777, 0o644),
+        };
+        fs::set_permissions(&path, fs::Permissions::from_mode(directory_mode))?;
         let json = serde_json::to_vec(intent)?;
         let parent = File::open(&self.launches)?;
         // Not synced: a launch does not outlive the machine, and the sync of the exit record makes
         // its directory durable with it. Two syncs here would be most of the time a launch takes.
-        let renamed = create(&path.join("intent.json"), 0o600)
+        let renamed = create(&path.join("intent.json"), intent_mode)
             .and_then(|mut file| file.write_all(&json))
             .and_then(|()| rename_new(parent.as_fd(), &hidden, id.as_str()));
         if !matches!(renamed, Ok(true)) {
@@ -229,8 +240,10 @@ impl Store {
             return false;
         };
         let is_ours = |name: &String| {
-            matches!(name.as_str(), "." | ".." | "lock" | "ctl" | "assignment" | "accepted")
-                || (name.starts_with("out") && name.ends_with(".log"))
+            matches!(
+                name.as_str(),
+                "." | ".." | "lock" | "starter" | "ctl" | "assignment" | "accepted"
+            ) || (name.starts_with("out") && name.ends_with(".log"))
                 || RECORDS.iter().any(|record| name.starts_with(record))
         };
         matches!(directory.lock_holder(), Ok(None))

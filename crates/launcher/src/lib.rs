@@ -32,6 +32,8 @@
 #[cfg(feature = "testing")]
 pub mod conformance;
 pub mod container;
+#[cfg(feature = "docker")]
+pub mod docker;
 pub mod error;
 #[cfg(feature = "testing")]
 pub mod fake;

@@ -92,6 +92,9 @@ pub enum LostReason {
     /// The shim is gone and left no exit record.
     #[error("the shim died without an exit record")]
     ShimDied,
+    /// The container was removed while it ran, and nobody knows its exit code.
+    #[error("the container was removed")]
+    ContainerRemoved,
     /// There is something in the exit record's place that is none.
     #[error("the exit record cannot be read: {why}")]
     RecordUnreadable {
@@ -128,6 +131,10 @@ pub enum ExitSource {
     Record,
     /// The host, from what it found without one.
     Evidence,
+    /// The container engine; the shim left no record.
+    Engine,
+    /// The container engine, and the exit record says something else: it is not believed.
+    EngineAgainstRecord,
 }
 
 /// How a launch ended. Final: every reader gets the same one.

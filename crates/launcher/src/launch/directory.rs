@@ -5,11 +5,12 @@
 
 use std::{
     ffi::OsStr,
-    fs::File,
+    fs::{File, TryLockError},
     io::{self, Read as _, Write as _},
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use rustix::{
@@ -21,6 +22,9 @@ use serde::de::DeserializeOwned;
 
 /// The longest record that is read.
 const MAX_RECORD: u64 = 8 << 20;
+
+/// Tries to take a guard before somebody really has it.
+const GUARD_TRIES: u32 = 10;
 
 /// One launch directory, held open.
 #[derive(Debug, Clone)]
@@ -140,6 +144,38 @@ impl Directory {
         };
         let asked = Flock::from(FlockType::ReadLock);
         Ok(fcntl_getlk(&file, &asked)?.map(|found| found.pid.unwrap_or(Pid::INIT)))
+    }
+
+    /// Takes a guard of the host's side until the file is dropped; `None`: somebody has it.
+    pub(crate) fn guard(&self, name: &str) -> io::Result<Option<File>> {
+        let file = self.open_guard(name)?;
+        // Whoever only looks whether it is taken has it for a moment.
+        for _ in 0..GUARD_TRIES {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(file)),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(2)),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether somebody has a guard. Who takes it in the same moment may be told so, too.
+    pub(crate) fn is_guarded(&self, name: &str) -> io::Result<bool> {
+        match self.open_file(name) {
+            Ok(file) => match file.try_lock_shared() {
+                Ok(()) => Ok(false),
+                Err(TryLockError::WouldBlock) => Ok(true),
+                Err(TryLockError::Error(error)) => Err(error),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open_guard(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        Ok(File::from(fs::openat(&*self.fd, name, flags, Mode::from_raw_mode(0o600))?))
     }
 
     /// Whether a process holds the launch lock, and the lock is one of our user.

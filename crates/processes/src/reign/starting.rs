@@ -144,12 +144,21 @@ impl Reign {
             | LaunchError::CwdMissing { .. }
             | LaunchError::Permission { .. }
             | LaunchError::InvalidSpec { .. }
-            | LaunchError::LimitUnsupported { .. } => self.fail(start.name, message, hint).await,
+            | LaunchError::LimitUnsupported { .. }
+            // Of containers, which processes of this manager have none of.
+            | LaunchError::EnginePermission { .. }
+            | LaunchError::EngineRefused { .. }
+            | LaunchError::ImageMissing { .. }
+            | LaunchError::ImageRefused { .. }
+            | LaunchError::NetworkMissing { .. }
+            | LaunchError::MountDenied { .. }
+            | LaunchError::DirectoryNotShared { .. } => self.fail(start.name, message, hint).await,
             LaunchError::ResourceExhausted { .. }
             | LaunchError::SpecMismatch { .. }
             | LaunchError::ShimUnusable { .. }
             | LaunchError::AwaitsAssignment { .. }
             | LaunchError::NeverStarted(_)
+            | LaunchError::EngineUnreachable { .. }
             | LaunchError::Io { .. } => self.try_again(start, &message, &hint, settings).await,
         }
     }

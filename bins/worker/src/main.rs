@@ -1,5 +1,7 @@
-//! `worker`: an agent process. `worker resident` stays on the host and takes runs one after another.
+//! `worker`: an agent process. `worker resident` stays on the host and takes runs one after another; `worker relay` leads
+//! sandboxes to a service of this machine.
 
+mod relay;
 mod resident;
 
 use std::process::ExitCode;
@@ -18,10 +20,15 @@ struct Arguments {
 enum Mode {
     /// Stay on this host and take runs one after another.
     Resident(resident::Arguments),
+    /// Lead sandboxes from an address of their network to a service on this machine's loopback.
+    Relay(relay::Arguments),
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Arguments { mode: Mode::Resident(arguments) } = Arguments::parse();
-    bootstrap::exit::report("worker", resident::serve(arguments).await)
+    let result = match Arguments::parse().mode {
+        Mode::Resident(arguments) => resident::serve(arguments).await,
+        Mode::Relay(arguments) => relay::serve(arguments).await,
+    };
+    bootstrap::exit::report("worker", result)
 }

@@ -4,4 +4,5 @@
 //! no database (`store`).
 
 pub mod image;
+pub mod relay;
 pub mod rewrite;

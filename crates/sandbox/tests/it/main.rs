@@ -1,3 +1,5 @@
 //! Tests of what a sandbox gets, from outside of the crate.
 
+mod relaying;
 mod rewriting;
+mod trusting;

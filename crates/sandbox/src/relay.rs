@@ -1,0 +1,224 @@
+//! The way from a sandbox to services that listen on this machine's loopback alone: which relays are needed, and what one is.
+//!
+//! A relay is a process of its own for one address: it listens on the gateway of the sandboxes' network, serves the
+//! instance's own containers and nobody else, and leads to the planned targets and nowhere else. Planning looks at this
+//! machine's sockets and opens none; [`serve`] is the process, [`keep`] starts it and keeps it alive, [`clients`] says
+//! whom it serves, [`strangers`] asks whether what is relayed refuses whoever has no password.
+
+pub mod clients;
+pub mod keep;
+pub mod listeners;
+pub mod serve;
+pub mod strangers;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::{IpAddr, SocketAddr, TcpListener},
+};
+
+use self::listeners::{Holder, Listeners};
+use crate::rewrite::{Service, Target};
+
+/// One address that is relayed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relay {
+    /// The sandboxes' network.
+    pub network: String,
+    /// Where it listens: the network's gateway, and the port that the service has on loopback.
+    pub listen: SocketAddr,
+    /// Where it leads, tried in this order.
+    pub targets: Vec<SocketAddr>,
+    /// What speaks there.
+    pub service: Service,
+}
+
+/// The network that sandboxes are on, as the engine tells it.
+#[derive(Debug, Clone, Copy)]
+pub struct Network<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its gateways, the usual one first.
+    pub gateways: &'a [IpAddr],
+    /// Whether its engine runs in this machine's own network: neither rootless nor elsewhere nor in a machine of its own.
+    pub engine_is_here: bool,
+}
+
+/// Why sandboxes cannot be led to a service.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The network's gateway is no address of this machine, so that nothing here can listen on it.
+    #[error(
+        "network `{network}` has no gateway on this machine, so that {service} on loopback cannot be reached from it"
+    )]
+    NoRelay {
+        /// The network.
+        network: String,
+        /// What would be relayed.
+        service: Service,
+    },
+    /// The address is openTiger's own API.
+    #[error("the address of {service} is that of openTiger's own API, which no sandbox may reach")]
+    OwnApi {
+        /// Whose address was given so.
+        service: Service,
+    },
+    /// Two services have the same port at different addresses of loopback, and the gateway has it once.
+    #[error("port {port} is that of two services on loopback, at `{one}` and at `{other}`")]
+    SharedPort {
+        /// The port.
+        port: u16,
+        /// The one.
+        one: IpAddr,
+        /// The other.
+        other: IpAddr,
+    },
+    /// Somebody else listens on the relay's address.
+    #[error("`{address}` is taken by {holder}")]
+    AddressTaken {
+        /// The address.
+        address: SocketAddr,
+        /// Who holds it.
+        holder: Holder,
+    },
+    /// The relay's address cannot be listened on.
+    #[error("listen on `{address}`")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// This machine's sockets, or the list of clients, cannot be read or written.
+    #[error("{what}")]
+    Io {
+        /// What was tried, as a verb phrase.
+        what: &'static str,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// The relay cannot be launched.
+    #[error("launch the relay on `{address}`")]
+    Launch {
+        /// Its address.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: Box<launcher::error::LaunchError>,
+    },
+    /// Running relays cannot be found.
+    #[error("look for running relays")]
+    Discover(#[source] launcher::error::LauncherError),
+    /// The relay ended before it listened.
+    #[error("the relay on `{address}` ended as soon as it was started")]
+    Ended {
+        /// Its address.
+        address: SocketAddr,
+    },
+}
+
+/// The relays that sandboxes on a network need in order to reach targets on this machine's loopback, in the order of their
+/// ports. None where a service listens on the gateway itself.
+///
+/// `own_api` is where openTiger's API listens.
+///
+/// # Errors
+/// See [`RelayError`].
+pub fn plan(
+    network: Network<'_>,
+    targets: &BTreeSet<Target>,
+    own_api: Option<SocketAddr>,
+) -> Result<Vec<Relay>, RelayError> {
+    let listeners = Listeners::read()
+        .map_err(|source| RelayError::Io { what: "read the sockets of this machine", source })?;
+    plan_among(network, targets, own_api, &listeners)
+}
+
+fn plan_among(
+    network: Network<'_>,
+    targets: &BTreeSet<Target>,
+    own_api: Option<SocketAddr>,
+    listeners: &Listeners,
+) -> Result<Vec<Relay>, RelayError> {
+    let mut relays = Vec::new();
+    for (port, (service, addresses)) in by_port(targets)? {
+        if own_api.is_some_and(|api| is_reached_by(api, port, &addresses)) {
+            return Err(RelayError::OwnApi { service });
+        }
+        let gateway = network.gateways.iter().copied().find(|gateway| !gateway.is_unspecified());
+        let gateway = gateway.filter(|gateway| network.engine_is_here && is_own(*gateway));
+        let Some(gateway) = gateway else {
+            return Err(RelayError::NoRelay { network: network.name.to_owned(), service });
+        };
+        let listen = SocketAddr::new(gateway, port);
+        let targets: Vec<SocketAddr> =
+            addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
+        if !targets.iter().any(|target| listeners.is_one_service(*target, listen)) {
+            relays.push(Relay { network: network.name.to_owned(), listen, targets, service });
+        }
+    }
+    Ok(relays)
+}
+
+impl RelayError {
+    /// What a person can do about it.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::NoRelay { .. } => {
+                "let the service listen on an address that containers reach and name that in the setting"
+            }
+            Self::OwnApi { .. } => {
+                "name the provider's, Postgres' or Redis' own port in the setting"
+            }
+            Self::SharedPort { .. } => "give one of the services another port",
+            Self::AddressTaken { .. } => {
+                "end what holds the address, or set SANDBOX_DOCKER_NETWORK to a network of this instance's own (`docker network create`)"
+            }
+            Self::Listen { .. } => {
+                "ports below 1024 need root or CAP_NET_BIND_SERVICE; give the service a higher one"
+            }
+            Self::Io { .. } => "check that `/proc` and the state directory can be read and written",
+            Self::Launch { .. } | Self::Discover(_) | Self::Ended { .. } => {
+                "see the relay's own output in its launch directory"
+            }
+        }
+    }
+}
+
+type ByPort = BTreeMap<u16, (Service, Vec<IpAddr>)>;
+
+/// The targets of each port; `localhost` fits whatever else is named there.
+fn by_port(targets: &BTreeSet<Target>) -> Result<ByPort, RelayError> {
+    let mut ports = ByPort::new();
+    // By number first: a name leads to nothing that a number does not, and is tried after it.
+    let ordered = targets.iter().filter(|t| t.address.is_some());
+    for target in ordered.chain(targets.iter().filter(|t| t.address.is_none())) {
+        let (_, known) = ports.entry(target.port).or_insert((target.service, Vec::new()));
+        let by_name = target.address.is_none();
+        for address in target.addresses() {
+            match known.first() {
+                Some(&one) if one != address && !by_name => {
+                    return Err(RelayError::SharedPort { port: target.port, one, other: address });
+                }
+                Some(_) if by_name && known.len() == 1 && known.contains(&address) => {}
+                _ if known.contains(&address) => {}
+                _ => known.push(address),
+            }
+        }
+    }
+    Ok(ports)
+}
+
+/// Whether a server that listens at `listening` is what one of the addresses leads to.
+fn is_reached_by(listening: SocketAddr, port: u16, addresses: &[IpAddr]) -> bool {
+    let here = listening.ip().is_unspecified() || addresses.contains(&listening.ip());
+    listening.port() == port && here
+}
+
+/// Whether an address is this machine's, which the kernel tells by letting somebody listen on it.
+fn is_own(address: IpAddr) -> bool {
+    TcpListener::bind(SocketAddr::new(address, 0)).is_ok()
+}

@@ -1,0 +1,153 @@
+//! Whom a relay serves: the addresses of this instance's containers on one network.
+//!
+//! A directory with one file for each container, so that several dispatchers of one instance cannot undo each other's
+//! entries. A file appears and changes by being renamed; relays look at each connection.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    io::Write as _,
+    net::IpAddr,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use launcher::id::LaunchId;
+use tokio::time::{Instant, sleep};
+
+/// How long a connection from an unknown address waits: a container may connect before its entry is written.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How often a waiting connection looks.
+const LOOKS: Duration = Duration::from_millis(25);
+/// The largest entry that is read, in bytes; an address takes up to 40.
+const LARGEST: u64 = 4096;
+
+/// The clients of the relays on one network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clients {
+    directory: PathBuf,
+}
+
+impl Clients {
+    /// Those of a network, below the state directory.
+    #[must_use]
+    pub fn of_network(state_dir: &Path, network: &str) -> Self {
+        Self::at(state_dir.join("sandbox/relay").join(network))
+    }
+
+    /// Those in a directory.
+    #[must_use]
+    pub const fn at(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Lets a container's addresses in. To be called when they are known, before its command starts.
+    ///
+    /// # Errors
+    /// The system's error, where the entry cannot be written.
+    pub fn admit(&self, container: &LaunchId, addresses: &[IpAddr]) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.directory)?;
+        for address in addresses {
+            writeln!(file, "{address}")?;
+        }
+        let place = self.directory.join(container.as_str());
+        file.persist(place).map(drop).map_err(|error| error.error)
+    }
+
+    /// Forgets a container. One that is not there is fine.
+    ///
+    /// # Errors
+    /// The system's error, where the entry cannot be removed.
+    pub fn dismiss(&self, container: &LaunchId) -> io::Result<()> {
+        match fs::remove_file(self.directory.join(container.as_str())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Forgets every container but these, as after a crash.
+    ///
+    /// # Errors
+    /// The system's error, where the directory cannot be read or an entry cannot be removed.
+    pub fn keep_only(&self, containers: &BTreeSet<LaunchId>) -> io::Result<()> {
+        let gone = self.entries()?.into_iter().filter(|id| !containers.contains(id));
+        gone.collect::<Vec<_>>().iter().try_for_each(|id| self.dismiss(id))
+    }
+
+    /// The containers that are let in.
+    ///
+    /// # Errors
+    /// The system's error, where the directory cannot be read.
+    pub fn entries(&self) -> io::Result<Vec<LaunchId>> {
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        Ok(names.filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Whether an address is one of theirs, now.
+    #[must_use]
+    pub fn includes(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let entries = self.entries().unwrap_or_default();
+        entries.iter().any(|id| read(&self.directory.join(id.as_str())).contains(&address))
+    }
+
+    /// Whether an address is one of theirs, now or in a moment.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn will_include(&self, address: IpAddr) -> bool {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if self.includes(address) {
+                return true;
+            }
+            if Instant::now() >= until {
+                return false;
+            }
+            sleep(LOOKS).await;
+        }
+    }
+}
+
+fn read(path: &Path) -> Vec<IpAddr> {
+    let small =
+        fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() <= LARGEST);
+    let text = if small { fs::read_to_string(path).unwrap_or_default() } else { String::new() };
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_come_and_go() {
+        let state = tempfile::tempdir().unwrap();
+        let clients = Clients::of_network(state.path(), "bridge");
+        let id = |text: &str| text.parse::<LaunchId>().unwrap();
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(!clients.includes(address("172.17.0.2")));
+        clients.admit(&id("r-1"), &[address("172.17.0.2"), address("fd00::2")]).unwrap();
+        clients.admit(&id("r-2"), &[address("172.17.0.3")]).unwrap();
+        assert!(clients.includes(address("172.17.0.2")));
+        assert!(clients.includes(address("::ffff:172.17.0.2")));
+        assert!(!clients.includes(address("172.17.0.4")));
+        clients.dismiss(&id("r-1")).unwrap();
+        clients.dismiss(&id("r-1")).unwrap();
+        assert!(!clients.includes(address("172.17.0.2")));
+        clients.keep_only(&BTreeSet::from([id("r-3")])).unwrap();
+        assert!(clients.entries().unwrap().is_empty());
+    }
+}

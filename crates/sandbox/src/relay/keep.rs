@@ -1,0 +1,156 @@
+//! Relays as launches: found by their label, started where none runs, kept alive by renewing their lease.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use launcher::{
+    handle::{Handle, LaunchState},
+    id::LaunchId,
+    launcher::{Discovered, Launcher},
+    spec::{Input, LaunchSpec},
+};
+use sha2::{Digest as _, Sha256};
+use tokio::time::{Instant, sleep};
+
+use super::{Relay, RelayError, clients::Clients, listeners::Listeners};
+
+/// How long a relay lives that nobody renews. [`ensure`] has to be called more often than that while containers live.
+pub const LEASE: Duration = Duration::from_secs(60);
+/// The label that a relay is found by; its value is `network address`.
+pub const LABEL: &str = "opentiger.relay";
+/// The longest wait for a relay to listen.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOKS: Duration = Duration::from_millis(10);
+
+/// What it takes to start a relay.
+#[derive(Debug, Clone)]
+pub struct Relays {
+    /// The program `worker` of this host.
+    pub worker: PathBuf,
+    /// The state directory.
+    pub state_dir: PathBuf,
+}
+
+impl Relays {
+    /// Makes every relay of a plan run and renews its lease; gives their handles. Calls at the same time, by several
+    /// dispatchers too, end in one relay for each address.
+    ///
+    /// # Errors
+    /// [`RelayError::AddressTaken`] where somebody else listens there; else why a relay could not be started.
+    pub async fn ensure(
+        &self,
+        launcher: &dyn Launcher,
+        plan: &[Relay],
+    ) -> Result<Vec<Handle>, RelayError> {
+        let found = launcher.discover().await.map_err(RelayError::Discover)?;
+        let mut handles = Vec::with_capacity(plan.len());
+        for relay in plan {
+            handles.push(match running(launcher, relay, &found).await {
+                Some(handle) => handle,
+                None => self.start(launcher, relay, next(relay, &found)).await?,
+            });
+        }
+        Ok(handles)
+    }
+
+    async fn start(
+        &self,
+        launcher: &dyn Launcher,
+        relay: &Relay,
+        id: LaunchId,
+    ) -> Result<Handle, RelayError> {
+        let address = relay.listen;
+        let launched = launcher.launch(&id, &self.spec(relay), Input::default()).await;
+        let launched =
+            launched.map_err(|source| RelayError::Launch { address, source: Box::new(source) })?;
+        let handle = launched.into_handle();
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if matches!(*handle.state().borrow(), LaunchState::Ended(_)) {
+                return Err(self.ended(address));
+            }
+            if is_served(&handle, address).await {
+                return Ok(handle);
+            }
+            if Instant::now() >= until {
+                return Err(RelayError::Ended { address });
+            }
+            sleep(LOOKS).await;
+        }
+    }
+
+    /// It ended by itself: mostly because the address is taken, and then by whom is still to be seen.
+    fn ended(&self, address: SocketAddr) -> RelayError {
+        let holder = Listeners::read().ok().and_then(|listeners| listeners.holder(address));
+        holder.map_or(RelayError::Ended { address }, |holder| RelayError::AddressTaken {
+            address,
+            holder,
+        })
+    }
+
+    /// The command of a relay.
+    #[must_use]
+    pub fn spec(&self, relay: &Relay) -> LaunchSpec {
+        let clients = Clients::of_network(&self.state_dir, &relay.network);
+        let mut spec = LaunchSpec::new(&self.worker, "/");
+        spec.args = vec!["relay".to_owned(), format!("--listen={}", relay.listen)];
+        spec.args.extend(relay.targets.iter().map(|target| format!("--to={target}")));
+        spec.args.push(format!("--clients={}", clients.directory().display()));
+        spec.labels = BTreeMap::from([(LABEL.to_owned(), label(relay))]);
+        spec.lease = Some(LEASE);
+        spec.output.head_bytes = 1 << 20;
+        spec.output.tail_bytes = 1 << 20;
+        spec
+    }
+}
+
+/// Where the clients of a network's relays are told.
+#[must_use]
+pub fn clients(state_dir: &Path, relay: &Relay) -> Clients {
+    Clients::of_network(state_dir, &relay.network)
+}
+
+/// A relay of another plan for the same address would lead elsewhere, so the targets belong to the name.
+fn label(relay: &Relay) -> String {
+    let targets: Vec<String> = relay.targets.iter().map(SocketAddr::to_string).collect();
+    format!("{} {} {}", relay.network, relay.listen, targets.join(" "))
+}
+
+async fn running(launcher: &dyn Launcher, relay: &Relay, found: &[Discovered]) -> Option<Handle> {
+    let label = label(relay);
+    let ours = found.iter().filter(|launch| launch.labels.get(LABEL) == Some(&label));
+    for launch in ours.filter(|launch| !matches!(launch.state, LaunchState::Ended(_))) {
+        let Ok(handle) = launcher.attach(&launch.record).await else { continue };
+        if handle.renew().await.is_ok() && is_served(&handle, relay.listen).await {
+            return Some(handle);
+        }
+    }
+    None
+}
+
+/// A launch id is used once, so each start of a relay has a number; two that start it at the same time take the same.
+fn next(relay: &Relay, found: &[Discovered]) -> LaunchId {
+    let digest = Sha256::digest(label(relay).as_bytes());
+    let digest: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let prefix = format!("relay-{}-{digest}-", relay.listen.port());
+    let numbers =
+        found.iter().filter_map(|launch| launch.id.as_str().strip_prefix(&prefix)?.parse().ok());
+    let number = numbers.max().unwrap_or(0_u32).saturating_add(1);
+    format!("{prefix}{number}")
+        .parse()
+        .expect("letters, digits and dashes, beginning with a letter")
+}
+
+/// Whether it is this launch that listens on the address, not somebody else who took it.
+async fn is_served(handle: &Handle, address: SocketAddr) -> bool {
+    let Some(pid) = handle.stats().await.ok().and_then(|stats| stats.leader_pid) else {
+        return false;
+    };
+    let listeners = Listeners::read().unwrap_or_default();
+    let holder = listeners.holder(address).and_then(|holder| holder.process);
+    holder.is_some_and(|holder| i32::try_from(holder) == Ok(pid))
+}

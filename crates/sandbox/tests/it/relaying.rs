@@ -1,0 +1,253 @@
+//! The relay against real servers that listen on loopback alone. Other addresses of loopback stand for the gateway and for
+//! containers.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, SocketAddr, TcpListener},
+    path::Path,
+    time::Duration,
+};
+
+use launcher::{
+    handle::{Handle, LaunchState, StopRequest},
+    process::ProcessLauncher,
+};
+use sandbox::{
+    relay::{
+        Network, Relay, RelayError,
+        clients::Clients,
+        keep::Relays,
+        plan,
+        serve::Server,
+        strangers::{Reception, knock},
+    },
+    rewrite::{Service, Target},
+};
+use testing::{database::TestDatabase, programs::built_program, redis::TestRedis, wait::wait_for};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+const GATEWAY: &str = "127.0.0.9";
+const CONTAINER: &str = "127.0.0.20";
+const STRANGER: &str = "127.0.0.21";
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn target(service: Service, address: SocketAddr) -> Target {
+    Target { service, address: Some(address.ip()), port: address.port() }
+}
+
+fn network(gateways: &[IpAddr]) -> Network<'_> {
+    Network { name: "net", gateways, engine_is_here: true }
+}
+
+async fn connect_from(from: &str, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(ip(from), 0))?;
+    socket.connect(to).await
+}
+
+/// What a Redis says to a client from an address: nothing, where the connection ends.
+async fn redis_says(from: &str, to: SocketAddr) -> String {
+    let mut said = Vec::new();
+    let asked = async {
+        let mut stream = connect_from(from, to).await?;
+        stream.write_all(b"AUTH testing\r\nPING\r\nQUIT\r\n").await?;
+        stream.read_to_end(&mut said).await
+    };
+    drop(asked.await);
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// The relay that a plan for one service needs.
+fn planned(service: Service, address: SocketAddr) -> Relay {
+    let gateways = [ip(GATEWAY)];
+    let targets = BTreeSet::from([target(service, address)]);
+    let plan = plan(network(&gateways), &targets, None).expect("there is a way");
+    plan.into_iter().next().expect("a relay is needed")
+}
+
+async fn served(relay: &Relay, clients: &Clients, tasks: &mut JoinSet<()>) -> CancellationToken {
+    let stop = CancellationToken::new();
+    let server = Server::listen(relay.listen, relay.targets.clone(), clients.clone());
+    tasks.spawn(server.await.expect("the address is free").serve(stop.clone()));
+    stop
+}
+
+#[tokio::test]
+async fn container_reaches_redis_and_stranger_does_not() {
+    let redis = TestRedis::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let relay = planned(Service::Redis, redis.address());
+    let clients = Clients::of_network(state.path(), "net");
+    clients.admit(&"r-1".parse().unwrap(), &[ip(CONTAINER)]).unwrap();
+    let mut tasks = JoinSet::new();
+    let stop = served(&relay, &clients, &mut tasks).await;
+    assert_eq!(redis_says(CONTAINER, relay.listen).await, "+OK\r\n+PONG\r\n+OK\r\n");
+    assert_eq!(redis_says(STRANGER, relay.listen).await, "");
+    clients.dismiss(&"r-1".parse().unwrap()).unwrap();
+    assert_eq!(redis_says(CONTAINER, relay.listen).await, "");
+    stop.cancel();
+    tasks.join_all().await;
+    assert!(TcpListener::bind(relay.listen).is_ok(), "the address is free again");
+}
+
+#[tokio::test]
+async fn container_that_connects_before_its_entry_is_served_then() {
+    let redis = TestRedis::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let relay = planned(Service::Redis, redis.address());
+    let clients = Clients::of_network(state.path(), "net");
+    let mut tasks = JoinSet::new();
+    let stop = served(&relay, &clients, &mut tasks).await;
+    let mut stream = connect_from(CONTAINER, relay.listen).await.unwrap();
+    stream.write_all(b"AUTH testing\r\n").await.unwrap();
+    clients.admit(&"r-1".parse().unwrap(), &[ip(CONTAINER)]).unwrap();
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"+OK\r\n");
+    stop.cancel();
+    tasks.join_all().await;
+}
+
+#[tokio::test]
+async fn postgres_behind_the_relay_asks_for_its_password() {
+    let database = TestDatabase::new().await;
+    let state = tempfile::tempdir().unwrap();
+    let relay = planned(Service::Postgres, database.server_address());
+    let clients = Clients::of_network(state.path(), "net");
+    // What the check says through the relay is what a container's client gets.
+    clients.admit(&"r-1".parse().unwrap(), &[ip("127.0.0.1"), ip(GATEWAY)]).unwrap();
+    let mut tasks = JoinSet::new();
+    let stop = served(&relay, &clients, &mut tasks).await;
+    let through = Relay { targets: vec![relay.listen], ..relay.clone() };
+    assert_eq!(knock(&through).await, Ok(Reception::Refused));
+    stop.cancel();
+    tasks.join_all().await;
+    assert_eq!(knock(&through).await, Ok(Reception::Unknown), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn taken_address_names_who_holds_it() {
+    let redis = TestRedis::start().await;
+    let relay = planned(Service::Redis, redis.address());
+    let _other = TcpListener::bind(relay.listen).unwrap();
+    let clients = Clients::at("/nonexistent".into());
+    let error = Server::listen(relay.listen, relay.targets, clients).await.unwrap_err();
+    let RelayError::AddressTaken { address, holder } = error else { panic!("{error:?}") };
+    assert_eq!((address, holder.process), (relay.listen, Some(std::process::id())));
+}
+
+#[tokio::test]
+async fn a_service_on_every_address_needs_no_relay() {
+    let service = TcpListener::bind("0.0.0.0:0").unwrap();
+    let at = SocketAddr::new(ip("127.0.0.1"), service.local_addr().unwrap().port());
+    let targets = BTreeSet::from([target(Service::Provider, at)]);
+    assert_eq!(plan(network(&[ip(GATEWAY)]), &targets, None).unwrap(), []);
+}
+
+#[test]
+fn plans_that_cannot_be_are_refused() {
+    let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let one = BTreeSet::from([target(Service::Postgres, at("127.0.0.1:1"))]);
+    let gateways = [ip(GATEWAY)];
+    let elsewhere = [ip("203.0.113.1")];
+    for network in
+        [network(&[]), network(&elsewhere), Network { engine_is_here: false, ..network(&gateways) }]
+    {
+        let refused = plan(network, &one, None);
+        assert!(matches!(refused, Err(RelayError::NoRelay { .. })), "{refused:?}");
+        assert_eq!(plan(network, &BTreeSet::new(), None).unwrap(), [], "nothing is needed");
+    }
+    for api in ["127.0.0.1:1", "0.0.0.0:1", "[::]:1"] {
+        let refused = plan(network(&gateways), &one, Some(at(api)));
+        assert!(matches!(refused, Err(RelayError::OwnApi { .. })), "{refused:?}");
+    }
+    assert!(plan(network(&gateways), &one, Some(at("127.0.0.1:2"))).is_ok());
+    let mut two = one.clone();
+    two.insert(target(Service::Redis, at("127.0.0.2:1")));
+    let refused = plan(network(&gateways), &two, None);
+    assert!(matches!(refused, Err(RelayError::SharedPort { port: 1, .. })), "{refused:?}");
+    let by_name = Target { service: Service::Postgres, address: None, port: 1 };
+    let relays = plan(network(&gateways), &BTreeSet::from([by_name]), None).unwrap();
+    assert_eq!(relays[0].targets, [at("127.0.0.1:1"), at("[::1]:1")]);
+}
+
+#[tokio::test]
+async fn service_without_a_password_is_found_out() {
+    let redis = TestRedis::start().await;
+    let relay = planned(Service::Redis, redis.address());
+    assert_eq!(knock(&relay).await, Ok(Reception::Refused));
+    redis.say("CONFIG SET requirepass \"\"").await;
+    let open = knock(&relay).await.unwrap_err();
+    assert_eq!((open.service, open.address), (Service::Redis, redis.address()));
+    assert!(open.hint().contains("requirepass"));
+}
+
+fn relays(state: &Path) -> Relays {
+    Relays { worker: built_program("worker", "worker"), state_dir: state.to_owned() }
+}
+
+async fn pid(handle: &Handle) -> i32 {
+    wait_for("the relay's process", LIMIT, async || {
+        let stats = handle.stats().await.map_err(|error| error.to_string())?;
+        stats.leader_pid.ok_or_else(|| "no process".to_owned())
+    })
+    .await
+}
+
+async fn end(handle: &Handle) {
+    let request = StopRequest { reason: "test".to_owned(), grace: Duration::from_secs(5) };
+    handle.stop(request).await;
+}
+
+#[tokio::test]
+async fn one_relay_runs_for_an_address_however_often_it_is_asked_for() {
+    let redis = TestRedis::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let launcher = ProcessLauncher::new(state.path()).unwrap();
+    let relay = planned(Service::Redis, redis.address());
+    let relays = relays(state.path());
+    let plan = [relay.clone()];
+    let (one, other) =
+        tokio::join!(relays.ensure(&launcher, &plan), relays.ensure(&launcher, &plan));
+    let (one, other) = (one.unwrap().remove(0), other.unwrap().remove(0));
+    assert_eq!(one.id(), other.id());
+    let clients = Clients::of_network(state.path(), "net");
+    clients.admit(&"r-1".parse().unwrap(), &[ip(CONTAINER)]).unwrap();
+    assert_eq!(redis_says(CONTAINER, relay.listen).await, "+OK\r\n+PONG\r\n+OK\r\n");
+
+    // One that died is started again, under another id.
+    let dead = rustix::process::Pid::from_raw(pid(&one).await).unwrap();
+    rustix::process::kill_process(dead, rustix::process::Signal::KILL).unwrap();
+    one.exited().await;
+    let again = relays.ensure(&launcher, &plan).await.unwrap().remove(0);
+    assert_ne!(again.id(), one.id());
+    assert_eq!(redis_says(CONTAINER, relay.listen).await, "+OK\r\n+PONG\r\n+OK\r\n");
+    end(&again).await;
+    assert!(matches!(*again.state().borrow(), LaunchState::Ended(_)));
+}
+
+#[tokio::test]
+async fn another_instances_relay_is_named_and_left_alone() {
+    let redis = TestRedis::start().await;
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let relay = planned(Service::Redis, redis.address());
+    let their_launcher = ProcessLauncher::new(theirs.path()).unwrap();
+    let plan = [relay];
+    let their = relays(theirs.path()).ensure(&their_launcher, &plan).await.unwrap().remove(0);
+    let our_launcher = ProcessLauncher::new(ours.path()).unwrap();
+    let error = relays(ours.path()).ensure(&our_launcher, &plan).await.unwrap_err();
+    let RelayError::AddressTaken { holder, .. } = error else { panic!("{error:?}") };
+    assert_eq!(holder.process, u32::try_from(pid(&their).await).ok());
+    assert_eq!(holder.program.as_deref(), Some("worker"));
+    end(&their).await;
+}

@@ -26,6 +26,7 @@ use crate::{
     objects::{Source, bring_objects},
     remote::Remote,
     roots::AllowedRoots,
+    trouble::Trouble,
     url::RepositoryUrl,
 };
 
@@ -197,18 +198,36 @@ impl Checkouts {
         request: PrepareRequest<'_>,
         boxed: bool,
     ) -> Result<Checkout, CheckoutError> {
-        let start = match request.repository {
-            Repository::Local { path } => self.start_locally(path, request.base_branch).await?,
-            Repository::Git { url } => self.start_remotely(url, &request).await?,
-        };
-        self.remove(request.run).await?;
-        let made = self.make(&request, start, boxed).await;
+        let mut made = self.try_prepare(&request, boxed).await;
+        // A copy of somebody else's repository may be damaged where only reading all of it shows. It can be made anew.
+        if let Err(NotMade { error: CheckoutError::Git { .. }, remote: Some(remote) }) = &made
+            && let Some(mirrors) = self.mirrors()
+        {
+            mirrors.distrust(remote, request.run).await?;
+            made = self.try_prepare(&request, boxed).await;
+        }
+        let made = made.map_err(NotMade::into_error);
         if made.is_err()
             && let Err(error) = self.remove(request.run).await
         {
             tracing::warn!(run.id = %request.run, error = %error, "cannot remove a failed checkout");
         }
         made
+    }
+
+    async fn try_prepare(
+        &self,
+        request: &PrepareRequest<'_>,
+        boxed: bool,
+    ) -> Result<Checkout, NotMade> {
+        let start = match request.repository {
+            Repository::Local { path } => self.start_locally(path, request.base_branch).await,
+            Repository::Git { url } => self.start_remotely(url, request).await,
+        };
+        let start = start.map_err(NotMade::before)?;
+        self.remove(request.run).await.map_err(NotMade::before)?;
+        let remote = start.remote.clone();
+        self.make(request, start, boxed).await.map_err(|error| NotMade { error, remote })
     }
 
     async fn start_locally(
@@ -331,6 +350,31 @@ struct Start {
     remote: Option<Arc<Remote>>,
     /// Keeps the mirror as it is until its objects are linked.
     mirror: Option<Fetched>,
+}
+
+/// Why there is no checkout; with the remote where the copy of it was at hand, and something failed on that.
+struct NotMade {
+    error: CheckoutError,
+    remote: Option<Arc<Remote>>,
+}
+
+impl NotMade {
+    const fn before(error: CheckoutError) -> Self {
+        Self { error, remote: None }
+    }
+
+    /// Where even a new copy cannot be used, it is the repository that git cannot deal with.
+    fn into_error(self) -> CheckoutError {
+        match (self.error, self.remote) {
+            (CheckoutError::Git { doing, detail }, Some(remote))
+                if Trouble::of(&detail) != Trouble::DiskFull =>
+            {
+                let detail = format!("git could not {doing}: {detail}");
+                remote.error(Trouble::Damaged, remote.detail(&detail)).into()
+            }
+            (error, _) => error,
+        }
+    }
 }
 
 /// Makes the directories, the borrowed objects and the agent's own git directory.

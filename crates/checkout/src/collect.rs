@@ -18,6 +18,7 @@ use crate::{
     git::{CommitId, GitCall, GitOutput},
     git_dir::GitDir,
     push::push,
+    remote::Remote,
     seal::SealedCommit,
 };
 
@@ -38,6 +39,21 @@ pub struct Collected {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Brought {
     pub(crate) commit: CommitId,
+    pub(crate) kept: bool,
+}
+
+impl Brought {
+    /// The commit.
+    #[must_use]
+    pub const fn commit(&self) -> &CommitId {
+        &self.commit
+    }
+
+    /// Whether this host has the commit, whatever becomes of its branch: in the user's repository, or in the mirror.
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        self.kept
+    }
 }
 
 impl Checkouts {
@@ -56,7 +72,7 @@ impl Checkouts {
     }
 
     /// Brings a sealed commit into the user's repository; nothing there refers to it yet. Where the result is pushed,
-    /// it is checked and made ready, and nothing leaves this host.
+    /// it is checked, made ready and kept in the mirror, and nothing leaves this host.
     ///
     /// # Errors
     /// Faults of the result: [`CheckoutError::PackNotPlain`], [`CheckoutError::PackTooLarge`],
@@ -71,9 +87,9 @@ impl Checkouts {
         if checkout.is_pushed() || !collecting.is_there().await? {
             collecting.open_quarantine(&result.pack).await?;
             collecting.check().await?;
-            collecting.accept().await?;
+            return collecting.accept().await;
         }
-        Ok(Brought { commit: result.commit.clone() })
+        Ok(Brought { commit: result.commit.clone(), kept: true })
     }
 
     /// Makes the run's branch on a commit that was brought: one ref, from nothing to this commit. The branch being
@@ -148,14 +164,32 @@ impl Collecting<'_> {
     }
 
     /// Takes what was checked over into the user's repository; where the result is pushed, it is pushed from where it is.
-    pub(crate) async fn accept(&self) -> Result<(), CheckoutError> {
-        if self.checkout.is_pushed() {
-            return Ok(());
+    pub(crate) async fn accept(&self) -> Result<Brought, CheckoutError> {
+        let mut kept = true;
+        if let Some(remote) = &self.checkout.remote {
+            if let Err(error) = self.keep(remote).await {
+                tracing::warn!(run.id = %self.checkout.run, error = %error, "result not kept here");
+                kept = false;
+            }
+        } else {
+            let pack = self.repack().await?;
+            self.hand_over(pack).await?;
+            let quarantine = self.checkout.quarantine_dir();
+            blocking(move || remove_tree(&quarantine)).await?;
         }
+        Ok(Brought { commit: self.commit.clone(), kept })
+    }
+
+    /// Leaves the commit in the mirror too: a push may be refused, and a result is looked at where it was made.
+    async fn keep(&self, remote: &Remote) -> Result<(), CheckoutError> {
+        let Some(mirrors) = self.checkouts.mirrors() else {
+            return Err(CheckoutError::RemotesUnavailable { url: remote.url.to_string() });
+        };
+        let format = self.checkout.source.format;
+        let keeper = mirrors.keeper(remote, self.checkout.run, format).await?;
         let pack = self.repack().await?;
         self.hand_over(pack).await?;
-        let quarantine = self.checkout.quarantine_dir();
-        blocking(move || remove_tree(&quarantine)).await
+        keeper.keep(self.commit).await
     }
 
     /// Packs what the user's repository needs: usually what the base has not; everything where it dropped the base.

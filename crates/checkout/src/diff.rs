@@ -121,6 +121,12 @@ impl ObjectSource {
             roots: repository.roots().clone(),
         }
     }
+
+    /// The objects of a repository that this project made.
+    pub(crate) fn of_our_own(git_dir: &Path, format: ObjectFormat) -> Self {
+        let objects = git_dir.join("objects");
+        Self { objects, format, owner: None, roots: AllowedRoots::default() }
+    }
 }
 
 /// Compares two commits.

@@ -49,4 +49,5 @@ mod launched;
 mod objects;
 mod push;
 mod remote;
+mod results;
 mod worktree;

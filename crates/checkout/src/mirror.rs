@@ -2,6 +2,8 @@
 //!
 //! `<root>/<key>/` holds `repo.git`, the file `url`, whose time says when it was used last, and while something is
 //! fetched a directory `incoming-…`. `<root>/<key>.lock` is locked by whoever changes anything; it is never removed.
+//! A mirror that turns out damaged, or too large, is `old.git` until a new one is whole and has taken over what nobody
+//! else has: the results.
 //!
 //! A fetch writes into a directory of its own. Only what arrived whole, and was checked, is moved over, the index of a
 //! pack last: a fetch that is killed anywhere leaves nothing that counts, and a git that outlives its caller writes where
@@ -27,18 +29,25 @@ use crate::{
     git::{CommitId, GitCall, path_text},
     git_dir::{GitDir, ObjectFormat},
     remote::{Advertised, Remote, RemoteCall},
-    trouble::Trouble,
+    results::RESULTS,
+    trouble::{RemoteError, Trouble},
 };
 
+/// The mirror itself.
+pub(crate) const REPOSITORY: &str = "repo.git";
+/// A mirror that is made anew, until what it alone has is taken over.
+pub(crate) const OLD: &str = "old.git";
 /// How often a lock that somebody else has is tried.
 const LOCK_EVERY: Duration = Duration::from_millis(100);
 /// So many packs are made one; each fetch that finds something new adds one.
 const MANY_PACKS: usize = 40;
+/// So many loose objects in one of 256 directories are packed; results add them.
+const MANY_LOOSE: usize = 20;
 
 /// The mirrors of this host.
 #[derive(Debug, Clone)]
 pub struct Mirrors {
-    root: PathBuf,
+    pub(crate) root: PathBuf,
 }
 
 /// One mirror, for people and for whoever makes room.
@@ -65,7 +74,7 @@ pub(crate) struct Fetched {
 
 /// The right to change a mirror.
 #[derive(Debug)]
-struct Lock(#[expect(dead_code, reason = "closing it gives the lock back")] File);
+pub(crate) struct Lock(#[expect(dead_code, reason = "closing it gives the lock back")] File);
 
 impl Mirrors {
     /// Takes the directory that holds all mirrors; it is made when the first one is.
@@ -120,32 +129,36 @@ impl Mirrors {
         run: RunId,
         branch: Option<&BranchName>,
     ) -> Result<Fetched, CheckoutError> {
-        let key = remote.url.cache_key();
-        let lock = self.lock(&key).await?;
-        let directory = self.root.join(&key);
-        let mirror = Mirror { git_dir: directory.join("repo.git"), directory, remote, run };
-        mirror.make_ready().await?;
-        // A branch that moved between the two questions is asked for once more.
-        let mut asked = 0;
-        loop {
-            let base = remote.look(run, &mirror.git_dir, branch).await?;
-            let format = mirror.take_format(&base.commit).await?;
-            asked += 1;
-            match mirror.bring(&base).await {
-                Err(CheckoutError::Remote(error)) if asked < 3 && is_stale(&error.detail) => {}
-                Err(error) => return Err(error),
-                Ok(()) => {
-                    return Ok(Fetched { git_dir: mirror.git_dir, format, base, _lock: lock });
-                }
+        let lock = self.lock(&remote.url.cache_key()).await?;
+        let mirror = self.mirror(remote, run);
+        let fetched = match mirror.fetch(branch).await {
+            Err(error) if mirror.may_be_at_fault(&error).await => {
+                tracing::warn!(error = %error, mirror.url = %remote.url, "mirror is made anew");
+                mirror.set_aside().await?;
+                mirror.fetch(branch).await
             }
-        }
+            fetched => fetched,
+        };
+        let (base, format) = fetched?;
+        Ok(Fetched { git_dir: mirror.git_dir, format, base, _lock: lock })
+    }
+
+    /// Has a mirror made anew when it is used the next time: what it holds cannot be read.
+    pub(crate) async fn distrust(&self, remote: &Remote, run: RunId) -> Result<(), CheckoutError> {
+        let _lock = self.lock(&remote.url.cache_key()).await?;
+        self.mirror(remote, run).set_aside().await
+    }
+
+    pub(crate) fn mirror<'a>(&self, remote: &'a Remote, run: RunId) -> Mirror<'a> {
+        let directory = self.root.join(remote.url.cache_key());
+        Mirror { git_dir: directory.join(REPOSITORY), directory, remote, run }
     }
 
     /// Waits for the lock of a mirror.
     ///
     /// # Cancel safety
     /// Cancel safe.
-    async fn lock(&self, key: &str) -> Result<Lock, CheckoutError> {
+    pub(crate) async fn lock(&self, key: &str) -> Result<Lock, CheckoutError> {
         loop {
             let (root, key) = (self.root.clone(), key.to_owned());
             if let Some(lock) = blocking(move || try_lock(&root, &key)).await? {
@@ -164,16 +177,91 @@ fn is_stale(detail: &str) -> bool {
 }
 
 /// One mirror, locked.
-struct Mirror<'a> {
-    directory: PathBuf,
-    git_dir: PathBuf,
-    remote: &'a Remote,
+pub(crate) struct Mirror<'a> {
+    pub(crate) directory: PathBuf,
+    pub(crate) git_dir: PathBuf,
+    pub(crate) remote: &'a Remote,
     run: RunId,
 }
 
 impl Mirror<'_> {
+    async fn fetch(
+        &self,
+        branch: Option<&BranchName>,
+    ) -> Result<(Advertised, ObjectFormat), CheckoutError> {
+        self.make_ready().await?;
+        // A branch that moved between the two questions is asked for once more.
+        let mut asked = 0;
+        loop {
+            let base = self.remote.look(self.run, &self.git_dir, branch).await?;
+            let format = self.take_format(ObjectFormat::of(&base.commit)).await?;
+            asked += 1;
+            match self.bring(&base).await {
+                Err(CheckoutError::Remote(error)) if asked < 3 && is_stale(&error.detail) => {}
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    self.take_over_results().await;
+                    return Ok((base, format));
+                }
+            }
+        }
+    }
+
+    /// Whether it may be this copy, and not the remote, that an error is about.
+    async fn may_be_at_fault(&self, error: &CheckoutError) -> bool {
+        use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound};
+        match error {
+            CheckoutError::Git { .. } => !error.is_disk_full(),
+            CheckoutError::Io { source, .. } => {
+                matches!(source.kind(), InvalidData | IsADirectory | NotADirectory | NotFound)
+            }
+            CheckoutError::Remote(RemoteError { trouble, .. }) => match trouble {
+                Trouble::TooLarge | Trouble::Damaged => self.holds_something(),
+                Trouble::NotFound => self.is_wrong(&["rev-parse", "--git-dir"]).await,
+                Trouble::Failed => {
+                    let check = ["fsck", "--connectivity-only", "--no-dangling", "--no-progress"];
+                    self.holds_something() && self.is_wrong(&check).await
+                }
+                Trouble::Denied
+                | Trouble::NotTrusted
+                | Trouble::Unreachable
+                | Trouble::TimedOut
+                | Trouble::HungUp
+                | Trouble::Moved
+                | Trouble::PushRefused
+                | Trouble::DiskFull => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn holds_something(&self) -> bool {
+        let packs = fs::read_dir(self.git_dir.join("objects/pack"));
+        packs.is_ok_and(|mut packs| packs.next().is_some())
+    }
+
+    /// Whether git, asked about this copy alone, says that something is wrong with it.
+    async fn is_wrong(&self, question: &[&str]) -> bool {
+        let Ok(call) = self.call("check the mirror") else {
+            return false;
+        };
+        call.args(question.iter().copied()).try_run().await.is_ok_and(|answer| !answer.success)
+    }
+
+    /// Makes room for a new copy. Of several old ones the first is kept: it is the one that has the results.
+    async fn set_aside(&self) -> Result<(), CheckoutError> {
+        let (git_dir, old) = (self.git_dir.clone(), self.directory.join(OLD));
+        blocking(move || {
+            if old.is_dir() || !git_dir.is_dir() {
+                return remove_tree(&git_dir);
+            }
+            fs::rename(&git_dir, &old).map_err(io_error("set aside", &git_dir))
+        })
+        .await
+    }
+
     /// Makes the repository where it is not there, and removes what killed calls left.
-    async fn make_ready(&self) -> Result<(), CheckoutError> {
+    pub(crate) async fn make_ready(&self) -> Result<(), CheckoutError> {
         let (directory, git_dir) = (self.directory.clone(), self.git_dir.clone());
         let url = self.remote.url.to_string();
         blocking(move || {
@@ -189,12 +277,11 @@ impl Mirror<'_> {
     }
 
     /// Makes an empty mirror one of the hash that the remote uses.
-    async fn take_format(&self, commit: &CommitId) -> Result<ObjectFormat, CheckoutError> {
-        let wanted = ObjectFormat::of(commit);
-        let config = self.git_dir.join("config");
-        let text = fs::read_to_string(&config).map_err(io_error("read", &config))?;
-        let is = if text.contains("sha256") { ObjectFormat::Sha256 } else { ObjectFormat::Sha1 };
-        if is != wanted {
+    pub(crate) async fn take_format(
+        &self,
+        wanted: ObjectFormat,
+    ) -> Result<ObjectFormat, CheckoutError> {
+        if format_of(&self.git_dir)? != wanted {
             let (directory, git_dir) = (self.directory.clone(), self.git_dir.clone());
             blocking(move || make_repository(&directory, &git_dir, wanted)).await?;
         }
@@ -250,7 +337,7 @@ impl Mirror<'_> {
             part: "fetch",
             args,
             variables,
-            watched: Some(&self.directory),
+            watched: &[self.git_dir.clone(), incoming.to_owned()],
         };
         self.remote.run_well(call).await?;
         let (from, into) = (incoming.join("pack"), self.git_dir.join("objects/pack"));
@@ -274,26 +361,38 @@ impl Mirror<'_> {
         Ok(())
     }
 
-    /// Makes many packs one. A run that has linked the old ones keeps them.
+    /// Makes many packs one, and drops what no ref leads to any more. A run that has linked the old files keeps them.
     async fn tidy(&self) {
-        let packs = self.git_dir.join("objects/pack");
-        let entries = fs::read_dir(&packs).into_iter().flatten().flatten();
-        let is_pack = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|e| e == "pack");
-        if entries.filter(is_pack).count() < MANY_PACKS {
+        let objects = self.git_dir.join("objects");
+        let count = |directory: &str, suffix: &str| {
+            let entries = fs::read_dir(objects.join(directory)).into_iter().flatten().flatten();
+            entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(suffix)).count()
+        };
+        if count("pack", ".pack") < MANY_PACKS && count("17", "") < MANY_LOOSE {
             return;
         }
-        let repacked = match self.call("make many packs one") {
-            Ok(call) => call.args(["repack", "-a", "-d", "-q", "-n"]).run().await.map(drop),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = repacked {
-            tracing::warn!(error = %error, "mirror not repacked");
+        for args in [&["repack", "-a", "-d", "-q", "-n"][..], &["prune", "--expire=now"]] {
+            let done = match self.call("make many packs one") {
+                Ok(call) => call.args(args.iter().copied()).run().await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                tracing::warn!(error = %error, "mirror not repacked");
+                return;
+            }
         }
     }
 
-    fn call(&self, doing: &'static str) -> Result<GitCall<'_>, CheckoutError> {
+    pub(crate) fn call(&self, doing: &'static str) -> Result<GitCall<'_>, CheckoutError> {
         self.remote.git.call(doing).git_dir(&self.git_dir)
     }
+}
+
+/// The hash that a mirror uses.
+pub(crate) fn format_of(git_dir: &Path) -> Result<ObjectFormat, CheckoutError> {
+    let config = git_dir.join("config");
+    let text = fs::read_to_string(&config).map_err(io_error("read", &config))?;
+    Ok(if text.contains("sha256") { ObjectFormat::Sha256 } else { ObjectFormat::Sha1 })
 }
 
 impl ObjectFormat {
@@ -303,7 +402,7 @@ impl ObjectFormat {
 }
 
 /// Takes the lock of a mirror, unless somebody has it. The kernel gives it back when its holder dies.
-fn try_lock(root: &Path, key: &str) -> Result<Option<Lock>, CheckoutError> {
+pub(crate) fn try_lock(root: &Path, key: &str) -> Result<Option<Lock>, CheckoutError> {
     fs::create_dir_all(root).map_err(io_error("make directory", root))?;
     let path = root.join(format!("{key}.lock"));
     let mut options = OpenOptions::new();
@@ -334,7 +433,7 @@ fn remove_if(
     remove_tree(&root.join(key)).map(|()| true)
 }
 
-fn keys(root: &Path) -> Result<Vec<String>, CheckoutError> {
+pub(crate) fn keys(root: &Path) -> Result<Vec<String>, CheckoutError> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -382,7 +481,7 @@ fn clear_leftovers(directory: &Path) -> Result<(), CheckoutError> {
 
 /// Removes the lock files and half-written packs of a git that was killed: we hold the mirror's own lock.
 fn clear_locks(git_dir: &Path) -> Result<(), CheckoutError> {
-    for directory in ["", "refs", "refs/opentiger", "objects/pack"] {
+    for directory in ["", "refs", "refs/opentiger", RESULTS, "objects/pack"] {
         let directory = git_dir.join(directory);
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
             let name = entry.file_name();

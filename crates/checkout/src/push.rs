@@ -51,7 +51,7 @@ pub(crate) async fn push(
         part: "push",
         args: args.map(str::to_owned).to_vec(),
         variables: BTreeMap::from([("GIT_DIR".to_owned(), git_dir)]),
-        watched: None,
+        watched: &[],
     };
     let pushed = remote.run(call).await;
     let error = match pushed {

@@ -54,8 +54,8 @@ pub(crate) struct RemoteCall<'a> {
     pub(crate) part: &'static str,
     pub(crate) args: Vec<String>,
     pub(crate) variables: BTreeMap<String, String>,
-    /// A directory that may not grow beyond the allowed bytes.
-    pub(crate) watched: Option<&'a Path>,
+    /// Directories that together may not grow beyond the allowed bytes.
+    pub(crate) watched: &'a [PathBuf],
 }
 
 /// What a remote says of the branch that is asked for.
@@ -139,7 +139,7 @@ impl Remote {
         args.push(self.url.as_str().to_owned());
         args.extend(patterns.iter().map(|pattern| (*pattern).to_owned()));
         let variables = BTreeMap::from([("GIT_DIR".to_owned(), path_text(git_dir)?)]);
-        let call = RemoteCall { run, part: "look", args, variables, watched: None };
+        let call = RemoteCall { run, part: "look", args, variables, watched: &[] };
         let (_, output) = self.run_well(call).await?;
         Ok(Listing::parse(&output.stdout))
     }
@@ -196,7 +196,8 @@ impl Remote {
             handle.stop(StopRequest::new("it brought more than allowed", Duration::ZERO)).await;
         }
         let (report, output) = end_of(&handle).await;
-        if too_large {
+        // Where little comes quickly, the end is the first time that anybody looks.
+        if too_large || self.is_outgrown(call.watched).await {
             let limit = self.access.max_bytes.unwrap_or_default();
             return Err(self.error(Trouble::TooLarge, format!("more than {limit} bytes")).into());
         }
@@ -204,18 +205,25 @@ impl Remote {
     }
 
     /// Returns when what arrives is larger than allowed.
-    async fn outgrown(&self, watched: Option<&Path>) {
-        let (Some(directory), Some(limit)) = (watched, self.access.max_bytes) else {
+    async fn outgrown(&self, watched: &[PathBuf]) {
+        if self.access.max_bytes.is_none() || watched.is_empty() {
             return std::future::pending().await;
-        };
+        }
         loop {
             tokio::time::sleep(MEASURE_EVERY).await;
-            let directory = directory.to_owned();
-            let bytes = crate::files::blocking(move || Ok(directory_bytes(&directory))).await;
-            if bytes.is_ok_and(|bytes| bytes > limit) {
+            if self.is_outgrown(watched).await {
                 return;
             }
         }
+    }
+
+    async fn is_outgrown(&self, watched: &[PathBuf]) -> bool {
+        let Some(limit) = self.access.max_bytes.filter(|_| !watched.is_empty()) else {
+            return false;
+        };
+        let watched = watched.to_vec();
+        let measure = move || Ok(watched.iter().map(|one| directory_bytes(one)).sum::<u64>());
+        crate::files::blocking(measure).await.is_ok_and(|bytes| bytes > limit)
     }
 
     /// What an end of git means; none where it ended well.

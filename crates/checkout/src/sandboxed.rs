@@ -202,11 +202,13 @@ impl Checkouts {
         let options = ["-r", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv"];
         let call = call.args(["diff-tree"]).args(options).args([base, claim.commit.as_str()]);
         let changes = parse_changes(&call.run().await?.stdout);
-        if !is_there {
-            collecting.accept().await?;
-        }
+        let brought = if is_there {
+            Brought { commit: claim.commit.clone(), kept: true }
+        } else {
+            collecting.accept().await?
+        };
         Ok(BroughtClaim {
-            brought: Brought { commit: claim.commit.clone() },
+            brought,
             files_changed: changes.files_changed,
             insertions: changes.insertions,
             deletions: changes.deletions,

@@ -130,7 +130,8 @@ impl Janitor {
         Ok(())
     }
 
-    /// Removes mirrors that no run used for long; a run that needs one fetches it anew.
+    /// Removes mirrors that no run used for long, and results that are kept in one for as long; a run that needs a
+    /// mirror fetches it anew.
     async fn sweep_mirrors(&self) {
         let days = self.settings.borrow().settings.mirror_keep_days;
         let (Some(days), Some(mirrors)) = (days, self.checkouts.mirrors()) else {
@@ -143,6 +144,14 @@ impl Janitor {
                 }
             }
             Err(error) => tracing::warn!(error = %error_chain(&error), "mirrors not swept"),
+        }
+        match mirrors.remove_results(DAY * days).await {
+            Ok(removed) => {
+                for run in removed {
+                    tracing::info!(run.id = %run, "old result forgotten");
+                }
+            }
+            Err(error) => tracing::warn!(error = %error_chain(&error), "results not swept"),
         }
     }
 

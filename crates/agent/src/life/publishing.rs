@@ -33,7 +33,10 @@ impl Life<'_> {
             brought.map_err(|error| report_of(Step::Collect, &error))
         };
         let brought = self.unless_stopped(bring).await?;
-        let collected = self.publish(checkout, &brought).await?;
+        let collected = match self.publish(checkout, &brought).await {
+            Ok(collected) => collected,
+            Err(report) => return Err(self.kept_here(checkout, &brought, report).await),
+        };
         let (branch, commit) = (collected.branch.to_string(), collected.commit.to_string());
         let files_changed = sealed.files_changed;
         let mut report = RunReport::new(RunOutcome::Succeeded);
@@ -43,6 +46,24 @@ impl Life<'_> {
         let event = RunEvent::Commit { branch, commit, files_changed, pushed };
         self.around.recorder.record(event).await;
         Ok(report)
+    }
+
+    /// The report of a push that came to nothing. The commit is named where this host has it: it can be looked at, and
+    /// applied by hand.
+    async fn kept_here(
+        &self,
+        checkout: &Checkout,
+        brought: &Brought,
+        mut report: EndedEarly,
+    ) -> EndedEarly {
+        let stopped = matches!(report.outcome, RunOutcome::Cancelled | RunOutcome::Interrupted);
+        if checkout.is_pushed() && brought.is_kept() && !stopped {
+            let commit = brought.commit().to_string();
+            let text = format!("commit {commit} was not pushed; it is kept on this host");
+            self.around.recorder.record(RunEvent::Notice { text }).await;
+            report.commit = Some(commit);
+        }
+        report
     }
 
     /// Makes the run's branch, each time only after the database confirmed that the run is still ours. What an agent

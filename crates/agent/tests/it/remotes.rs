@@ -148,6 +148,12 @@ async fn a_refused_push_and_a_taken_branch_are_told_apart() {
     assert_eq!(told.task.state, TaskState::Failed);
     let message = told.report().message.clone().unwrap();
     assert!(message.contains("no branches on fridays"), "{message}");
+    // What the agent did is not lost with the push.
+    let commit = told.report().commit.clone().unwrap();
+    assert_eq!((&told.task.commit, &told.task.branch), (&Some(commit.clone()), &None));
+    let kept =
+        |event: &RunEvent| matches!(event, RunEvent::Notice { text } if text.contains(&commit));
+    assert!(told.events.iter().any(kept), "{:?}", told.events);
     remote.hook("exit 0");
     let task = remote.task();
     let branch = format!("opentiger/{}-1", task.id);

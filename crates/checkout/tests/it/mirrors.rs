@@ -15,26 +15,26 @@ use testing::{
 
 use crate::{bench::tree, remote_bench::RemoteBench};
 
-struct Served {
-    server: GitServer,
-    repository: ScratchRepository,
-    url: String,
-    bench: RemoteBench,
+pub(crate) struct Served {
+    pub(crate) server: GitServer,
+    pub(crate) repository: ScratchRepository,
+    pub(crate) url: String,
+    pub(crate) bench: RemoteBench,
 }
 
 impl Served {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(ScratchRepository::with_one_commit()).await
     }
 
-    async fn with(repository: ScratchRepository) -> Self {
+    pub(crate) async fn with(repository: ScratchRepository) -> Self {
         let server = GitServer::start().await;
         server.add("project", &repository);
         let (url, bench) = (server.url("project"), RemoteBench::of(&server));
         Self { server, repository, url, bench }
     }
 
-    fn commit(&self, name: &str) -> String {
+    pub(crate) fn commit(&self, name: &str) -> String {
         self.repository.write(name, name);
         let commit = self.repository.commit_all(name);
         let into = self.server.path("project");
@@ -46,12 +46,12 @@ impl Served {
         self.server.requests().len() - before
     }
 
-    fn mirror(&self) -> PathBuf {
+    pub(crate) fn mirror(&self) -> PathBuf {
         let mut directories = fs::read_dir(self.bench.mirrors_dir()).unwrap().flatten();
         directories.find(|entry| entry.path().is_dir()).unwrap().path()
     }
 
-    fn packs(&self) -> Vec<PathBuf> {
+    pub(crate) fn packs(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.mirror().join("repo.git/objects/pack")).unwrap();
         let paths = entries.flatten().map(|entry| entry.path());
         paths.filter(|path| path.extension().is_some_and(|e| e == "pack")).collect()

@@ -40,6 +40,14 @@ async fn mirrors_that_no_run_used_for_long_are_swept() {
         let noted = fs::File::create(mirrors.join(&key).join("url")).unwrap();
         noted.set_modified(used).unwrap();
     }
+    // A result is kept as long, however often its mirror is used.
+    let results = mirrors.join("1".repeat(32)).join("repo.git/refs/opentiger/results");
+    fs::create_dir_all(&results).unwrap();
+    for since in [days(31), days(29)] {
+        let name = core_types::ids::RunId::generate().to_string();
+        fs::File::create(results.join(name)).unwrap().set_modified(since).unwrap();
+    }
+    let kept = || fs::read_dir(&results).unwrap().count();
     let launcher: Arc<dyn Launcher> = Arc::clone(&bench.faulty) as Arc<dyn Launcher>;
     let checkouts =
         Arc::new(checkout::checkouts::Checkouts::clone(&bench.checkouts).with_mirrors(mirrors));
@@ -55,7 +63,9 @@ async fn mirrors_that_no_run_used_for_long_are_swept() {
         left.into_iter().map(|mirror| mirror.key).collect::<Vec<_>>()
     };
     assert_eq!(sweep(&[("MIRROR_KEEP_DAYS", "0")]).await.len(), 2);
+    assert_eq!(kept(), 2);
     assert_eq!(sweep(&[]).await, ["1".repeat(32)]);
+    assert_eq!(kept(), 1);
     assert_eq!(sweep(&[("MIRROR_KEEP_DAYS", "28")]).await, Vec::<String>::new());
 }
 

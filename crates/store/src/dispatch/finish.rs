@@ -267,14 +267,15 @@ async fn end_run(
     Ok(())
 }
 
-/// `$5` is a wait from now in milliseconds, `$6` a moment to wait for. Served by the primary key.
+/// `$5` is a wait from now in milliseconds, `$6` a moment to wait for. A commit comes with its branch, or is on
+/// none. Served by the primary key.
 const MOVE_TASK: &str = "
     UPDATE tasks SET status = $2, block_reason = $3, attempts = $4, excused = excused + $11, current_run = NULL, reason = $7,
         not_before = CASE
             WHEN $5::bigint IS NULL THEN NULL
             ELSE greatest($6::timestamptz, clock_timestamp() + $5::bigint * interval '1 millisecond')
         END,
-        commit_id = coalesce($8, commit_id), branch = coalesce($9, branch),
+        commit_id = coalesce($8, commit_id), branch = CASE WHEN $8 IS NULL THEN branch ELSE $9 END,
         updated_at = clock_timestamp(), finished_at = CASE WHEN $10 THEN clock_timestamp() END
     WHERE id = $1";
 

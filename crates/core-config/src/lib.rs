@@ -14,6 +14,7 @@ pub mod groups;
 pub mod kind;
 pub mod load;
 pub mod provenance;
+pub mod sandboxed;
 pub mod settings;
 pub mod table;
 

@@ -10,6 +10,7 @@ use crate::{
     fault::{Fault, Faults, Source},
     layer::Layer,
     provenance::{Provenance, provenance},
+    sandboxed::ForSandboxes,
     settings::Settings,
     sums::Sums,
 };
@@ -28,6 +29,7 @@ pub struct Loaded {
     /// What does not change while a process lives.
     base: Arc<Base>,
     sums: Sums,
+    pub(crate) for_sandboxes: ForSandboxes,
 }
 
 /// The layers that a process keeps for its life: its environment, and what it makes of it. Holds secrets.
@@ -193,6 +195,7 @@ fn assemble(base: &Arc<Base>, database: Option<&DatabaseSnapshot>) -> Result<Loa
             database_faults: Some(database_faults).filter(|faults| !faults.is_empty()),
             base: Arc::clone(base),
             sums: Sums::of(&full),
+            for_sandboxes: ForSandboxes::of(&full),
         }),
         Err(error) => {
             let mut faults = Faults::default();

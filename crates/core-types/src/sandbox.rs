@@ -60,8 +60,9 @@ pub struct SandboxAssignment {
     pub state: PathBuf,
     /// Where the host's logins are, to be read.
     pub logins: Logins,
-    /// Settings in force, by their keys in the settings table, as a variable would hold them: the run's limits, its
-    /// agent and provider. URLs are as the container reaches them. A key that is not here has its default.
+    /// Settings in force, by their keys in the settings table, each as JSON: the run's limits, its agent and provider.
+    /// URLs are as the container reaches them. A key that is not here has its default. `core-config` writes and reads
+    /// them.
     #[serde(serialize_with = "all_on_the_wire")]
     pub settings: BTreeMap<String, Secret>,
     /// Variables for the agent beside those of the container itself, cut down to what an agent may see.

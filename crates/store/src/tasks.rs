@@ -5,6 +5,7 @@ use std::time::Duration;
 use core_types::{
     ids::{LeaseNumber, RunId, TaskId},
     repository::Repository,
+    sandbox::TaskBrief,
     task::{BlockReason, ExecutorKind, RiskLevel, Role, TaskState, TaskStatus},
 };
 use jiff::Timestamp;
@@ -110,6 +111,28 @@ pub struct Task {
     pub updated_at: Timestamp,
     /// When it became done, failed or cancelled.
     pub finished_at: Option<Timestamp>,
+}
+
+impl Task {
+    /// What a run has to know of it.
+    #[must_use]
+    pub fn brief(&self) -> TaskBrief {
+        let new = &self.new;
+        TaskBrief {
+            id: new.id,
+            title: new.title.clone(),
+            goal: new.goal.clone(),
+            context: new.context.clone(),
+            role: new.role,
+            verification: new.verification.clone(),
+            timebox: new.timebox,
+            executor: new.executor,
+            model: new.model.clone(),
+            token_limit: new.token_limit,
+            cost_limit_microusd: new.cost_limit_microusd,
+            feedback: self.feedback.clone(),
+        }
+    }
 }
 
 /// The columns of a [`Task`], of a table named `t`. Served by the primary key and `task_dependencies_by_task`.

@@ -24,7 +24,7 @@ RUN if [ -s /trust/build.pem ]; then export npm_config_cafile=/trust/build.pem; 
  && mkdir /programs \
  && for program in node_modules/@anthropic-ai/claude-code-*/claude node_modules/opencode-*/bin/opencode; do \
       name=$(basename "$program"); \
-      if [ ! -e "/programs/$name" ] && "./$program" --version; then mv "$program" "/programs/$name"; fi; \
+      if [ ! -e "/programs/$name" ] && "./$program" --version 2>/dev/null; then mv "$program" "/programs/$name"; fi; \
     done \
  && rm -rf node_modules "$HOME/.npm" \
  && test -x /programs/claude

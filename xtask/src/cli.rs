@@ -25,7 +25,7 @@ pub(crate) struct Cli {
 enum Task {
     /// Installs what is missing, builds, and starts everything.
     Up(UpArgs),
-    /// Installs what the tests need, starts a private Postgres for them, and runs them all.
+    /// Installs what the tests need, starts a Postgres and a Docker engine for them, and runs them all.
     Test(TestArgs),
     /// Checks format, lints, documentation, house rules, generated files and dependencies.
     Ci {
@@ -74,6 +74,9 @@ pub(crate) struct TestArgs {
     /// Installs missing packages without asking.
     #[arg(long)]
     pub yes: bool,
+    /// Leaves the tests out that need Docker, and names them.
+    #[arg(long)]
+    pub without_docker: bool,
     /// Given to the test runner as they are; documentation tests are left out then.
     #[arg(last = true)]
     pub runner_args: Vec<String>,

@@ -21,6 +21,11 @@ impl Engine {
         Self { host: None, shares_network: false }.that_answers()
     }
 
+    /// An engine without rules of its own, for tests.
+    pub(crate) fn at(host: &str) -> Result<Self> {
+        Self { host: Some(host.to_owned()), shares_network: true }.that_answers()
+    }
+
     fn that_answers(self) -> Result<Self> {
         if find_program("docker").is_none() {
             bail!(

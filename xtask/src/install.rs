@@ -47,17 +47,33 @@ const SSH_SERVER: Missing =
     Missing { what: "the programs of OpenSSH", packages: &["openssh-server", "openssh-client"] };
 const OPENSSL: Missing = Missing { what: "openssl", packages: &["openssl"] };
 
+const DOCKER: Missing = Missing { what: "Docker's engine", packages: &["docker.io"] };
+/// Debian has the command line in a package of its own since its release 13.
+const DOCKER_COMMAND: Missing =
+    Missing { what: "Docker's command line", packages: &["docker-cli"] };
+const IPTABLES: Missing = Missing { what: "iptables", packages: &["iptables"] };
+const DEBOOTSTRAP: Missing =
+    Missing { what: "debootstrap", packages: &["debootstrap", "debian-archive-keyring"] };
+const IPROUTE: Missing = Missing { what: "ip", packages: &["iproute2"] };
+
 /// Programs that only tests start, each with what brings it.
 const FOR_TESTS: &[(&str, Missing)] =
     &[("redis-server", REDIS), ("sshd", SSH_SERVER), ("ssh", SSH_SERVER), ("openssl", OPENSSL)];
+
+/// Programs that only tests with Docker start. Nothing here starts the machine's own engine.
+const FOR_DOCKER_TESTS: &[(&str, Missing)] =
+    &[("dockerd", DOCKER), ("iptables", IPTABLES), ("debootstrap", DEBOOTSTRAP), ("ip", IPROUTE)];
 
 /// What shall be possible on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// Running openTiger.
     Running,
-    /// Running its tests as well.
-    Testing,
+    /// Running its tests as well, with those that need Docker or without.
+    Testing {
+        /// With them.
+        docker: bool,
+    },
 }
 
 /// Installs whatever is missing; does nothing, and says nothing, where all is there.
@@ -79,7 +95,7 @@ pub(crate) fn ensure(purpose: Purpose, yes: bool) -> Result<()> {
 fn missing(purpose: Purpose) -> Vec<Missing> {
     let mut missing = match purpose {
         Purpose::Running => Vec::new(),
-        Purpose::Testing => missing_for_tests(),
+        Purpose::Testing { docker } => missing_for_tests(docker),
     };
     if postgres_directory().is_none() {
         missing.push(POSTGRES);
@@ -100,17 +116,32 @@ fn missing(purpose: Purpose) -> Vec<Missing> {
     missing
 }
 
-fn missing_for_tests() -> Vec<Missing> {
+fn missing_for_tests(docker: bool) -> Vec<Missing> {
     let mut missing: Vec<Missing> = Vec::new();
-    for (program, what) in FOR_TESTS {
+    let with_docker: &[(&str, Missing)] = if docker { FOR_DOCKER_TESTS } else { &[] };
+    for (program, what) in FOR_TESTS.iter().chain(with_docker) {
         if !has_program(program) && !missing.contains(what) {
             missing.push(*what);
         }
+    }
+    if docker && !has_program("docker") && has_docker_command_apart() {
+        missing.push(DOCKER_COMMAND);
     }
     if !fuzz_tools::are_current() && !fuzz_tools::has_pip() {
         missing.push(PYTHON);
     }
     missing
+}
+
+/// Whether this is a Debian whose package of the engine has no command line.
+fn has_docker_command_apart() -> bool {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let value = |key: &str| {
+        let line = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.map(|text| text.trim_matches('"').to_owned())
+    };
+    let number = value("VERSION_ID").and_then(|text| text.parse::<u32>().ok());
+    value("ID").as_deref() == Some("debian") && number.is_none_or(|number| number >= 13)
 }
 
 /// Whether a program is in `PATH`, or where Debian puts what only root is expected to start.

@@ -29,6 +29,7 @@ mod services;
 mod stack;
 mod static_worker;
 mod system;
+mod test_engine;
 mod test_run;
 mod tidy;
 mod up;

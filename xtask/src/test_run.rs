@@ -2,17 +2,15 @@
 //!
 //! The runner writes to this terminal unchanged and has the last word.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-};
+use std::{fs::File, path::PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use embedded::options::Durability;
 use tokio::runtime::Runtime;
 
 use crate::{
     agent_tools::AgentTools,
+    binaries::Profile,
     cli::TestArgs,
     commands::{Tool, find_program},
     console::{AlreadyTold, line},
@@ -21,19 +19,47 @@ use crate::{
     interrupts::Interrupts,
     services::Environment,
     stack::{Ownership, Stack},
-    system, up,
+    static_worker, system,
+    test_engine::{self, TestEngine},
+    up,
 };
+
+/// What the tests are given.
+#[derive(Debug)]
+struct Given {
+    runner_args: Vec<String>,
+    tools: AgentTools,
+    fuzzer: PathBuf,
+    without_docker: bool,
+    /// The worker that runs in any image.
+    static_worker: PathBuf,
+}
 
 /// Does what the command line asks for.
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
-    let tools = up::prepare(Purpose::Testing, args.yes)?;
+    let docker = !args.without_docker;
+    let tools = up::prepare(Purpose::Testing { docker }, args.yes)?;
+    if docker {
+        TestEngine::is_possible()?;
+    }
     let fuzzer = fuzz_tools::ensure()?;
     build(args.runner_args.is_empty())?;
+    let static_worker = static_worker::build(Profile::Debug)?;
     if args.runner_args.is_empty() {
         Tool::cargo().args(["test", "--workspace", "--locked", "--doc", "--quiet"]).run()?;
     }
+    if args.without_docker {
+        tell_what_is_left_out();
+    }
+    let given = Given {
+        runner_args: args.runner_args.clone(),
+        tools,
+        fuzzer,
+        without_docker: args.without_docker,
+        static_worker,
+    };
     let runtime = Runtime::new().context("start the runtime")?;
-    runtime.block_on(with_postgres(args.runner_args.clone(), tools, fuzzer))
+    runtime.block_on(with_engine(given))
 }
 
 /// Builds the programs, which tests start; and where all tests run, the tests too, with the selection that the runner
@@ -44,8 +70,37 @@ fn build(everything: bool) -> Result<()> {
     cargo.run().context("build what the tests need")
 }
 
-async fn with_postgres(runner_args: Vec<String>, tools: AgentTools, fuzzer: PathBuf) -> Result<()> {
+fn tell_what_is_left_out() {
+    match test_engine::names_of_docker_tests() {
+        Ok(names) => {
+            line(format!("left out, for they need Docker: {} tests", names.len()));
+            names.iter().for_each(|name| line(format!("  {name}")));
+        }
+        Err(_) => line("left out: every test with `docker` in its name, for they need Docker"),
+    }
+}
+
+async fn with_engine(given: Given) -> Result<()> {
     let mut interrupts = Interrupts::new()?;
+    if given.without_docker {
+        return with_postgres(given, Vec::new(), &mut interrupts).await;
+    }
+    // Dropping the start half way ends what it has started.
+    let engine = tokio::select! {
+        engine = TestEngine::start() => engine?,
+        () = interrupts.next() => bail!("interrupted before the tests began"),
+    };
+    let variables = engine.variables(&given.static_worker);
+    let outcome = with_postgres(given, variables, &mut interrupts).await;
+    let ended = engine.end().await;
+    outcome.and(ended)
+}
+
+async fn with_postgres(
+    given: Given,
+    mut variables: Vec<(&'static str, String)>,
+    interrupts: &mut Interrupts,
+) -> Result<()> {
     let state_dir = system::purpose_directory("test")?;
     let mut stack = Stack::new(&state_dir, Ownership::Shared)?;
     let users = File::create(state_dir.join("users.lock")).context("open the lock of test runs")?;
@@ -54,10 +109,9 @@ async fn with_postgres(runner_args: Vec<String>, tools: AgentTools, fuzzer: Path
         Environment::of_machine().with("OPENTIGER_STATE_DIR", state_dir.to_string_lossy());
     let postgres = system::private_postgres(&stack, &environment, Durability::Test).await?;
     stack.keep_alive(&postgres);
-    let url = postgres.url.expose().to_owned();
+    variables.push(("OPENTIGER_TEST_DATABASE_URL", postgres.url.expose().to_owned()));
     // An interrupt reaches the runner too, which then ends by itself; waiting for it is all there is to do.
-    let mut tests =
-        tokio::task::spawn_blocking(move || run_tests(&runner_args, &url, &tools, &fuzzer));
+    let mut tests = tokio::task::spawn_blocking(move || run_tests(&given, variables));
     let outcome = tokio::select! {
         outcome = &mut tests => outcome,
         () = interrupts.next() => tests.await,
@@ -71,24 +125,32 @@ async fn with_postgres(runner_args: Vec<String>, tools: AgentTools, fuzzer: Path
     outcome.context("wait for the test runner")?
 }
 
-fn run_tests(runner_args: &[String], url: &str, tools: &AgentTools, fuzzer: &Path) -> Result<()> {
-    let runner: &[&str] = if find_program("cargo-nextest").is_some() {
-        &["nextest", "run"]
-    } else {
-        line("cargo-nextest is not installed; using cargo test");
-        &["test", "--lib", "--bins", "--tests", "--examples"]
+fn run_tests(given: &Given, variables: Vec<(&'static str, String)>) -> Result<()> {
+    let Given { runner_args, tools, fuzzer, without_docker, static_worker: _ } = given;
+    let has_nextest = find_program("cargo-nextest").is_some();
+    let runner: &[&str] = match (has_nextest, without_docker) {
+        (true, false) => &["nextest", "run"],
+        (true, true) => &["nextest", "run", "--profile", "without-docker"],
+        (false, _) => &["test", "--lib", "--bins", "--tests", "--examples"],
     };
-    let status = Tool::cargo()
+    let mut runner = Tool::cargo()
         .args(runner)
         .args(["--locked"])
         .args(selection(runner_args))
         .args(runner_args)
-        .env("OPENTIGER_TEST_DATABASE_URL", url)
         .env("OPENTIGER_TEST_CLAUDE", &tools.claude)
         .env("OPENTIGER_TEST_OPENCODE", tools.opencode.clone().unwrap_or_default())
-        .env("OPENTIGER_TEST_SCHEMATHESIS", fuzzer)
-        .status()?;
-    if !status.success() {
+        .env("OPENTIGER_TEST_SCHEMATHESIS", fuzzer);
+    if !has_nextest {
+        line("cargo-nextest is not installed; using cargo test");
+        if *without_docker {
+            runner = runner.args(["--", "--skip", "docker"]);
+        }
+    }
+    for (name, value) in variables {
+        runner = runner.env(name, value);
+    }
+    if !runner.status()?.success() {
         return Err(AlreadyTold.into());
     }
     Ok(())

@@ -81,7 +81,11 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer("opentiger", PROGRAMS_USE, PROGRAMS_TESTS_USE),
     layer("dispatcher", PROGRAMS_USE, PROGRAMS_TESTS_USE),
     layer("worker", PROGRAMS_USE, PROGRAMS_TESTS_USE),
-    layer("xtask", &["api", "core-config", "core-types", "embedded", "executor", "launcher"], &[]),
+    layer(
+        "xtask",
+        &["api", "core-config", "core-types", "embedded", "executor", "launcher", "testing"],
+        &[],
+    ),
 ];
 
 /// Programs put crates together, so they may know any that is part of the product.

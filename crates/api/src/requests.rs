@@ -6,6 +6,7 @@ pub(crate) mod config;
 pub(crate) mod cursor;
 pub(crate) mod diff;
 pub(crate) mod filters;
+pub(crate) mod gates;
 pub(crate) mod log;
 pub(crate) mod new_task;
 pub(crate) mod paging;

@@ -6,6 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use core_types::{
     notice::NoticeEvent,
+    provider::Provider,
     secret::Secret,
     task::{ExecutionEnvironment, ExecutorKind},
     usage::{SpendLimits, parse_usd},
@@ -249,6 +250,12 @@ impl Settings {
             day_tokens: self.daily_token_limit,
             day_cost_microusd: self.daily_cost_limit_microusd,
         }
+    }
+
+    /// Whose model a task of `opencode` asks that names none; without a name where that is left to its own settings.
+    #[must_use]
+    pub fn default_provider(&self) -> Provider {
+        Provider::of(ExecutorKind::Opencode, self.opencode_model.as_deref())
     }
 
     /// Whether nobody can prove to the API who they are, for no key and no token is set.

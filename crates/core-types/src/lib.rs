@@ -10,6 +10,7 @@ pub mod ids;
 pub mod notice;
 pub mod outcome;
 pub mod process;
+pub mod provider;
 pub mod repository;
 pub mod sandbox;
 pub mod secret;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use core_types::{task::ExecutionEnvironment, usage::SpendLimits};
+use core_types::{provider::Provider, task::ExecutionEnvironment, usage::SpendLimits};
 use store::{dispatch::claim::ClaimRequest, error::StoreError, pool::Store};
 
 /// Most runs handed out by one transaction.
@@ -46,7 +46,8 @@ pub fn claims_under(loaded: &core_config::load::Loaded) -> Claims {
     }
 }
 
-/// Hands out runs until nothing fits any more; tells how many.
+/// Hands out runs until nothing fits any more; tells how many. A task of `opencode` that names no model asks the
+/// default provider's.
 ///
 /// # Errors
 /// [`StoreError`] where the database does not answer; what was handed out before stays so.
@@ -55,10 +56,12 @@ pub async fn claim_all(
     lease: Duration,
     max_running: u32,
     spend: SpendLimits,
+    default_provider: &Provider,
 ) -> Result<usize, StoreError> {
     let mut total = 0;
     loop {
-        let request = ClaimRequest { limit: BATCH, lease, max_running, spend };
+        let default_provider = default_provider.clone();
+        let request = ClaimRequest { limit: BATCH, lease, max_running, spend, default_provider };
         let claimed = store.claim_host_runs(request).await?;
         for claim in &claimed {
             tracing::info!(

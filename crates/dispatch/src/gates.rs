@@ -65,7 +65,7 @@ async fn look(
     let now = Instant::now();
     for stored in store.gates().await? {
         log.note(&stored);
-        let key = stored.key;
+        let key = &stored.key;
         if stored.gate.outlived(stored.now).is_some()
             && let Some(stored) = store.settle_trial(key).await?
         {
@@ -120,11 +120,12 @@ enum News {
 
 impl GateLog {
     fn note(&mut self, stored: &StoredGate) {
-        let GateKey { environment, executor } = stored.key;
+        let GateKey { environment, executor, provider } = &stored.key;
+        let provider = provider.name();
         let shut = stored.gate.shut();
         match (self.news(stored), shut) {
             (News::Opened, _) => {
-                tracing::info!(%executor, %environment, "runs of this executor are handed out again");
+                tracing::info!(%executor, provider, %environment, "runs of this executor are handed out again");
             }
             (News::Closed, Some(shut)) => {
                 let until = match &stored.gate.state {
@@ -134,9 +135,9 @@ impl GateLog {
                 let Shut { cause, message, hint, .. } = shut;
                 let (message, hint) = (message.as_deref(), hint.as_deref());
                 if cause.needs_a_person() {
-                    tracing::error!(%executor, %environment, %cause, message, hint, until, "no runs of this executor are handed out: {}", cause.text());
+                    tracing::error!(%executor, provider, %environment, %cause, message, hint, until, "no runs of this executor are handed out: {}", cause.text());
                 } else {
-                    tracing::warn!(%executor, %environment, %cause, message, hint, until, "no runs of this executor are handed out: {}", cause.text());
+                    tracing::warn!(%executor, provider, %environment, %cause, message, hint, until, "no runs of this executor are handed out: {}", cause.text());
                 }
             }
             (News::Nothing | News::Closed, _) => {}
@@ -145,7 +146,7 @@ impl GateLog {
 
     fn news(&mut self, stored: &StoredGate) -> News {
         let shut = stored.gate.shut().cloned();
-        let before = self.said.insert(stored.key, shut.clone()).flatten();
+        let before = self.said.insert(stored.key.clone(), shut.clone()).flatten();
         match (before, shut) {
             (None, None) => News::Nothing,
             (Some(_), None) => News::Opened,
@@ -161,6 +162,7 @@ mod tests {
         gate::{Gate, RunEnd},
         ids::RunId,
         outcome::RunOutcome,
+        provider::Provider,
         task::ExecutionEnvironment,
     };
     use jiff::Timestamp;
@@ -168,8 +170,11 @@ mod tests {
     use super::*;
 
     fn stored(gate: Gate) -> StoredGate {
-        let key =
-            GateKey { environment: ExecutionEnvironment::Host, executor: ExecutorKind::ClaudeCode };
+        let key = GateKey {
+            environment: ExecutionEnvironment::Host,
+            executor: ExecutorKind::ClaudeCode,
+            provider: Provider::default(),
+        };
         StoredGate { key, gate, changed_at: Timestamp::UNIX_EPOCH, now: Timestamp::UNIX_EPOCH }
     }
 

@@ -141,10 +141,12 @@ impl Dispatcher {
                 Ok(()) = self.settings.changed() => true,
                 () = sleep(wait) => false,
             };
-            let claims = claims_under(&self.settings.borrow_and_update());
+            let loaded = Arc::clone(&self.settings.borrow_and_update());
+            let claims = claims_under(&loaded);
             let handed_out = match claims {
                 Claims::Open { max_running, spend } => {
-                    claim_all(&self.store, LEASE, max_running, spend).await
+                    let provider = loaded.settings.default_provider();
+                    claim_all(&self.store, LEASE, max_running, spend, &provider).await
                 }
                 Claims::Paused { .. } => Ok(0),
             };

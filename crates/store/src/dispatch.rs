@@ -21,7 +21,7 @@ pub mod sandboxed;
 pub mod spending;
 
 mod ending;
-mod picking;
+pub(crate) mod picking;
 mod telling;
 
 /// The refusal of a write, with the lease under which the task is held now. Served by the primary key of `runs` and

@@ -6,6 +6,7 @@
 use core_types::{
     gate::{Gate, GateState, GateWord, Shut, Streak},
     ids::RunId,
+    provider::Provider,
     task::{ExecutionEnvironment, ExecutorKind},
 };
 use deadpool_postgres::{GenericClient as _, Transaction};
@@ -22,12 +23,14 @@ use crate::{
 };
 
 /// Which runs a gate is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GateKey {
     /// Where they run.
     pub environment: ExecutionEnvironment,
     /// What they run.
     pub executor: ExecutorKind,
+    /// Whose model it asks.
+    pub provider: Provider,
 }
 
 /// A gate as it stands.
@@ -45,17 +48,18 @@ pub struct StoredGate {
 
 macro_rules! columns {
     () => {
-        "g.environment, g.executor, g.state, g.cause, g.failures, g.closures, g.message, g.hint, g.closed_at, g.retry_at,
+        "g.environment, g.executor, g.provider, g.state, g.cause, g.failures, g.closures, g.message, g.hint, g.closed_at, g.retry_at,
     g.trial_run, g.trial_since, g.renewed_at, g.changed_at, clock_timestamp() AS now"
     };
 }
 
-/// The gate that the end of a run concerns. Served by the primary keys.
+/// The gate that the end of a run concerns; no row where nothing was ever said about it. Served by the primary keys.
 pub(crate) const OF_RUN: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM runs r JOIN tasks t ON t.id = r.task
-     JOIN executor_gates g ON g.environment = r.environment AND g.executor = t.executor
+     JOIN executor_gates g
+         ON g.environment = r.environment AND g.executor = t.executor AND g.provider = r.provider
      WHERE r.id = $1"
 );
 
@@ -75,7 +79,11 @@ pub(crate) fn from_row(row: &Row) -> Result<StoredGate, StoreError> {
         },
     };
     Ok(StoredGate {
-        key: GateKey { environment: word(row, "environment")?, executor: word(row, "executor")? },
+        key: GateKey {
+            environment: word(row, "environment")?,
+            executor: word(row, "executor")?,
+            provider: Provider::named(get(row, "provider")?),
+        },
         gate: Gate { state, renewed_at: get(row, "renewed_at")? },
         changed_at: get(row, "changed_at")?,
         now: get(row, "now")?,
@@ -107,7 +115,7 @@ impl Store {
         let sql = concat!(
             "SELECT ",
             columns!(),
-            " FROM executor_gates g ORDER BY g.environment, g.executor"
+            " FROM executor_gates g ORDER BY g.environment, g.executor, g.provider"
         );
         connection.query_cached(sql, &[]).await?.iter().map(from_row).collect()
     }
@@ -116,7 +124,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
-    pub async fn try_gate(&self, key: GateKey) -> Result<Option<StoredGate>, StoreError> {
+    pub async fn try_gate(&self, key: &GateKey) -> Result<Option<StoredGate>, StoreError> {
         self.change_gate(key, |gate, now| gate.tried_anew(now)).await
     }
 
@@ -124,7 +132,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
-    pub async fn settle_trial(&self, key: GateKey) -> Result<Option<StoredGate>, StoreError> {
+    pub async fn settle_trial(&self, key: &GateKey) -> Result<Option<StoredGate>, StoreError> {
         if !self.trial_answered(key).await? {
             return Ok(None);
         }
@@ -132,14 +140,14 @@ impl Store {
     }
 
     /// Whether the model has answered in the run that tries this gate. Served by the primary keys.
-    async fn trial_answered(&self, key: GateKey) -> Result<bool, StoreError> {
+    async fn trial_answered(&self, key: &GateKey) -> Result<bool, StoreError> {
         let rows = self
             .connection()
             .await?
             .query_cached(
                 "SELECT FROM executor_gates g JOIN runs r ON r.id = g.trial_run
-                 WHERE g.environment = $1 AND g.executor = $2 AND r.output_tokens > 0",
-                &[&key.environment.as_str(), &key.executor.as_str()],
+                 WHERE g.environment = $1 AND g.executor = $2 AND g.provider = $3 AND r.output_tokens > 0",
+                &[&key.environment.as_str(), &key.executor.as_str(), &key.provider.as_str()],
             )
             .await?;
         Ok(!rows.is_empty())
@@ -147,7 +155,7 @@ impl Store {
 
     async fn change_gate(
         &self,
-        key: GateKey,
+        key: &GateKey,
         change: impl Fn(&Gate, Timestamp) -> Option<Gate> + Copy,
     ) -> Result<Option<StoredGate>, StoreError> {
         let (gate, changed) =
@@ -161,7 +169,7 @@ impl Store {
 
 async fn try_change(
     mut connection: Connection,
-    key: GateKey,
+    key: &GateKey,
     change: impl Fn(&Gate, Timestamp) -> Option<Gate>,
 ) -> Result<(Option<StoredGate>, bool), StoreError> {
     let tx = connection.transaction().await?;
@@ -180,17 +188,39 @@ async fn try_change(
 /// Reads a gate and keeps others from it until the transaction ends.
 pub(crate) async fn lock(
     tx: &Transaction<'_>,
-    key: GateKey,
+    key: &GateKey,
 ) -> Result<Option<StoredGate>, StoreError> {
     let statement = tx
         .prepare_cached(concat!(
             "SELECT ",
             columns!(),
-            " FROM executor_gates g WHERE g.environment = $1 AND g.executor = $2 FOR NO KEY UPDATE"
+            " FROM executor_gates g WHERE g.environment = $1 AND g.executor = $2 AND g.provider = $3 FOR NO KEY UPDATE"
         ))
         .await?;
-    let params = [&key.environment.as_str() as _, &key.executor.as_str() as _];
+    let GateKey { environment, executor, provider } = key;
+    let params = [&environment.as_str() as _, &executor.as_str() as _, &provider.as_str() as _];
     tx.query_opt(&statement, &params).await?.as_ref().map(from_row).transpose()
+}
+
+/// Like [`lock`], and makes the row of a gate of which nothing was said so far: an open one, as old as can be, for what
+/// any run says is new to it.
+pub(crate) async fn lock_or_make(
+    tx: &Transaction<'_>,
+    key: &GateKey,
+) -> Result<Option<StoredGate>, StoreError> {
+    if let Some(stored) = lock(tx, key).await? {
+        return Ok(Some(stored));
+    }
+    let statement = tx
+        .prepare_cached(
+            "INSERT INTO executor_gates (environment, executor, provider, renewed_at, changed_at)
+             VALUES ($1, $2, $3, to_timestamp(0), clock_timestamp()) ON CONFLICT DO NOTHING",
+        )
+        .await?;
+    let GateKey { environment, executor, provider } = key;
+    tx.execute(&statement, &[&environment.as_str(), &executor.as_str(), &provider.as_str()])
+        .await?;
+    lock(tx, key).await
 }
 
 /// Reads a closed gate that lets a run through, and keeps others from it; nothing where somebody else decides about it.
@@ -204,7 +234,7 @@ pub(crate) async fn lock_due(
             columns!(),
             " FROM executor_gates g
               WHERE g.environment = $1 AND g.state = 'closed' AND g.retry_at <= clock_timestamp()
-              ORDER BY g.executor FOR NO KEY UPDATE SKIP LOCKED"
+              ORDER BY g.executor, g.provider FOR NO KEY UPDATE SKIP LOCKED"
         ))
         .await?;
     tx.query(&statement, &[&environment.as_str()]).await?.iter().map(from_row).collect()
@@ -213,7 +243,7 @@ pub(crate) async fn lock_due(
 /// Writes a gate that is locked. Served by the primary key.
 pub(crate) async fn write(
     tx: &Transaction<'_>,
-    key: GateKey,
+    key: &GateKey,
     gate: &Gate,
 ) -> Result<(), StoreError> {
     let statement = tx
@@ -222,7 +252,7 @@ pub(crate) async fn write(
                  closed_at = $9, retry_at = $10, trial_run = $11, trial_since = $12, renewed_at = $13,
                  changed_at = CASE WHEN state = $3 AND retry_at IS NOT DISTINCT FROM $10 THEN changed_at
                      ELSE clock_timestamp() END
-             WHERE environment = $1 AND executor = $2",
+             WHERE environment = $1 AND executor = $2 AND provider = $14",
         )
         .await?;
     let Columns { cause, failures, shut, retry_at, trial } = Columns::of(&gate.state);
@@ -243,6 +273,7 @@ pub(crate) async fn write(
             &trial_run,
             &trial_since,
             &gate.renewed_at,
+            &key.provider.as_str(),
         ],
     )
     .await?;

@@ -2,12 +2,11 @@
 //!
 //! A task is eligible while it is queued, none of its dependencies is pending and it does not cool down. `ready`
 //! holds every eligible task without an area, and for each area in which nothing runs the best eligible one of each
-//! executor, so that a closed gate of one executor does not hold up the other's. Whoever changes what a task is eligible
+//! executor and provider, so that a closed gate does not hold up what waits at another. Whoever changes what a task is eligible
 //! for settles the table in the same transaction.
 
 use std::collections::BTreeSet;
 
-use core_types::task::ExecutorKind;
 use deadpool_postgres::{GenericClient as _, Transaction};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -49,36 +48,53 @@ const SETTLE_TASKS: &str = concat!(
     "status = 'queued' AND t.pending_dependencies = 0 AND t.not_before IS NULL",
     ")
     )
-    INSERT INTO ready (task, role, executor, rank)
-    SELECT id, role, executor, rank FROM tasks
+    INSERT INTO ready (task, role, executor, provider, rank)
+    SELECT id, role, executor, provider, rank FROM tasks
     WHERE id = ANY($1) AND target_area IS NULL AND ",
     eligible!(),
     " ON CONFLICT (task) DO NOTHING"
 );
 
-/// Areas whose lanes are locked by the statement before. Served by `tasks_area_line`, `tasks_running_area` and `ready_area`.
+/// Areas whose lanes are locked by the statement before; which executors and providers have a line in one is found by
+/// stepping from one line to the next. Served by `tasks_area_line`, `tasks_running_area` and `ready_area`.
 const SETTLE_AREAS: &str = concat!(
-    "WITH free AS MATERIALIZED (
+    "WITH RECURSIVE free AS MATERIALIZED (
         SELECT lane.area FROM unnest($1::text[]) AS lane (area)
         WHERE NOT EXISTS (
             SELECT FROM tasks other WHERE other.target_area = lane.area AND other.status = 'running'
         )
+    ), line (area, executor, provider) AS (
+        SELECT free.area, first.executor, first.provider
+        FROM free CROSS JOIN LATERAL (
+            SELECT executor, provider FROM tasks WHERE target_area = free.area AND ",
+    eligible!(),
+    "       ORDER BY executor, provider LIMIT 1
+        ) AS first
+        UNION ALL
+        SELECT line.area, next.executor, next.provider
+        FROM line CROSS JOIN LATERAL (
+            SELECT executor, provider FROM tasks
+            WHERE target_area = line.area AND (executor, provider) > (line.executor, line.provider) AND ",
+    eligible!(),
+    "       ORDER BY executor, provider LIMIT 1
+        ) AS next
     ), best AS MATERIALIZED (
-        SELECT free.area, kind.executor, first.id, first.role, first.rank
-        FROM free CROSS JOIN unnest($2::text[]) AS kind (executor)
-        CROSS JOIN LATERAL (
+        SELECT line.area, line.executor, line.provider, first.id, first.role, first.rank
+        FROM line CROSS JOIN LATERAL (
             SELECT id, role, rank FROM tasks
-            WHERE target_area = free.area AND executor = kind.executor AND ",
+            WHERE target_area = line.area AND executor = line.executor AND provider = line.provider AND ",
     eligible!(),
     "       ORDER BY rank, id LIMIT 1
         ) AS first
     ), gone AS (
-        DELETE FROM ready r WHERE r.area = ANY($1)
-            AND NOT EXISTS (SELECT FROM best WHERE best.area = r.area AND best.executor = r.executor)
+        DELETE FROM ready r WHERE r.area = ANY($1) AND NOT EXISTS (
+            SELECT FROM best
+            WHERE best.area = r.area AND best.executor = r.executor AND best.provider = r.provider
+        )
     )
-    INSERT INTO ready (task, role, executor, rank, area)
-    SELECT id, role, executor, rank, area FROM best
-    ON CONFLICT (area, executor) WHERE area IS NOT NULL
+    INSERT INTO ready (task, role, executor, provider, rank, area)
+    SELECT id, role, executor, provider, rank, area FROM best
+    ON CONFLICT (area, executor, provider) WHERE area IS NOT NULL
     DO UPDATE SET task = excluded.task, role = excluded.role, rank = excluded.rank
     WHERE ready.task <> excluded.task"
 );
@@ -96,11 +112,9 @@ pub(crate) async fn settle(
         let lock = tx.prepare_cached(LOCK_LANES).await?;
         let settle = tx.prepare_cached(SETTLE_AREAS).await?;
         let names: Vec<&String> = areas.iter().collect();
-        let executors = ExecutorKind::WORDS;
         let lanes: [&(dyn ToSql + Sync); 1] = [&names];
-        let lines: [&(dyn ToSql + Sync); 2] = [&names, &executors];
         // Sent together, run one after the other.
-        futures_util::try_join!(tx.query(&lock, &lanes), tx.execute(&settle, &lines))?;
+        futures_util::try_join!(tx.query(&lock, &lanes), tx.execute(&settle, &lanes))?;
     }
     if !tasks.is_empty() {
         let statement = tx.prepare_cached(SETTLE_TASKS).await?;

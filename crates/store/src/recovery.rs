@@ -259,23 +259,27 @@ const RELEASE: &str = "
     RETURNING t.id, t.target_area";
 
 /// Eligible tasks without an area that are not in `ready`, areas with a line in which nothing runs and nothing of its
-/// executor is ready, and rows of `ready` that should not be there; all in one snapshot, so none is merely under way.
+/// executor and provider is ready, and rows of `ready` that should not be there; all in one snapshot, so none is merely under way.
 const ASTRAY: &str = "
     SELECT t.id, NULL AS target_area FROM tasks t
     WHERE t.target_area IS NULL AND t.status = 'queued' AND t.pending_dependencies = 0 AND t.not_before IS NULL
         AND NOT EXISTS (SELECT FROM ready r WHERE r.task = t.id)
     UNION ALL
     SELECT NULL, line.target_area FROM (
-        SELECT DISTINCT target_area, executor FROM tasks
+        SELECT DISTINCT target_area, executor, provider FROM tasks
         WHERE target_area IS NOT NULL AND status = 'queued' AND pending_dependencies = 0 AND not_before IS NULL
     ) AS line
     WHERE NOT EXISTS (SELECT FROM tasks o WHERE o.target_area = line.target_area AND o.status = 'running')
-        AND NOT EXISTS (SELECT FROM ready r WHERE r.area = line.target_area AND r.executor = line.executor)
+        AND NOT EXISTS (
+            SELECT FROM ready r
+            WHERE r.area = line.target_area AND r.executor = line.executor AND r.provider = line.provider
+        )
     UNION ALL
     SELECT r.task, r.area FROM ready r
     WHERE NOT EXISTS (
             SELECT FROM tasks t WHERE t.id = r.task AND t.status = 'queued' AND t.pending_dependencies = 0
                 AND t.not_before IS NULL AND t.target_area IS NOT DISTINCT FROM r.area AND t.executor = r.executor
+                AND t.provider = r.provider
         )
         OR EXISTS (SELECT FROM tasks o WHERE o.target_area = r.area AND o.status = 'running')";
 

@@ -176,9 +176,11 @@ fn gates(answer: &Value, console: &Console) -> std::io::Result<()> {
         if text("state") == Some("open") {
             continue;
         }
-        let name = text("executor").unwrap_or("an executor");
+        let executor = text("executor").unwrap_or("an executor");
+        let provider = text("provider").map(|provider| format!("/{provider}"));
+        let name = format!("{executor}{}", provider.unwrap_or_default());
         let why = text("message").or_else(|| text("cause")).unwrap_or("no run is handed out");
-        console.parts(&[(Style::Red, name), (Style::Plain, ": "), (Style::Plain, why)])?;
+        console.parts(&[(Style::Red, &name), (Style::Plain, ": "), (Style::Plain, why)])?;
         if let Some(hint) = text("hint") {
             console.parts(&[(Style::Yellow, "  hint: "), (Style::Plain, hint)])?;
         }

@@ -198,8 +198,13 @@ impl Bench {
             .await
             .expect("the agent can register");
         let lease = Duration::from_secs(30);
-        let request =
-            ClaimRequest { limit: 1, lease, max_running: 10, spend: SpendLimits::default() };
+        let request = ClaimRequest {
+            limit: 1,
+            lease,
+            max_running: 10,
+            spend: SpendLimits::default(),
+            default_provider: core_types::provider::Provider::default(),
+        };
         let claimed = store.claim_host_runs(request).await.expect("the database answers");
         let claim = claimed.first().expect("the task is ready and an agent idle");
         let key = claim.key;

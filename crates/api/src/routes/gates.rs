@@ -4,13 +4,15 @@ use axum::{
     Json,
     extract::{FromRequestParts, Path, State},
 };
-use core_types::task::ExecutorKind;
+use core_types::{provider::Provider, task::ExecutorKind};
 use http::request::Parts;
 use store::gates::GateKey;
 
 use crate::{
     error::{ApiError, FieldFault},
-    openapi::{AboutId, Always},
+    extract::QueryTexts,
+    openapi::{AboutId, AboutQuery, Always},
+    requests::gates::ProviderQuery,
     state::ApiState,
     views::gate::{GateList, GateView},
 };
@@ -32,7 +34,7 @@ impl FromRequestParts<ApiState> for PathExecutor {
     }
 }
 
-/// Shows for each executor whether its runs are handed out, and why not.
+/// Shows for each executor, and each provider of which there is something to say, whether runs are handed out, and why not.
 #[utoipa::path(
     get, path = "/system/gates", tag = "system", operation_id = "listGates",
     responses((status = 200, description = "The gates.", body = GateList), Always)
@@ -42,22 +44,41 @@ pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<GateList>
     Ok(Json(GateList { items: gates.into_iter().map(GateView::from).collect() }))
 }
 
-/// Has one run of an executor tried now, in the environment in force. The gate opens when that run shows that it works; one
-/// that is open stays so.
+/// Has one run of an executor tried now at each of its gates, or at one provider's, in the environment in force. A gate
+/// opens when that run shows that it works; one that is open stays so. The answer is the gate, of several the first that
+/// is not open.
 #[utoipa::path(
     post, path = "/system/gates/{executor}/open", tag = "system", operation_id = "tryGate",
-    params(("executor" = inline(ExecutorWord), Path, description = "The executor.")),
-    responses((status = 200, description = "The gate as it stands now.", body = GateView), AboutId, Always)
+    params(("executor" = inline(ExecutorWord), Path, description = "The executor."), ProviderQuery),
+    responses(
+        (status = 200, description = "The gate as it stands now.", body = GateView),
+        AboutId, AboutQuery, Always,
+    )
 )]
 pub(crate) async fn try_now(
     State(state): State<ApiState>,
     PathExecutor(executor): PathExecutor,
+    QueryTexts(query): QueryTexts<ProviderQuery>,
 ) -> Result<Json<GateView>, ApiError> {
     let environment = state.settings.borrow().settings.execution_environment;
     let store = state.store.clone();
-    let trying = async move { Ok(store.try_gate(GateKey { environment, executor }).await?) };
-    let gate = state.to_the_end(trying).await?.ok_or_else(|| ApiError::not_found("gate"))?;
-    Ok(Json(gate.into()))
+    let wanted = query.provider.as_deref().map(Provider::named);
+    let trying = async move {
+        let of_executor =
+            |key: &GateKey| key.environment == environment && key.executor == executor;
+        let is_wanted = |key: &GateKey| wanted.as_ref().is_none_or(|name| key.provider == *name);
+        let mut tried = Vec::new();
+        for stored in store.gates().await? {
+            if of_executor(&stored.key) && is_wanted(&stored.key) {
+                tried.extend(store.try_gate(&stored.key).await?);
+            }
+        }
+        Ok(tried)
+    };
+    let tried = state.to_the_end(trying).await?;
+    let shut = tried.iter().find(|stored| stored.gate.shut().is_some());
+    let gate = shut.or(tried.first()).ok_or_else(|| ApiError::not_found("gate"))?;
+    Ok(Json(gate.clone().into()))
 }
 
 /// The form of the path's executor, for the OpenAPI document.

@@ -132,7 +132,8 @@ pub(crate) async fn show(
     let loaded = Arc::clone(&state.settings.borrow());
     let (limits, environment) =
         (loaded.settings.spend_limits(), loaded.settings.execution_environment);
-    let waiting = state.store.why_waiting(id, &limits, environment).await?;
+    let default_provider = loaded.settings.default_provider();
+    let waiting = state.store.why_waiting(id, &limits, environment, &default_provider).await?;
     let waiting = waiting.map(|waiting| WaitingView::from(waiting).under(environment));
     Ok(Json(TaskDetail::new(task, waiting, runs)))
 }

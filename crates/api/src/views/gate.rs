@@ -17,6 +17,9 @@ pub(crate) struct GateView {
     environment: ExecutionEnvironment,
     #[schema(schema_with = crate::schema::executor)]
     executor: ExecutorKind,
+    /// The provider whose models this gate is for; absent where the executor has one only, and for models that its own
+    /// settings choose.
+    provider: Option<String>,
     /// `open`; `closed`: none are; `trial`: one is under way to try.
     #[schema(schema_with = crate::schema::gate_state)]
     state: GateWord,
@@ -56,7 +59,8 @@ pub(crate) struct GateList {
 
 impl From<StoredGate> for GateView {
     fn from(stored: StoredGate) -> Self {
-        let StoredGate { key: GateKey { environment, executor }, gate, changed_at, now } = stored;
+        let StoredGate { key, gate, changed_at, now } = stored;
+        let GateKey { environment, executor, provider } = key;
         let (failures, trial_run) = match &gate.state {
             GateState::Open { streak } => (streak.map_or(0, |streak| streak.failures), None),
             GateState::Closed { .. } => (0, None),
@@ -67,6 +71,7 @@ impl From<StoredGate> for GateView {
         Self {
             environment,
             executor,
+            provider: provider.name().map(ToOwned::to_owned),
             state: gate.state.word(),
             cause,
             needs_a_person: cause.is_some_and(GateCause::needs_a_person),

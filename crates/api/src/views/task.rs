@@ -9,6 +9,7 @@ use core_types::{
         RunOutcome,
         table::{OutcomeClass, Outlook, outlook},
     },
+    provider::Provider,
     repository::Repository,
     task::{
         BlockReason, ExecutionEnvironment, ExecutorKind, RiskLevel, Role, RunStatus, TaskState,
@@ -319,11 +320,14 @@ impl From<Waiting> for WaitingView {
                 until: Some(until),
                 ..Self::plain("quota", "the provider's limit is reached".to_owned())
             },
-            Waiting::Gate { executor, shut, until } => Self {
+            Waiting::Gate { executor, provider, shut, until } => Self {
                 until,
                 since: Some(shut.since),
                 hint: shut.hint.clone(),
-                ..Self::plain(gate_kind(shut.cause), gate_message(executor, &shut, until))
+                ..Self::plain(
+                    gate_kind(shut.cause),
+                    gate_message(executor, &provider, &shut, until),
+                )
             },
             Waiting::SpendCap(DayIsSpent { message, until }) => {
                 Self { until: Some(until), ..Self::plain("spend_cap", message) }
@@ -373,10 +377,17 @@ const fn gate_kind(cause: GateCause) -> &'static str {
     }
 }
 
-fn gate_message(executor: ExecutorKind, shut: &Shut, until: Option<Timestamp>) -> String {
+fn gate_message(
+    executor: ExecutorKind,
+    provider: &Provider,
+    shut: &Shut,
+    until: Option<Timestamp>,
+) -> String {
+    let models = provider.name().map(|name| format!(" for models of `{name}`"));
+    let models = models.unwrap_or_default();
     let said = shut.message.as_deref().unwrap_or_else(|| shut.cause.text());
     match until {
-        Some(_) => format!("`{executor}` takes no tasks: {said}"),
-        None => format!("`{executor}` takes no tasks, and one is being tried: {said}"),
+        Some(_) => format!("`{executor}` takes no tasks{models}: {said}"),
+        None => format!("`{executor}` takes no tasks{models}, and one is being tried: {said}"),
     }
 }

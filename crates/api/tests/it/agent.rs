@@ -43,6 +43,7 @@ impl TestAgent {
             lease: Duration::from_secs(30),
             max_running: 8,
             spend: SpendLimits::default(),
+            default_provider: core_types::provider::Provider::default(),
         };
         let claimed = self.store.claim_host_runs(request).await.expect("the database answers");
         let key = claimed.first().expect("a task is ready and the agent idle").key;

@@ -66,6 +66,32 @@ async fn a_broken_login_is_shown_with_what_to_do_and_a_trial_can_be_asked_for() 
 }
 
 #[tokio::test]
+async fn a_provider_without_a_login_is_shown_and_tried_by_its_name() {
+    let api = Api::start().await;
+    let agent = TestAgent::register(&api.database.store).await;
+    let task = json!({ "executor": "opencode", "model": "openai/gpt-5" });
+    let first = api.make(&task).await;
+    let key = agent.start_next().await;
+    agent.end(key, &RunReport::new(RunOutcome::LoginRequired)).await;
+    let gates = api.get("/system/gates").await.json;
+    let of = |gate: &&Value| gate["provider"] == "openai";
+    let closed = gates["items"].as_array().unwrap().iter().find(of).expect("it has a gate").clone();
+    assert_eq!((&closed["executor"], &closed["state"]), (&json!("opencode"), &json!("closed")));
+    let waits = shown(&api, &first).await["waiting"].clone();
+    assert!(waits["message"].as_str().unwrap().contains("models of `openai`"), "{waits}");
+    for query in ["", "?provider=openai"] {
+        let now = api.post(&format!("/system/gates/opencode/open{query}"), &json!({})).await;
+        assert_eq!(now.status, StatusCode::OK, "{query}");
+        assert_eq!(
+            (&now.json["provider"], &now.json["retry_in_s"]),
+            (&json!("openai"), &json!(0.0))
+        );
+    }
+    let none = api.post("/system/gates/opencode/open?provider=nobody", &json!({})).await;
+    assert_eq!(none.error(), (404, "not_found".to_owned()));
+}
+
+#[tokio::test]
 async fn a_gate_of_no_executor_is_refused() {
     let api = Api::start().await;
     for path in ["/system/gates/boss/open", "/system/gates/%ff/open", "/system/gates/%20/open"] {

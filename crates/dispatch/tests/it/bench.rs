@@ -139,8 +139,13 @@ impl Bench {
         };
         store.register_agent(&agent).await.expect("the agent can register");
         store.create_tasks(vec![task()]).await.expect("the task is right");
-        let request =
-            ClaimRequest { limit: 1, lease, max_running: 10, spend: SpendLimits::default() };
+        let request = ClaimRequest {
+            limit: 1,
+            lease,
+            max_running: 10,
+            spend: SpendLimits::default(),
+            default_provider: core_types::provider::Provider::default(),
+        };
         let claimed = store.claim_host_runs(request).await.expect("the database answers");
         (claimed.first().expect("the agent is idle and the task ready").key, agent.id)
     }

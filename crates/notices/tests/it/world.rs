@@ -80,8 +80,13 @@ impl World {
     /// Has the next run, and ends it so.
     pub(crate) async fn end_next(&self, outcome: RunOutcome) {
         let spend = SpendLimits::default();
-        let request =
-            ClaimRequest { limit: 1, lease: Duration::from_secs(30), max_running: 8, spend };
+        let request = ClaimRequest {
+            limit: 1,
+            lease: Duration::from_secs(30),
+            max_running: 8,
+            spend,
+            default_provider: core_types::provider::Provider::default(),
+        };
         let claimed = self.store.claim_host_runs(request).await.unwrap();
         let key = claimed.first().unwrap().key;
         self.store.start_run(key, self.agent).await.unwrap();

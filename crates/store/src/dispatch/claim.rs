@@ -5,7 +5,7 @@
 //! left for the next look, and whoever holds it wakes the dispatchers when it lets go.
 //!
 //! The cost does not depend on the backlog: only the heads of the lines are read, by index. Each role has one line for
-//! each executor, and those of an executor whose gate is closed are not looked at. Each claim starts at the head; a
+//! each executor and provider, found by stepping from one to the next, and those behind a closed gate are not looked at. Each claim starts at the head; a
 //! cursor past dead index entries is not kept, for what one claim takes is a handful.
 
 use std::{
@@ -15,7 +15,8 @@ use std::{
 
 use core_types::{
     ids::{AgentId, LeaseNumber, RunId, RunKey, TaskId},
-    task::{ExecutionEnvironment, ExecutorKind, Role},
+    provider::Provider,
+    task::{ExecutionEnvironment, Role},
     usage::SpendLimits,
 };
 use deadpool_postgres::{GenericClient as _, Transaction};
@@ -36,7 +37,7 @@ use crate::{
 pub const CLAIM_LIMIT: u32 = 64;
 
 /// What a dispatcher wants to hand out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimRequest {
     /// Most runs of this claim; at most [`CLAIM_LIMIT`] are handed out.
     pub limit: u32,
@@ -46,6 +47,8 @@ pub struct ClaimRequest {
     pub max_running: u32,
     /// What may be spent. Where a day has a limit and it is reached, nothing is handed out.
     pub spend: SpendLimits,
+    /// Whose model a task of `opencode` asks that names none.
+    pub default_provider: Provider,
 }
 
 /// A run that was handed out.
@@ -81,14 +84,31 @@ pub(super) fn idle_agents(limit: u32) -> String {
     )
 }
 
-/// The heads of the lines of these roles and executors. Served by `ready_by_rank`, in its order.
+/// The heads of the lines of these roles, but for those of these pairs of executor and provider. Served by
+/// `ready_by_rank`, in its order.
 fn ready_heads(limit: u32) -> String {
     format!(
-        "SELECT head.task, head.role, head.executor, head.rank, head.area
-         FROM unnest($1::text[]) AS wanted (role) CROSS JOIN unnest($2::text[]) AS kind (executor)
-         CROSS JOIN LATERAL (
-             SELECT task, role, executor, rank, area FROM ready
-             WHERE role = wanted.role AND executor = kind.executor
+        "WITH RECURSIVE line (role, executor, provider) AS (
+             SELECT first.role, first.executor, first.provider
+             FROM unnest($1::text[]) AS wanted (role) CROSS JOIN LATERAL (
+                 SELECT role, executor, provider FROM ready
+                 WHERE role = wanted.role ORDER BY executor, provider LIMIT 1
+             ) AS first
+             UNION ALL
+             SELECT next.role, next.executor, next.provider
+             FROM line CROSS JOIN LATERAL (
+                 SELECT role, executor, provider FROM ready
+                 WHERE role = line.role AND (executor, provider) > (line.executor, line.provider)
+                 ORDER BY executor, provider LIMIT 1
+             ) AS next
+         )
+         SELECT head.task, head.role, head.executor, head.provider, head.rank, head.area
+         FROM (
+             SELECT role, executor, provider FROM line
+             WHERE (executor, provider) NOT IN (SELECT * FROM unnest($2::text[], $3::text[]))
+         ) AS open CROSS JOIN LATERAL (
+             SELECT task, role, executor, provider, rank, area FROM ready
+             WHERE role = open.role AND executor = open.executor AND provider = open.provider
              ORDER BY rank, task LIMIT {limit} FOR UPDATE SKIP LOCKED
          ) AS head"
     )
@@ -110,7 +130,8 @@ const TASKS: &str = "
 /// whole claim.
 const CLAIM: &str = "
     WITH pick AS MATERIALIZED (
-        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $5::bigint[]) AS p (task, agent, run, aside)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $5::bigint[], $6::text[])
+            AS p (task, agent, run, aside, provider)
     ), claimed AS (
         UPDATE tasks t SET status = 'running', lease_number = t.lease_number + 1, current_run = pick.run,
             reason = NULL, updated_at = clock_timestamp()
@@ -120,7 +141,7 @@ const CLAIM: &str = "
                 SELECT FROM tasks other WHERE other.target_area = t.target_area AND other.status = 'running'
             )
         RETURNING t.id AS task, t.lease_number AS number, t.role, t.rank, t.target_area, pick.agent, pick.run,
-            pick.aside
+            pick.aside, pick.provider
     ), taken AS (
         DELETE FROM ready r USING claimed WHERE r.task = claimed.task
     ), beside AS (
@@ -130,8 +151,8 @@ const CLAIM: &str = "
         FROM claimed WHERE a.id = claimed.agent
         RETURNING a.id, a.host
     ), made AS (
-        INSERT INTO runs (id, task, lease_number, agent, host, status, created_at)
-        SELECT run, task, number, agent, host, 'launching', clock_timestamp()
+        INSERT INTO runs (id, task, lease_number, agent, host, status, provider, created_at)
+        SELECT run, task, number, agent, host, 'launching', provider, clock_timestamp()
         FROM claimed JOIN busy ON busy.id = claimed.agent ORDER BY rank, task
     ), leased AS (
         INSERT INTO leases (run, task, number, agent, host, expires_at, cost_reserved_microusd)
@@ -154,7 +175,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let claimed =
-            self.retrying(|connection| self.try_claim(connection, request, limit)).await?;
+            self.retrying(|connection| self.try_claim(connection, &request, limit)).await?;
         for claim in &claimed {
             self.wake_agent(claim.agent, claim.key);
         }
@@ -167,11 +188,11 @@ impl Store {
     async fn try_claim(
         &self,
         mut connection: Connection,
-        request: ClaimRequest,
+        request: &ClaimRequest,
         limit: u32,
     ) -> Result<Vec<Claimed>, StoreError> {
         let tx = connection.transaction().await?;
-        let mut room = Room::look(&tx, limit, &request, Place::Host).await?;
+        let mut room = Room::look(&tx, limit, request, Place::Host).await?;
         if room.free == 0 || room.agents.is_empty() {
             return Ok(Vec::new());
         }
@@ -201,9 +222,9 @@ impl Store {
         let mut connection = self.connection().await?;
         let tx = connection.transaction().await?;
         let mut plan = Vec::new();
-        let (roles, executors) = (Role::WORDS, ExecutorKind::WORDS);
+        let (roles, shut) = (Role::WORDS, [""]);
         let of_agents: &[&(dyn ToSql + Sync)] = &[&roles];
-        let of_tasks: &[&(dyn ToSql + Sync)] = &[&roles, &executors];
+        let of_tasks: &[&(dyn ToSql + Sync)] = &[&roles, &shut.as_slice(), &shut.as_slice()];
         for (sql, params) in
             [(idle_agents(CLAIM_LIMIT), of_agents), (ready_heads(CLAIM_LIMIT), of_tasks)]
         {
@@ -223,25 +244,25 @@ pub(super) async fn heads(
     room: &Room,
     limit: u32,
 ) -> Result<Vec<Head>, StoreError> {
-    let (roles, executors) = (room.roles(), room.executors());
-    if executors.is_empty() {
-        return Ok(Vec::new());
-    }
+    let roles = room.roles();
+    let (executors, providers): (Vec<&str>, Vec<&str>) = room.shut_lines().into_iter().unzip();
     let most = room.agents.values().map(VecDeque::len).max().unwrap_or_default();
     let wanted = u32::try_from(most).unwrap_or(limit).min(limit) + 3;
     let statement = tx.prepare_cached(&ready_heads(wanted.next_power_of_two())).await?;
-    let rows = tx.query(&statement, &[&roles, &executors]).await?;
-    let mut heads = rows.iter().map(head_from).collect::<Result<Vec<_>, _>>()?;
+    let rows = tx.query(&statement, &[&roles, &executors, &providers]).await?;
+    let mut heads = rows.iter().map(|row| head_from(row, room)).collect::<Result<Vec<_>, _>>()?;
     heads.sort_by_key(|head| (head.rank, head.task));
     Ok(heads)
 }
 
-fn head_from(row: &Row) -> Result<Head, StoreError> {
+fn head_from(row: &Row, room: &Room) -> Result<Head, StoreError> {
+    let executor = word(row, "executor")?;
+    let provider = Provider::named(get(row, "provider")?);
     Ok(Head {
         rank: get(row, "rank")?,
         task: get(row, "task")?,
         role: word(row, "role")?,
-        executor: word(row, "executor")?,
+        gate: room.gate_of(executor, &provider),
         area: get(row, "area")?,
     })
 }
@@ -282,8 +303,10 @@ async fn write(
     let agents: Vec<Uuid> = picks.iter().map(|pick| pick.agent).collect();
     let runs: Vec<Uuid> = picks.iter().map(|_| RunId::generate().as_uuid()).collect();
     let aside: Vec<i64> = picks.iter().map(|pick| bigint(pick.aside)).collect();
+    let providers: Vec<&str> = picks.iter().map(|pick| pick.gate.provider.as_str()).collect();
     let statement = tx.prepare_cached(CLAIM).await?;
-    let rows = tx.query(&statement, &[&tasks, &agents, &runs, &millis(lease), &aside]).await?;
+    let lease = millis(lease);
+    let rows = tx.query(&statement, &[&tasks, &agents, &runs, &lease, &aside, &providers]).await?;
     rows.iter()
         .map(|row| {
             Ok(Claimed {

@@ -10,6 +10,7 @@ use core_types::{
     gate::{QUOTA_WAIT_MIN, QUOTA_WAIT_UNKNOWN},
     ids::{LeaseNumber, RunId, RunKey, TaskId},
     outcome::{FollowUp, RunOutcome, RunReport},
+    provider::Provider,
     task::{BlockReason, RunStatus, TaskState},
 };
 use deadpool_postgres::{GenericClient as _, Transaction};
@@ -29,7 +30,7 @@ use super::{
 use crate::{
     connections::Connection,
     error::{FencedError, StoreError},
-    gates::{self, StoredGate},
+    gates::{self, GateKey, StoredGate},
     pool::Store,
     ready,
     row::{clean_opt, get, json, millis, number, word},
@@ -102,7 +103,8 @@ impl Store {
                 return Err(FencedError::Fenced { held_by });
             }
         };
-        let around = tell_gate(&tx, task.gate.as_ref(), key.run, task.claimed_at, report).await?;
+        let around =
+            tell_gate(&tx, &task.at, task.gate.as_ref(), key.run, task.claimed_at, report).await?;
         let decision = decide(task.standing, report.outcome, around)
             .map_err(|error| StoreError::corrupt("status", error))?;
         // Sent together: the order of these does not matter, for the task and its lease are locked.
@@ -122,7 +124,9 @@ impl Store {
 struct EndingTask {
     id: TaskId,
     area: Option<String>,
-    /// The gate of its executor, as it was seen before anything was decided about it.
+    /// Which gate the run concerns.
+    at: GateKey,
+    /// That gate, as it was seen before anything was decided about it.
     gate: Option<StoredGate>,
     claimed_at: Timestamp,
     standing: Standing,
@@ -142,14 +146,14 @@ enum Held {
 /// Served by the primary keys of `runs` and `tasks`.
 const LOCK_TASK: &str = "
     SELECT id, target_area, status, block_reason, attempts, max_attempts, attempts_before, excused,
-        cancel_requested_at IS NOT NULL AS cancel_requested, cancel_reason
+        cancel_requested_at IS NOT NULL AS cancel_requested, cancel_reason, executor
     FROM tasks WHERE id = (SELECT task FROM runs WHERE id = $1) FOR NO KEY UPDATE";
 /// Waits for writes of the run that are under way. Served by the unique key of `leases`.
 const LOCK_LEASE: &str = "
     SELECT run, number, revoked_at IS NOT NULL AS revoked
     FROM leases WHERE task = (SELECT task FROM runs WHERE id = $1) FOR UPDATE";
 const READ_RUN: &str = "
-    SELECT status, lease_number, outcome, ending, created_at FROM runs WHERE id = $1";
+    SELECT status, lease_number, outcome, ending, created_at, environment, provider FROM runs WHERE id = $1";
 
 async fn lock_run(tx: &Transaction<'_>, key: RunKey, by: Finisher) -> Result<Held, StoreError> {
     let task = tx.prepare_cached(LOCK_TASK).await?;
@@ -211,6 +215,11 @@ fn ending_task(
     Ok(EndingTask {
         id: TaskId::from_uuid(get(row, "id")?),
         area: get(row, "target_area")?,
+        at: GateKey {
+            environment: word(run, "environment")?,
+            executor: word(row, "executor")?,
+            provider: Provider::named(get(run, "provider")?),
+        },
         gate,
         claimed_at: get(run, "created_at")?,
         standing: Standing {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use core_types::{
     gate::Passage,
     ids::{RunId, TaskId},
+    provider::Provider,
     task::{ExecutionEnvironment, ExecutorKind, Role},
     usage::SpendLimits,
 };
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     error::StoreError,
-    gates::{self, StoredGate},
+    gates::{self, GateKey, StoredGate},
     row::{get, number, word},
     spend::{self, DaySpend},
 };
@@ -52,7 +53,8 @@ pub(super) struct Head {
     pub(super) rank: i64,
     pub(super) task: Uuid,
     pub(super) role: Role,
-    pub(super) executor: ExecutorKind,
+    /// The gate it must pass.
+    pub(super) gate: GateKey,
     pub(super) area: Option<String>,
 }
 
@@ -73,25 +75,30 @@ pub(super) struct Money {
     pub(super) used: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pick {
     pub(super) task: Uuid,
     pub(super) agent: Uuid,
-    pub(super) executor: ExecutorKind,
+    /// The gate it passes.
+    pub(super) gate: GateKey,
     /// What is set aside for it of the day's money, in millionths of a US dollar.
     pub(super) aside: u64,
 }
 
 /// What there is room for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Room {
     /// Runs.
     pub(super) free: u32,
     pub(super) agents: Idle,
-    /// Executors of which any number may run.
-    open: Vec<ExecutorKind>,
+    /// Where the runs will be.
+    environment: ExecutionEnvironment,
+    /// Gates that let no run through, or one: all others let any number through.
+    kept: Vec<StoredGate>,
     /// Gates that let one run through; those of them that are locked by this claim once it asked.
     due: Vec<StoredGate>,
+    /// Whose model a task of `opencode` asks that names none.
+    default_provider: Provider,
     /// What was used today, where that is limited.
     day: Option<DaySpend>,
 }
@@ -135,16 +142,19 @@ impl Room {
         let day = day.as_ref().map(spend::day_from_row).transpose()?;
         let spent = day.as_ref().is_some_and(|day| day.exhausted(&request.spend).is_some());
         let gates = gates.iter().map(gates::from_row).collect::<Result<Vec<_>, _>>()?;
-        let passage = |kind| passage(&gates, kind);
-        let open = ExecutorKind::ALL.iter().copied();
+        let kept: Vec<StoredGate> =
+            gates.into_iter().filter(|s| s.gate.passage(s.now) != Passage::All).collect();
+        let due = kept.iter().filter(|s| s.gate.passage(s.now) == Passage::One);
         Ok(Self {
             free: if spent { 0 } else { request.max_running.saturating_sub(count) },
             agents: match place {
                 Place::Host => idle_from(&agents)?,
                 Place::Sandbox { counts } => places_from(&agents, counts)?,
             },
-            open: open.filter(|kind| passage(*kind) == Passage::All).collect(),
-            due: gates.into_iter().filter(|s| s.gate.passage(s.now) == Passage::One).collect(),
+            environment: place.environment(),
+            due: due.cloned().collect(),
+            kept,
+            default_provider: request.default_provider.clone(),
             day,
         })
     }
@@ -166,10 +176,31 @@ impl Room {
         self.agents.keys().map(|role| role.as_str()).collect()
     }
 
-    /// The executors of which at least one run may be handed out.
-    pub(super) fn executors(&self) -> Vec<&'static str> {
-        let due = self.due.iter().map(|stored| stored.key.executor);
-        self.open.iter().copied().chain(due).map(ExecutorKind::as_str).collect()
+    /// The gate that a task of this executor and provider must pass.
+    pub(super) fn gate_of(&self, executor: ExecutorKind, provider: &Provider) -> GateKey {
+        let provider = own_provider(executor, provider, &self.default_provider).clone();
+        GateKey { environment: self.environment, executor, provider }
+    }
+
+    /// The lines behind gates that let nothing through, as pairs of executor and provider. A task without a provider
+    /// stands in a line of its own and passes the gate of the one from the settings.
+    pub(super) fn shut_lines(&self) -> Vec<(&'static str, &str)> {
+        let shut = self.kept.iter().map(|stored| &stored.key).filter(|key| !self.is_due(key));
+        let mut lines = Vec::new();
+        for GateKey { executor, provider, .. } in shut {
+            if self.gate_of(*executor, provider).provider == *provider {
+                lines.push((executor.as_str(), provider.as_str()));
+            }
+            let without_name = Provider::default();
+            if self.gate_of(*executor, &without_name).provider == *provider {
+                lines.push((executor.as_str(), ""));
+            }
+        }
+        lines
+    }
+
+    fn is_due(&self, key: &GateKey) -> bool {
+        self.due.iter().any(|stored| stored.key == *key)
     }
 
     /// Notes at the gates which runs are under way to try.
@@ -180,21 +211,27 @@ impl Room {
         claimed: &[(TaskId, RunId)],
     ) -> Result<(), StoreError> {
         for StoredGate { key, gate, now, .. } in &self.due {
-            let of_gate = |pick: &&Pick| pick.executor == key.executor;
+            let of_gate = |pick: &&Pick| pick.gate == *key;
             let tried = picks.iter().find(of_gate).map(|pick| pick.task);
             let run = claimed.iter().find(|(task, _)| Some(task.as_uuid()) == tried);
             if let Some(gate) = run.and_then(|(_, run)| gate.passed(*run, *now)) {
-                gates::write(tx, *key, &gate).await?;
+                gates::write(tx, key, &gate).await?;
             }
         }
         Ok(())
     }
 }
 
-/// An executor without a gate of its own is not kept back.
-fn passage(gates: &[StoredGate], executor: ExecutorKind) -> Passage {
-    let gate = gates.iter().find(|stored| stored.key.executor == executor);
-    gate.map_or(Passage::All, |stored| stored.gate.passage(stored.now))
+/// Whose model a task asks: of an executor with several providers the one from the settings, where it names none.
+pub(crate) fn own_provider<'a>(
+    executor: ExecutorKind,
+    provider: &'a Provider,
+    default_provider: &'a Provider,
+) -> &'a Provider {
+    match executor {
+        ExecutorKind::ClaudeCode => provider,
+        ExecutorKind::Opencode => provider.or(default_provider),
+    }
 }
 
 fn idle_from(rows: &[Row]) -> Result<Idle, StoreError> {
@@ -205,8 +242,8 @@ fn idle_from(rows: &[Row]) -> Result<Idle, StoreError> {
     Ok(idle)
 }
 
-/// Gives each head, best first, the agent of its role that has been idle the longest: one head of an area, one of an
-/// executor that is tried, and no more than the day's money allows.
+/// Gives each head, best first, the agent of its role that has been idle the longest: one head of an area, one of a
+/// gate that is tried, and no more than the day's money allows.
 pub(super) fn pick(
     heads: Vec<Head>,
     room: &mut Room,
@@ -223,8 +260,8 @@ pub(super) fn pick(
             .area
             .as_ref()
             .is_none_or(|area| locked.areas.contains(area) && !taken_areas.contains(area));
-        let tried_already = !room.open.contains(&head.executor)
-            && picks.iter().any(|pick| pick.executor == head.executor);
+        let tried_already =
+            room.is_due(&head.gate) && picks.iter().any(|pick| pick.gate == head.gate);
         if picks.len() >= most || !area_is_free || tried_already {
             continue;
         }
@@ -235,7 +272,7 @@ pub(super) fn pick(
         let Some(aside) = set_aside(room.day.as_mut(), limits, *money) else { continue };
         if let Some(agent) = agents.pop_front() {
             taken_areas.extend(head.area);
-            picks.push(Pick { task: head.task, agent, executor: head.executor, aside });
+            picks.push(Pick { task: head.task, agent, gate: head.gate, aside });
         }
     }
     picks
@@ -253,6 +290,7 @@ fn set_aside(day: Option<&mut DaySpend>, limits: &SpendLimits, money: Money) -> 
 
 #[cfg(test)]
 mod tests {
+    use core_types::gate::Gate;
     use jiff::Timestamp;
 
     use super::*;
@@ -265,8 +303,22 @@ mod tests {
     };
 
     fn head(rank: i64, role: Role, area: Option<&str>) -> Head {
-        let executor = ExecutorKind::ClaudeCode;
-        Head { rank, task: Uuid::now_v7(), role, executor, area: area.map(ToOwned::to_owned) }
+        let gate = gate(ExecutorKind::ClaudeCode, "");
+        Head { rank, task: Uuid::now_v7(), role, gate, area: area.map(ToOwned::to_owned) }
+    }
+
+    fn gate(executor: ExecutorKind, provider: &str) -> GateKey {
+        GateKey {
+            environment: ExecutionEnvironment::Host,
+            executor,
+            provider: Provider::named(provider),
+        }
+    }
+
+    /// A gate whose time to try has come.
+    fn due(key: GateKey) -> StoredGate {
+        let at = Timestamp::UNIX_EPOCH;
+        StoredGate { key, gate: Gate::open(at), changed_at: at, now: at }
     }
 
     fn all_tasks(heads: &[Head]) -> Locked {
@@ -278,7 +330,15 @@ mod tests {
     fn room(free: u32) -> Room {
         let agents = (0..5).map(|_| Uuid::now_v7()).collect();
         let agents = Idle::from([(Role::Worker, agents)]);
-        Room { free, agents, open: ExecutorKind::ALL.to_vec(), ..Room::default() }
+        Room {
+            free,
+            agents,
+            environment: ExecutionEnvironment::Host,
+            kept: Vec::new(),
+            due: Vec::new(),
+            default_provider: Provider::default(),
+            day: None,
+        }
     }
 
     fn picked(heads: &[Head], room: &mut Room, locked: &Locked, limits: &SpendLimits) -> Vec<Uuid> {
@@ -301,7 +361,8 @@ mod tests {
 
     #[test]
     fn of_an_area_with_a_line_for_each_executor_one_task_is_taken() {
-        let other = Head { executor: ExecutorKind::Opencode, ..head(1, Role::Worker, Some("a")) };
+        let opencode = gate(ExecutorKind::Opencode, "openai");
+        let other = Head { gate: opencode, ..head(1, Role::Worker, Some("a")) };
         let heads = [other, head(2, Role::Worker, Some("a")), head(3, Role::Worker, None)];
         let locked = Locked { areas: HashSet::from(["a".to_owned()]), ..all_tasks(&heads) };
         let picks = picked(&heads, &mut room(5), &locked, &NO_LIMITS);
@@ -309,10 +370,12 @@ mod tests {
     }
 
     #[test]
-    fn of_an_executor_that_is_tried_one_task_is_taken() {
-        let other = Head { executor: ExecutorKind::Opencode, ..head(3, Role::Worker, None) };
-        let heads = [head(1, Role::Worker, None), head(2, Role::Worker, None), other];
-        let mut room = Room { open: vec![ExecutorKind::Opencode], ..room(5) };
+    fn of_a_gate_that_is_tried_one_task_is_taken() {
+        let of = |provider| gate(ExecutorKind::Opencode, provider);
+        let head_of =
+            |rank, provider| Head { gate: of(provider), ..head(rank, Role::Worker, None) };
+        let heads = [head_of(1, "openai"), head_of(2, "openai"), head_of(3, "anthropic")];
+        let mut room = Room { due: vec![due(of("openai"))], ..room(5) };
         let picks = picked(&heads, &mut room, &all_tasks(&heads), &NO_LIMITS);
         assert_eq!(picks, [heads[0].task, heads[2].task]);
     }

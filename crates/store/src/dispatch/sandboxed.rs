@@ -80,7 +80,8 @@ pub(super) const BY_ROLE: &str = "
 /// As the claim for agents, see there.
 const CLAIM: &str = "
     WITH pick AS MATERIALIZED (
-        SELECT * FROM unnest($1::uuid[], $2::uuid[], $4::bigint[]) AS p (task, run, aside)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $4::bigint[], $7::text[])
+            AS p (task, run, aside, provider)
     ), claimed AS (
         UPDATE tasks t SET status = 'running', lease_number = t.lease_number + 1, current_run = pick.run,
             reason = NULL, updated_at = clock_timestamp()
@@ -89,14 +90,16 @@ const CLAIM: &str = "
             AND NOT EXISTS (
                 SELECT FROM tasks other WHERE other.target_area = t.target_area AND other.status = 'running'
             )
-        RETURNING t.id AS task, t.lease_number AS number, t.role, t.rank, t.target_area, pick.run, pick.aside
+        RETURNING t.id AS task, t.lease_number AS number, t.role, t.rank, t.target_area, pick.run, pick.aside,
+            pick.provider
     ), taken AS (
         DELETE FROM ready r USING claimed WHERE r.task = claimed.task
     ), beside AS (
         DELETE FROM ready r USING claimed WHERE r.area = claimed.target_area AND r.task <> claimed.task
     ), made AS (
-        INSERT INTO runs (id, task, lease_number, host, environment, status, created_at)
-        SELECT run, task, number, $5, 'sandbox', 'launching', clock_timestamp() FROM claimed ORDER BY rank, task
+        INSERT INTO runs (id, task, lease_number, host, environment, status, provider, created_at)
+        SELECT run, task, number, $5, 'sandbox', 'launching', provider, clock_timestamp()
+        FROM claimed ORDER BY rank, task
     ), leased AS (
         INSERT INTO leases (run, task, number, host, dispatcher, expires_at, cost_reserved_microusd)
         SELECT run, task, number, $5, $6, clock_timestamp() + $3::bigint * interval '1 millisecond', aside
@@ -205,11 +208,14 @@ async fn write(
     let tasks: Vec<Uuid> = picks.iter().map(|pick| pick.task).collect();
     let runs: Vec<Uuid> = picks.iter().map(|_| RunId::generate().as_uuid()).collect();
     let aside: Vec<i64> = picks.iter().map(|pick| bigint(pick.aside)).collect();
+    let providers: Vec<&str> = picks.iter().map(|pick| pick.gate.provider.as_str()).collect();
     let statement = tx.prepare_cached(CLAIM).await?;
     let lease = millis(request.claim.lease);
     let host = request.host.as_str();
-    let rows =
-        tx.query(&statement, &[&tasks, &runs, &lease, &aside, &host, &request.dispatcher]).await?;
+    let dispatcher = &request.dispatcher;
+    let rows = tx
+        .query(&statement, &[&tasks, &runs, &lease, &aside, &host, dispatcher, &providers])
+        .await?;
     rows.iter()
         .map(|row| {
             Ok(SandboxClaimed {

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::ending::Around;
 use crate::{
     error::StoreError,
-    gates::{self, StoredGate},
+    gates::{self, GateKey, StoredGate},
 };
 
 /// Tells the gate of the run's executor how it ended, and what that means for its task.
@@ -21,6 +21,7 @@ use crate::{
 /// A run that changes nothing about its gate only reads it: runs that end well do not wait for each other here.
 pub(super) async fn tell_gate(
     tx: &Transaction<'_>,
+    key: &GateKey,
     seen: Option<&StoredGate>,
     run: RunId,
     claimed_at: Timestamp,
@@ -36,19 +37,18 @@ pub(super) async fn tell_gate(
         hint: report.hint.as_deref(),
     };
     let around = |excused_for, now| Around { excused_for, lifted_in: lifted_in(report, now) };
-    let Some(seen) = seen else {
-        return Ok(around(None, Timestamp::now()));
-    };
     let fails = matches!(end.sign(), Sign::Fails(_));
-    if !fails && seen.gate.after(&end, seen.now).is_none() {
-        return Ok(around(None, seen.now));
+    let now = seen.map_or_else(Timestamp::now, |seen| seen.now);
+    // Where nothing was ever said about a gate it is open, and a run that ends well has nothing to add.
+    if !fails && seen.is_none_or(|seen| seen.gate.after(&end, now).is_none()) {
+        return Ok(around(None, now));
     }
-    let Some(StoredGate { gate, now, .. }) = gates::lock(tx, seen.key).await? else {
-        return Ok(around(None, seen.now));
+    let Some(StoredGate { gate, now, .. }) = gates::lock_or_make(tx, key).await? else {
+        return Ok(around(None, now));
     };
     let after = gate.after(&end, now);
     if let Some(after) = &after {
-        gates::write(tx, seen.key, after).await?;
+        gates::write(tx, key, after).await?;
     }
     let excused_for = fails.then(|| excused_for(&gate, after.as_ref(), report.outcome, now));
     Ok(around(excused_for.flatten(), now))

@@ -3,6 +3,7 @@
 use core_types::{
     gate::Shut,
     ids::TaskId,
+    provider::Provider,
     task::{BlockReason, ExecutionEnvironment, ExecutorKind, Role, TaskState},
     usage::SpendLimits,
 };
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     agents::LIVE_FOR_MS,
     connections::{Connection, Statements as _},
+    dispatch::picking::own_provider,
     dispatchers,
     error::StoreError,
     gates,
@@ -50,6 +52,8 @@ pub enum Waiting {
     Gate {
         /// The executor.
         executor: ExecutorKind,
+        /// Whose model it asks.
+        provider: Provider,
         /// Why, and since when.
         shut: Shut,
         /// When one run is let through to try; absent while one tries.
@@ -87,7 +91,8 @@ pub enum Waiting {
 }
 
 impl Store {
-    /// Why a task waits in this environment under these limits; nothing for one that runs, is over or does not exist.
+    /// Why a task waits in this environment under these limits, and with this provider where a task of `opencode` names
+    /// none; nothing for one that runs, is over or does not exist.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
@@ -96,6 +101,7 @@ impl Store {
         id: TaskId,
         limits: &SpendLimits,
         environment: ExecutionEnvironment,
+        default_provider: &Provider,
     ) -> Result<Option<Waiting>, StoreError> {
         let connection = self.connection().await?;
         let Some(task) = find(&connection, id).await? else {
@@ -106,7 +112,9 @@ impl Store {
                 Ok(None)
             }
             TaskState::Blocked { reason } => Ok(Some(blocked(reason, task.not_before))),
-            TaskState::Queued => queued(&connection, &task, limits, environment).await.map(Some),
+            TaskState::Queued => {
+                queued(&connection, &task, limits, environment, default_provider).await.map(Some)
+            }
         }
     }
 }
@@ -123,6 +131,7 @@ async fn queued(
     task: &Task,
     limits: &SpendLimits,
     environment: ExecutionEnvironment,
+    default_provider: &Provider,
 ) -> Result<Waiting, StoreError> {
     if task.pending_dependencies > 0 {
         return Ok(Waiting::Dependency { tasks: pending(connection, task.new.id).await? });
@@ -135,7 +144,10 @@ async fn queued(
     {
         return Ok(Waiting::Area { area: area.clone(), held_by });
     }
-    if let Some(waiting) = gate(connection, environment, task.new.executor).await? {
+    let executor = task.new.executor;
+    let named = provider_of(task);
+    let provider = own_provider(executor, &named, default_provider);
+    if let Some(waiting) = gate(connection, environment, executor, provider).await? {
         return Ok(waiting);
     }
     if limits.limits_days()
@@ -152,21 +164,28 @@ async fn queued(
     }
 }
 
-/// Whether the gate of an executor keeps its runs back.
+fn provider_of(task: &Task) -> Provider {
+    Provider::of(task.new.executor, task.new.model.as_deref())
+}
+
+/// Whether the gate of an executor and provider keeps their runs back.
 async fn gate(
     connection: &Connection,
     environment: ExecutionEnvironment,
     executor: ExecutorKind,
+    provider: &Provider,
 ) -> Result<Option<Waiting>, StoreError> {
     let environment = environment.as_str();
     let rows = connection.query_cached(gates::OF_ENVIRONMENT, &[&environment]).await?;
     for row in &rows {
         let stored = gates::from_row(row)?;
         if stored.key.executor == executor
+            && stored.key.provider == *provider
             && let Some(shut) = stored.gate.shut()
         {
             let until = stored.gate.next_trial();
-            return Ok(Some(Waiting::Gate { executor, shut: shut.clone(), until }));
+            let (provider, shut) = (provider.clone(), shut.clone());
+            return Ok(Some(Waiting::Gate { executor, provider, shut, until }));
         }
     }
     Ok(None)
@@ -210,9 +229,9 @@ async fn holder(
         .query_opt(
             "SELECT coalesce(
                  (SELECT t.id FROM tasks t WHERE t.target_area = $1 AND t.status = 'running'),
-                 (SELECT r.task FROM ready r WHERE r.area = $1 AND r.executor = $2)
+                 (SELECT r.task FROM ready r WHERE r.area = $1 AND r.executor = $2 AND r.provider = $3)
              ) AS holder",
-            &[&area, &task.new.executor.as_str()],
+            &[&area, &task.new.executor.as_str(), &provider_of(task).as_str()],
         )
         .await?;
     let holder = row.map(|row| get::<Option<Uuid>>(&row, "holder")).transpose()?.flatten();

@@ -146,9 +146,14 @@ async fn the_limit_on_running_tasks_holds_across_claimers() {
         world.plain().await;
         world.agent(Role::Worker).await;
     }
-    let request =
-        ClaimRequest { limit: 3, lease: LEASE, max_running: 7, spend: SpendLimits::default() };
-    let claims = (0..8).map(|_| world.store.claim_host_runs(request));
+    let request = ClaimRequest {
+        limit: 3,
+        lease: LEASE,
+        max_running: 7,
+        spend: SpendLimits::default(),
+        default_provider: core_types::provider::Provider::default(),
+    };
+    let claims = (0..8).map(|_| world.store.claim_host_runs(request.clone()));
     let claimed = futures_util::future::try_join_all(claims).await.unwrap().concat();
     assert_eq!(claimed.len(), 7);
     assert_eq!(world.count("SELECT count(*) FROM leases").await, 7);
@@ -178,6 +183,48 @@ async fn a_claim_reads_ready_by_index_and_sorts_nothing() {
     assert!(!plan.contains("Seq Scan"), "{plan}");
 }
 
+#[tokio::test]
+async fn a_claim_costs_the_same_behind_a_long_line_whose_gate_is_closed() {
+    let world = World::new().await;
+    fill_ready(&world, 20_000).await;
+    let providers = "UPDATE tasks SET executor = 'opencode',
+            model = CASE WHEN rank % 100 = 0 THEN 'p' || rank % 7 ELSE 'openai' END || '/m';
+        UPDATE ready r SET executor = t.executor, provider = t.provider FROM tasks t WHERE t.id = r.task;
+        INSERT INTO executor_gates (environment, executor, provider, state, cause, closed_at, retry_at, renewed_at,
+            changed_at)
+        VALUES ('host', 'opencode', 'openai', 'closed', 'login', now(), now() + interval '1 h', now(), now())";
+    world.sql.batch_execute(providers).await.unwrap();
+    world.sql.batch_execute("VACUUM ANALYZE ready").await.unwrap();
+    world.agent(Role::Worker).await;
+    let before = rows_read(&world).await;
+    assert_eq!(world.claim(1).await.len(), 1);
+    let read = rows_read(&world).await - before;
+    assert!(read < 200, "{read} rows of `ready` were read");
+}
+
+/// Rows of `ready` that were read so far, by whatever way.
+async fn rows_read(world: &World) -> i64 {
+    // What a transaction did shows when its connection tells it, which it does within a second or so.
+    let mut last = -1;
+    loop {
+        world
+            .sql
+            .batch_execute("SELECT pg_stat_force_next_flush(); SELECT pg_sleep(1.2)")
+            .await
+            .unwrap();
+        let read = world
+            .count(
+                "SELECT (seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_user_tables
+                 WHERE relname = 'ready'",
+            )
+            .await;
+        if read == last {
+            return read;
+        }
+        last = read;
+    }
+}
+
 /// Puts many eligible tasks there by hand.
 pub(crate) async fn fill_ready(world: &World, count: i32) {
     world
@@ -195,7 +242,8 @@ pub(crate) async fn fill_ready(world: &World, count: i32) {
     world
         .sql
         .batch_execute(
-            "INSERT INTO ready (task, role, executor, rank) SELECT id, role, executor, rank FROM tasks; ANALYZE",
+            "INSERT INTO ready (task, role, executor, provider, rank)
+             SELECT id, role, executor, provider, rank FROM tasks; ANALYZE",
         )
         .await
         .unwrap();

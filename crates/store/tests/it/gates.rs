@@ -2,25 +2,56 @@ use core_types::{
     gate::{GateCause, GateState, GateWord},
     ids::TaskId,
     outcome::{RunOutcome, RunReport},
+    provider::Provider,
     task::{BlockReason, ExecutionEnvironment, ExecutorKind, Role, TaskState},
     usage::{SpendLimits, Usage},
 };
 use jiff::Timestamp;
 use store::{
-    dispatch::claim::Claimed,
+    dispatch::claim::{ClaimRequest, Claimed},
     gates::{GateKey, StoredGate},
     tasks::{NewTask, waiting::Waiting},
 };
 use tokio::task::JoinSet;
 
-use crate::world::{World, claim, plain_task, task_in};
+use crate::world::{LEASE, World, claim, plain_task, task_in};
 
-const CLAUDE: GateKey =
-    GateKey { environment: ExecutionEnvironment::Host, executor: ExecutorKind::ClaudeCode };
+fn claude() -> GateKey {
+    GateKey {
+        environment: ExecutionEnvironment::Host,
+        executor: ExecutorKind::ClaudeCode,
+        provider: Provider::default(),
+    }
+}
+
+fn opencode(provider: &str) -> GateKey {
+    GateKey { executor: ExecutorKind::Opencode, provider: Provider::named(provider), ..claude() }
+}
+
+/// A task of opencode with this model.
+fn task_of(model: Option<&str>) -> NewTask {
+    let model = model.map(ToOwned::to_owned);
+    NewTask { executor: ExecutorKind::Opencode, model, ..plain_task() }
+}
 
 async fn gate(world: &World) -> StoredGate {
-    let gates = world.store.gates().await.unwrap();
-    gates.into_iter().find(|stored| stored.key == CLAUDE).expect("every executor has a gate")
+    gate_of(world, &claude()).await.expect("every executor has a gate")
+}
+
+async fn gate_of(world: &World, key: &GateKey) -> Option<StoredGate> {
+    world.store.gates().await.unwrap().into_iter().find(|stored| stored.key == *key)
+}
+
+/// Claims where a task of opencode that names no model asks this provider's.
+async fn claim_with_default(world: &World, provider: &str) -> Vec<Claimed> {
+    let request = ClaimRequest {
+        limit: 5,
+        lease: LEASE,
+        max_running: 100,
+        spend: SpendLimits::default(),
+        default_provider: Provider::named(provider),
+    };
+    world.store.claim_host_runs(request).await.unwrap()
 }
 
 async fn word(world: &World) -> GateWord {
@@ -85,7 +116,7 @@ async fn a_broken_login_burns_no_task_and_one_run_at_a_time_tries() {
         assert_eq!((task.state, task.attempts, task.not_before), (TaskState::Queued, 0, None));
     }
 
-    let anew = world.store.try_gate(CLAUDE).await.unwrap().expect("it is there");
+    let anew = world.store.try_gate(&claude()).await.unwrap().expect("it is there");
     assert_eq!(anew.gate.shut().map(|shut| shut.closures), Some(0));
     let trial = world.claim(5).await;
     assert_eq!(trial.len(), 1);
@@ -174,10 +205,15 @@ async fn a_reached_limit_holds_its_executor_alone_and_ends_by_time() {
     assert!(world.claim(5).await.is_empty());
     let why = world
         .store
-        .why_waiting(waits, &SpendLimits::default(), ExecutionEnvironment::Host)
+        .why_waiting(
+            waits,
+            &SpendLimits::default(),
+            ExecutionEnvironment::Host,
+            &Provider::default(),
+        )
         .await
         .unwrap();
-    let Some(Waiting::Gate { executor, shut, until }) = why else { panic!("{why:?}") };
+    let Some(Waiting::Gate { executor, shut, until, .. }) = why else { panic!("{why:?}") };
     assert_eq!(
         (executor, shut.cause, until),
         (ExecutorKind::ClaudeCode, GateCause::Quota, Some(retry_at))
@@ -206,7 +242,7 @@ async fn a_gate_is_as_it_was_for_a_dispatcher_that_starts_anew() {
     let before = gate(&world).await.gate;
     let again = world.another_store().await;
     let gates = again.gates().await.unwrap();
-    let after = gates.into_iter().find(|stored| stored.key == CLAUDE).unwrap();
+    let after = gates.into_iter().find(|stored| stored.key == claude()).unwrap();
     assert_eq!(after.gate, before);
     let shut = before.shut().unwrap();
     assert_eq!(shut.message.as_deref(), Some("no login\u{fffd}"));
@@ -227,16 +263,16 @@ async fn a_trial_opens_the_gate_by_living_and_a_dead_one_does_not() {
     assert!(matches!(gate(&world).await.gate.state, GateState::Closed { .. }));
     let_due(&world).await;
     let lives = world.run_one().await;
-    world.store.settle_trial(CLAUDE).await.unwrap();
+    world.store.settle_trial(&claude()).await.unwrap();
     assert_eq!(word(&world).await, GateWord::Trial);
     let sql =
         "UPDATE executor_gates SET trial_since = now() - interval '61 s' WHERE state = 'trial'";
     world.sql.batch_execute(sql).await.unwrap();
-    world.store.settle_trial(CLAUDE).await.unwrap();
+    world.store.settle_trial(&claude()).await.unwrap();
     assert_eq!(word(&world).await, GateWord::Trial, "the model has not answered yet");
     let answered = "UPDATE runs SET output_tokens = 1 WHERE status <> 'ended'";
     world.sql.batch_execute(answered).await.unwrap();
-    world.store.settle_trial(CLAUDE).await.unwrap();
+    world.store.settle_trial(&claude()).await.unwrap();
     assert_eq!(word(&world).await, GateWord::Open);
     assert_eq!(world.claim(5).await.len(), 2);
     world.finish(lives.key, RunOutcome::Succeeded).await;
@@ -289,7 +325,12 @@ async fn an_area_goes_on_with_the_executor_that_works() {
     assert_eq!(world.count("SELECT count(*) FROM ready").await, 0);
     let why = world
         .store
-        .why_waiting(broken, &SpendLimits::default(), ExecutionEnvironment::Host)
+        .why_waiting(
+            broken,
+            &SpendLimits::default(),
+            ExecutionEnvironment::Host,
+            &Provider::default(),
+        )
         .await
         .unwrap();
     assert_eq!(why, Some(Waiting::Area { area: "a".to_owned(), held_by: other }));
@@ -297,18 +338,28 @@ async fn an_area_goes_on_with_the_executor_that_works() {
     world.assert_rules().await;
     let why = world
         .store
-        .why_waiting(next, &SpendLimits::default(), ExecutionEnvironment::Host)
+        .why_waiting(
+            next,
+            &SpendLimits::default(),
+            ExecutionEnvironment::Host,
+            &Provider::default(),
+        )
         .await
         .unwrap();
     assert!(!matches!(why, Some(Waiting::Gate { .. } | Waiting::Area { .. })), "{why:?}");
     let why = world
         .store
-        .why_waiting(broken, &SpendLimits::default(), ExecutionEnvironment::Host)
+        .why_waiting(
+            broken,
+            &SpendLimits::default(),
+            ExecutionEnvironment::Host,
+            &Provider::default(),
+        )
         .await
         .unwrap();
     assert!(matches!(why, Some(Waiting::Gate { .. })), "{why:?}");
     // Both may be taken now, and still one of an area at a time, the best one first.
-    world.store.try_gate(CLAUDE).await.unwrap();
+    world.store.try_gate(&claude()).await.unwrap();
     let runs = world.claim(5).await;
     assert_eq!(runs.iter().map(|run| run.task).collect::<Vec<_>>(), [broken]);
     world.assert_rules().await;
@@ -325,4 +376,123 @@ async fn tasks_that_were_blocked_for_their_login_go_back_to_the_queue() {
     assert_eq!(world.store.release_cooled(10).await.unwrap(), 1);
     assert_eq!(world.run_with_new_agent().await.task, task);
     world.assert_rules().await;
+}
+
+#[tokio::test]
+async fn a_provider_without_a_login_holds_up_its_own_tasks_alone() {
+    let world = World::new().await;
+    agents(&world, 6).await;
+    let broken = world.task(task_of(Some("openai/gpt-5"))).await;
+    let run = world.run_one().await;
+    world.finish(run.key, RunOutcome::LoginRequired).await;
+    let stored = gate_of(&world, &opencode("openai")).await.expect("it was made when it closed");
+    assert_eq!(stored.gate.state.word(), GateWord::Closed);
+    assert_eq!(gate_of(&world, &opencode("")).await.unwrap().gate.state.word(), GateWord::Open);
+    let told =
+        "SELECT count(*) FROM notices WHERE event = 'paused' AND subject = 'host/opencode/openai'";
+    assert_eq!(world.count(told).await, 1);
+
+    // It is the best of all and stays behind, trial after trial.
+    let others = [Some("anthropic/claude-sonnet-4-5"), Some("a/b"), None];
+    for round in 0..3 {
+        let mut expected = Vec::new();
+        for model in others {
+            expected.push(world.task(task_of(model)).await);
+        }
+        let runs = world.claim(5).await;
+        let mut taken: Vec<TaskId> = runs.iter().map(|run| run.task).collect();
+        taken.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(taken, expected, "round {round}");
+        let_due(&world).await;
+        let trial = world.run_one().await;
+        assert_eq!(trial.task, broken);
+        end(&world, &runs, RunOutcome::Succeeded).await;
+        world.finish(trial.key, RunOutcome::LoginRequired).await;
+        world.assert_rules().await;
+    }
+    let closed = gate_of(&world, &opencode("openai")).await.unwrap();
+    assert_eq!(closed.gate.shut().map(|shut| shut.closures), Some(4));
+    let why = world
+        .store
+        .why_waiting(
+            broken,
+            &SpendLimits::default(),
+            ExecutionEnvironment::Host,
+            &Provider::default(),
+        )
+        .await;
+    let Some(Waiting::Gate { provider, .. }) = why.unwrap() else { panic!("it waits") };
+    assert_eq!(provider, Provider::named("openai"));
+}
+
+#[tokio::test]
+async fn a_task_that_names_no_model_waits_at_the_gate_of_the_one_from_the_settings() {
+    let world = World::new().await;
+    agents(&world, 6).await;
+    world.task(task_of(None)).await;
+    let runs = claim_with_default(&world, "openai").await;
+    end(&world, &runs, RunOutcome::KeyRejected).await;
+    let closed = gate_of(&world, &opencode("openai")).await.expect("its end was told there");
+    assert_eq!(closed.gate.state.word(), GateWord::Closed);
+    world.task(task_of(Some("openai/gpt-5"))).await;
+    assert!(claim_with_default(&world, "openai").await.is_empty());
+    let_due(&world).await;
+    assert_eq!(claim_with_default(&world, "openai").await.len(), 1, "two lines, one trial");
+    // Under another default it is not this provider's matter.
+    world.task(task_of(None)).await;
+    let other = claim_with_default(&world, "anthropic").await;
+    assert_eq!(other.len(), 1);
+    let waits = world.task(task_of(None)).await;
+    let why = |provider: &'static str| {
+        let provider = Provider::named(provider);
+        let store = world.store.clone();
+        async move {
+            store
+                .why_waiting(waits, &SpendLimits::default(), ExecutionEnvironment::Host, &provider)
+                .await
+                .unwrap()
+        }
+    };
+    assert!(matches!(why("openai").await, Some(Waiting::Gate { .. })));
+    assert!(!matches!(why("anthropic").await, Some(Waiting::Gate { .. })));
+}
+
+#[tokio::test]
+async fn an_area_goes_on_with_the_provider_that_works() {
+    let world = World::new().await;
+    agents(&world, 3).await;
+    let in_area = |model| NewTask { target_area: Some("a".to_owned()), ..task_of(Some(model)) };
+    let broken = world.task(in_area("openai/gpt-5")).await;
+    let run = world.run_one().await;
+    world.finish(run.key, RunOutcome::LoginRequired).await;
+    let works = world.task(in_area("anthropic/claude-sonnet-4-5")).await;
+    world.assert_rules().await;
+    assert_eq!(world.count("SELECT count(*) FROM ready WHERE area = 'a'").await, 2);
+    let run = world.run_one().await;
+    assert_eq!(run.task, works);
+    world.assert_rules().await;
+    world.finish(run.key, RunOutcome::Succeeded).await;
+    let_due(&world).await;
+    assert_eq!(world.run_one().await.task, broken);
+    world.assert_rules().await;
+}
+
+#[tokio::test]
+async fn runs_that_end_at_once_make_one_gate_and_lose_none() {
+    let world = World::new().await;
+    agents(&world, 3).await;
+    for _ in 0..3 {
+        world.task(task_of(Some("openai/gpt-5"))).await;
+    }
+    let runs = world.claim(3).await;
+    let mut ends = JoinSet::new();
+    for run in runs {
+        let store = world.another_store().await;
+        let report = RunReport::new(RunOutcome::LaunchFailed);
+        ends.spawn(async move { store.finish_run(run.key, &report).await.unwrap() });
+    }
+    assert_eq!(ends.join_all().await.len(), 3);
+    let closed = gate_of(&world, &opencode("openai")).await.expect("it was made");
+    assert_eq!(closed.gate.state.word(), GateWord::Closed, "the third closes it");
 }

@@ -24,6 +24,7 @@ use crate::world::{LEASE, World, assert_rules, connect, new_agent, plain_task};
 
 const FOR: Duration = Duration::from_secs(4);
 const ACTORS: u64 = 5;
+const MODELS: [Option<&str>; 3] = [None, Some("openai/gpt-5"), Some("anthropic/claude-sonnet-4-5")];
 const ROLES: [Role; 2] = [Role::Worker, Role::Tester];
 
 /// What the actors know of each other.
@@ -108,7 +109,7 @@ async fn step(store: &Store, shared: &Shared, rng: &mut StdRng) {
 
 async fn try_gates(store: &Store) {
     for stored in fine(store.gates().await).unwrap_or_default() {
-        fine(store.try_gate(stored.key).await);
+        fine(store.try_gate(&stored.key).await);
     }
 }
 
@@ -141,6 +142,7 @@ async fn create(store: &Store, shared: &Shared, rng: &mut StdRng) {
             target_area: area,
             role: *ROLES.choose(rng).unwrap(),
             executor: *ExecutorKind::ALL.choose(rng).unwrap(),
+            model: MODELS.choose(rng).unwrap().map(ToOwned::to_owned),
             priority: rng.random_range(-100..=100),
             ..plain_task()
         });
@@ -159,8 +161,13 @@ async fn create(store: &Store, shared: &Shared, rng: &mut StdRng) {
 
 async fn claim(store: &Store, shared: &Shared, rng: &mut StdRng) {
     let limit = rng.random_range(1..=4);
-    let request =
-        ClaimRequest { limit, lease: LEASE, max_running: 8, spend: SpendLimits::default() };
+    let request = ClaimRequest {
+        limit,
+        lease: LEASE,
+        max_running: 8,
+        spend: SpendLimits::default(),
+        default_provider: core_types::provider::Provider::default(),
+    };
     if let Some(claimed) = fine(store.claim_host_runs(request).await) {
         shared.runs.lock().unwrap().extend(claimed);
     }

@@ -30,7 +30,13 @@ fn here() -> HostId {
 
 fn request(dispatcher: Uuid, workers: u32, max_running: u32) -> SandboxClaimRequest {
     SandboxClaimRequest {
-        claim: ClaimRequest { limit: 64, lease: LEASE, max_running, spend: SpendLimits::default() },
+        claim: ClaimRequest {
+            limit: 64,
+            lease: LEASE,
+            max_running,
+            spend: SpendLimits::default(),
+            default_provider: core_types::provider::Provider::default(),
+        },
         counts: BTreeMap::from([(Role::Worker, workers), (Role::Tester, 0)]),
         host: here(),
         dispatcher,
@@ -120,9 +126,16 @@ async fn the_gates_are_those_of_sandboxes() {
     let gates = world.store.gates().await.unwrap();
     let shut = |stored: &store::gates::StoredGate| stored.gate.shut().is_some();
     let closed: Vec<GateKey> =
-        gates.iter().filter(|gate| shut(gate)).map(|gate| gate.key).collect();
+        gates.iter().filter(|gate| shut(gate)).map(|gate| gate.key.clone()).collect();
     let executor = plain_task().executor;
-    assert_eq!(closed, [GateKey { environment: ExecutionEnvironment::Sandbox, executor }]);
+    assert_eq!(
+        closed,
+        [GateKey {
+            environment: ExecutionEnvironment::Sandbox,
+            executor,
+            provider: core_types::provider::Provider::default()
+        }]
+    );
     assert_eq!(claim(&world, 1, 1).await, []);
     world.agent(Role::Worker).await;
     assert_eq!(world.claim(1).await.len(), 1);

@@ -1,6 +1,7 @@
 use core_types::{
     ids::RunKey,
     outcome::{FollowUp, RunOutcome, RunReport},
+    provider::Provider,
     task::{ExecutionEnvironment, ExecutorKind, Role, TaskState},
     usage::{SpendLimits, Usage},
 };
@@ -23,7 +24,13 @@ fn money(microusd: u64) -> Usage {
 }
 
 async fn claim_under(world: &World, spend: SpendLimits) -> Vec<Claimed> {
-    let request = ClaimRequest { limit: 20, lease: LEASE, max_running: 100, spend };
+    let request = ClaimRequest {
+        limit: 20,
+        lease: LEASE,
+        max_running: 100,
+        spend,
+        default_provider: core_types::provider::Provider::default(),
+    };
     world.store.claim_host_runs(request).await.unwrap()
 }
 
@@ -87,7 +94,11 @@ async fn a_spent_day_hands_nothing_out_until_the_next_and_says_so() {
     finish_with(&world, run.key, tokens(100)).await;
     assert!(claim_under(&world, limits).await.is_empty());
     let other = world.plain().await;
-    let why = world.store.why_waiting(other, &limits, ExecutionEnvironment::Host).await.unwrap();
+    let why = world
+        .store
+        .why_waiting(other, &limits, ExecutionEnvironment::Host, &Provider::default())
+        .await
+        .unwrap();
     let Some(Waiting::SpendCap(spent)) = why else { panic!("{why:?}") };
     assert!(spent.message.contains("100 tokens"), "{}", spent.message);
     let until = spent.until.duration_since(Timestamp::now()).as_secs();

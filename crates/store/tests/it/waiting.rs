@@ -1,5 +1,6 @@
 use core_types::{
     outcome::RunOutcome,
+    provider::Provider,
     task::{BlockReason, ExecutionEnvironment, Role},
     usage::SpendLimits,
 };
@@ -25,7 +26,12 @@ fn dispatcher(paused: Option<&str>) -> DispatcherBeat {
 async fn why(world: &World, task: core_types::ids::TaskId) -> Option<Waiting> {
     world
         .store
-        .why_waiting(task, &SpendLimits::default(), ExecutionEnvironment::Host)
+        .why_waiting(
+            task,
+            &SpendLimits::default(),
+            ExecutionEnvironment::Host,
+            &Provider::default(),
+        )
         .await
         .unwrap()
 }

@@ -147,8 +147,13 @@ impl World {
 
 /// Claims with room for everything.
 pub(crate) async fn claim(store: &Store, limit: u32) -> Vec<Claimed> {
-    let request =
-        ClaimRequest { limit, lease: LEASE, max_running: 100_000, spend: SpendLimits::default() };
+    let request = ClaimRequest {
+        limit,
+        lease: LEASE,
+        max_running: 100_000,
+        spend: SpendLimits::default(),
+        default_provider: core_types::provider::Provider::default(),
+    };
     store.claim_host_runs(request).await.unwrap()
 }
 
@@ -226,7 +231,8 @@ const RULES: &[(&str, &str)] = &[
         "SELECT count(*) FROM tasks t
          WHERE status = 'queued' AND pending_dependencies = 0 AND not_before IS NULL
              AND NOT EXISTS (SELECT FROM ready r WHERE r.task = t.id)
-             AND NOT EXISTS (SELECT FROM ready r WHERE r.area = t.target_area AND r.executor = t.executor)
+             AND NOT EXISTS (SELECT FROM ready r WHERE r.area = t.target_area AND r.executor = t.executor
+                 AND r.provider = t.provider)
              AND NOT EXISTS (SELECT FROM tasks o WHERE o.target_area = t.target_area AND o.status = 'running')",
     ),
     (
@@ -234,13 +240,13 @@ const RULES: &[(&str, &str)] = &[
         "SELECT count(*) FROM ready r LEFT JOIN tasks t ON t.id = r.task
          WHERE t.status IS DISTINCT FROM 'queued' OR t.pending_dependencies <> 0 OR t.not_before IS NOT NULL
              OR t.target_area IS DISTINCT FROM r.area OR t.rank <> r.rank OR t.role <> r.role
-             OR t.executor <> r.executor
+             OR t.executor <> r.executor OR t.provider <> r.provider
              OR EXISTS (SELECT FROM tasks o WHERE o.target_area = r.area AND o.status = 'running')",
     ),
     (
-        "the best of an area and executor is the one that is ready",
+        "the best of an area, executor and provider is the one that is ready",
         "SELECT count(*) FROM ready r JOIN tasks better ON better.target_area = r.area
-         WHERE better.executor = r.executor AND better.status = 'queued' AND better.pending_dependencies = 0 AND better.not_before IS NULL
+         WHERE better.executor = r.executor AND better.provider = r.provider AND better.status = 'queued' AND better.pending_dependencies = 0 AND better.not_before IS NULL
              AND (better.rank, better.id) < (r.rank, r.task)",
     ),
     (

@@ -3,6 +3,10 @@
 //! It does not talk to the engine or start anything itself (`launcher`), knows no task's life (`agent`, `dispatch`), and
 //! no database (`store`).
 
+pub mod addresses;
+pub mod disk;
 pub mod image;
 pub mod relay;
 pub mod rewrite;
+pub mod sandbox;
+pub mod view;

@@ -44,6 +44,16 @@ pub struct Network<'a> {
     pub engine_is_here: bool,
 }
 
+impl Network<'_> {
+    /// The number of the host as sandboxes on the network reach it, where that is known: elsewhere the engine itself gives
+    /// the name a meaning, or there is none.
+    #[must_use]
+    pub fn host(&self) -> Option<IpAddr> {
+        let gateway = self.gateways.iter().copied().find(|gateway| !gateway.is_unspecified());
+        gateway.filter(|_| self.engine_is_here)
+    }
+}
+
 /// Why sandboxes cannot be led to a service.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
@@ -147,9 +157,7 @@ fn plan_among(
         if own_api.is_some_and(|api| is_reached_by(api, port, &addresses)) {
             return Err(RelayError::OwnApi { service });
         }
-        let gateway = network.gateways.iter().copied().find(|gateway| !gateway.is_unspecified());
-        let gateway = gateway.filter(|gateway| network.engine_is_here && is_own(*gateway));
-        let Some(gateway) = gateway else {
+        let Some(gateway) = network.host().filter(|gateway| is_own(*gateway)) else {
             return Err(RelayError::NoRelay { network: network.name.to_owned(), service });
         };
         let listen = SocketAddr::new(gateway, port);

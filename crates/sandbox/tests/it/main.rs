@@ -3,3 +3,4 @@
 mod relaying;
 mod rewriting;
 mod trusting;
+mod viewing;

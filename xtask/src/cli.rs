@@ -60,6 +60,9 @@ pub(crate) struct UpArgs {
     /// Runs one task in a scratch repository with the real agent and a scripted model; needs no key.
     #[arg(long)]
     pub demo: bool,
+    /// Runs the demo's task in a container, on this user's Docker engine or one of its own.
+    #[arg(long, requires = "demo")]
+    pub sandbox: bool,
     /// Stops everything when the demo's task is done, or as soon as everything is ready.
     #[arg(long)]
     pub exit: bool,

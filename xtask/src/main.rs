@@ -15,6 +15,8 @@ mod checks;
 mod cli;
 mod client;
 mod commands;
+#[cfg(test)]
+mod compose;
 mod console;
 mod demo;
 mod engine;
@@ -25,6 +27,7 @@ mod image;
 mod install;
 mod interrupts;
 mod leftovers;
+mod sandbox_engine;
 mod services;
 mod stack;
 mod static_worker;

@@ -52,14 +52,13 @@ impl TestEngine {
         let data = own_data()?;
         let kept_data = Some(workspace::local_dir().join("engine"));
         let engine = PrivateEngine::open(EngineOptions { live_restore: false, kept_data }).await;
-        let engine =
-            engine.with_context(|| format!("start a Docker engine for the tests ({WITHOUT})"))?;
+        let engine = engine.with_context(|| "start a Docker engine of our own")?;
         let host = engine.host();
         let image =
             tokio::task::block_in_place(|| image::ensure(&Engine::at(&host)?, &Wanted::default()));
-        let image = image.context("make the images for the tests")?;
+        let image = image.context("make the images")?;
         let took = duration(begun.elapsed());
-        line(format!("a Docker engine for the tests, with their images: ready in {took}"));
+        line(format!("a Docker engine of our own, with its images: ready in {took}"));
         Ok(Self { engine, base: image.base, _data: data })
     }
 
@@ -91,7 +90,7 @@ impl TestEngine {
         if left.is_empty() {
             return Ok(());
         }
-        error_line(format!("the tests left behind:\n  {}", left.join("\n  ")));
+        error_line(format!("left behind:\n  {}", left.join("\n  ")));
         bail!("{} things were left in the Docker engine or on the machine", left.len());
     }
 }

@@ -14,7 +14,9 @@ use crate::{
     demo,
     install::{self, Purpose},
     interrupts::Interrupts,
+    sandbox_engine::SandboxEngine,
     stack::{Ownership, Stack},
+    static_worker,
     system::{self, PROGRAMS, Plan},
 };
 
@@ -29,19 +31,41 @@ pub(crate) fn run(args: &UpArgs) -> Result<()> {
     let binaries = steps.time("build", || {
         let besides = if args.demo { "model-stub" } else { COMMAND_LINE };
         let packages: Vec<&str> = PROGRAMS.iter().copied().chain([besides]).collect();
-        Binaries::build(&packages, Profile::Debug)
+        let binaries = Binaries::build(&packages, Profile::Debug)?;
+        static_worker::build(Profile::Debug)?;
+        Ok(binaries)
     })?;
     if !args.demo {
         return users_own(args, &binaries, &tools);
     }
-    let plan = Plan::new(binaries, demo::environment(&tools)?)?;
     let runtime = Runtime::new().context("start the runtime")?;
-    runtime.block_on(serve(args, plan, &mut steps))?;
+    runtime.block_on(show(args, binaries, &tools, &mut steps))?;
     steps.note("all together", begun.elapsed());
     if args.exit {
         steps.table("how long it took");
     }
     Ok(())
+}
+
+/// The demo, on this host or in a container.
+async fn show(
+    args: &UpArgs,
+    binaries: Binaries,
+    tools: &AgentTools,
+    steps: &mut Steps,
+) -> Result<()> {
+    let mut environment = demo::environment(tools)?;
+    if !args.sandbox {
+        return serve(args, Plan::new(binaries, environment)?, steps).await;
+    }
+    let engine = SandboxEngine::ready(steps).await?;
+    environment.set("EXECUTION_ENVIRONMENT", "sandbox");
+    engine.name_to(&mut environment);
+    let served = match Plan::new(binaries, environment) {
+        Ok(plan) => serve(args, plan, steps).await,
+        Err(error) => Err(error),
+    };
+    served.and(engine.end().await)
 }
 
 /// Puts on the machine what the purpose needs.

@@ -151,7 +151,9 @@ impl<'a> Package<'a> {
                 let repair = format!("only {} may use it; ask there", homes.join(", "));
                 findings.push(self.finding(dependency.name, "library-home", repair));
             }
-            if FOR_TESTS_ONLY.contains(&dependency.name) && !dependency.for_tests {
+            // The workspace's own commands run the tests, and start what these need.
+            let is_product = self.name != "xtask";
+            if is_product && FOR_TESTS_ONLY.contains(&dependency.name) && !dependency.for_tests {
                 let repair = "move it to `[dev-dependencies]`";
                 findings.push(self.finding(dependency.name, "tests-only", repair));
             }

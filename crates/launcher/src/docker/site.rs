@@ -98,7 +98,8 @@ impl EngineSite {
         killed.map_err(|error| self.client.error(error))
     }
 
-    async fn measure(&self, launch: &Launch) -> Result<LaunchStats, EngineError> {
+    /// `None`: nothing is there to be measured.
+    async fn measure(&self, launch: &Launch) -> Result<Option<LaunchStats>, EngineError> {
         let docker = self.client.docker().await?;
         let options = StatsOptions { stream: false, one_shot: true };
         let name = self.name(launch);
@@ -114,8 +115,10 @@ impl EngineSite {
         };
         let cache = memory.stats.map_or(0, cache);
         let cpu = stats.cpu_stats.and_then(|cpu| cpu.cpu_usage);
-        let processes = stats.pids_stats.and_then(|pids| pids.current).unwrap_or(1);
-        Ok(LaunchStats {
+        let Some(processes) = stats.pids_stats.and_then(|pids| pids.current) else {
+            return Ok(None);
+        };
+        Ok(Some(LaunchStats {
             // Its number in the container says nothing here.
             leader_pid: None,
             memory_bytes: memory.usage.unwrap_or(0).saturating_sub(cache),
@@ -123,7 +126,7 @@ impl EngineSite {
             // Without the shim.
             processes: u32::try_from(processes.saturating_sub(1)).unwrap_or(u32::MAX),
             uptime: Duration::ZERO,
-        })
+        }))
     }
 }
 
@@ -196,7 +199,7 @@ impl Site for EngineSite {
         let uptime = since.map_or(0, |since| Timestamp::now().duration_since(since).as_millis());
         let uptime = Duration::from_millis(u64::try_from(uptime).unwrap_or(0));
         match self.measure(launch).await {
-            Ok(stats) => Ok(Some(LaunchStats { uptime, ..stats })),
+            Ok(stats) => Ok(stats.map(|stats| LaunchStats { uptime, ..stats })),
             // It ended meanwhile.
             Err(EngineError::Refused { status: 404 | 409, .. }) => Ok(None),
             Err(error) => Err(fail(io::Error::other(error))),

@@ -5,12 +5,11 @@
 
 use std::{
     ffi::OsStr,
-    fs::{File, TryLockError},
+    fs::File,
     io::{self, Read as _, Write as _},
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use rustix::{
@@ -24,6 +23,7 @@ use serde::de::DeserializeOwned;
 const MAX_RECORD: u64 = 8 << 20;
 
 /// Tries to take a guard before somebody really has it.
+#[cfg(feature = "docker")]
 const GUARD_TRIES: u32 = 10;
 
 /// One launch directory, held open.
@@ -147,32 +147,37 @@ impl Directory {
     }
 
     /// Takes a guard of the host's side until the file is dropped; `None`: somebody has it.
+    #[cfg(feature = "docker")]
     pub(crate) fn guard(&self, name: &str) -> io::Result<Option<File>> {
         let file = self.open_guard(name)?;
         // Whoever only looks whether it is taken has it for a moment.
         for _ in 0..GUARD_TRIES {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(file)),
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(2)),
-                Err(TryLockError::Error(error)) => return Err(error),
+                Err(std::fs::TryLockError::WouldBlock) => {
+                    std::thread::sleep(std::time::Duration::from_millis(2))
+                }
+                Err(std::fs::TryLockError::Error(error)) => return Err(error),
             }
         }
         Ok(None)
     }
 
     /// Whether somebody has a guard. Who takes it in the same moment may be told so, too.
+    #[cfg(feature = "docker")]
     pub(crate) fn is_guarded(&self, name: &str) -> io::Result<bool> {
         match self.open_file(name) {
             Ok(file) => match file.try_lock_shared() {
                 Ok(()) => Ok(false),
-                Err(TryLockError::WouldBlock) => Ok(true),
-                Err(TryLockError::Error(error)) => Err(error),
+                Err(std::fs::TryLockError::WouldBlock) => Ok(true),
+                Err(std::fs::TryLockError::Error(error)) => Err(error),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
     }
 
+    #[cfg(feature = "docker")]
     fn open_guard(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         Ok(File::from(fs::openat(&*self.fd, name, flags, Mode::from_raw_mode(0o600))?))

@@ -76,6 +76,7 @@ pub(crate) enum Reach {
     /// Nobody.
     Nobody,
     /// Whoever gets the directory mounted; its parent is closed.
+    #[cfg(feature = "docker")]
     Mounted,
 }
 
@@ -190,6 +191,7 @@ impl Store {
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         let (directory_mode, intent_mode) = match self.reach {
             Reach::Nobody => (0o700, 0o600),
+            #[cfg(feature = "docker")]
             Reach::Mounted => (0o777, 0o644),
         };
         fs::set_permissions(&path, fs::Permissions::from_mode(directory_mode))?;

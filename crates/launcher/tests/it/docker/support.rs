@@ -6,6 +6,7 @@ use std::{
 use launcher::{
     container::{ContainerSpec, ImagePolicy, Mount},
     docker::{DockerConfig, DockerLauncher},
+    error::LaunchError,
     handle::{Destroy, Handle, StopRequest},
     launcher::Launcher as _,
     spec::{Input, LaunchSpec, UserId},
@@ -53,7 +54,6 @@ impl Boxes {
         DockerLauncher::open(DockerConfig { host: Some(self.host.clone()), store }).unwrap()
     }
 
-    #[expect(dead_code, reason = "next")]
     pub(crate) fn launch_dir(&self, id: &str) -> PathBuf {
         self.launcher().launch_dir(&id.parse().unwrap())
     }
@@ -64,9 +64,13 @@ impl Boxes {
         format!("opentiger-{}-{id}", store.get(..12).unwrap())
     }
 
-    pub(crate) async fn start(&self, id: &str, spec: &LaunchSpec) -> Handle {
+    pub(crate) async fn launch(&self, id: &str, spec: &LaunchSpec) -> Result<Handle, LaunchError> {
         let launched = self.launcher().launch(&id.parse().unwrap(), spec, Input::default()).await;
-        launched.unwrap().into_handle()
+        Ok(launched?.into_handle())
+    }
+
+    pub(crate) async fn start(&self, id: &str, spec: &LaunchSpec) -> Handle {
+        self.launch(id, spec).await.unwrap()
     }
 
     /// Ends and removes everything of this test's store.
@@ -77,6 +81,13 @@ impl Boxes {
             handle.stop(StopRequest::new("the test is over", Duration::ZERO)).await;
             handle.destroy(Destroy::Everything).await.unwrap();
         }
+    }
+
+    /// Makes a network that goes with the test.
+    pub(crate) fn network(&self) -> String {
+        let name = format!("opentiger-{}", self.launcher().store_id());
+        self.docker(&["network", "create", &name]);
+        name
     }
 
     /// The engine's command line.
@@ -92,6 +103,12 @@ impl Drop for Boxes {
         let left = docker(&self.host, &["ps", "-aq", "--filter", &label]);
         for id in left.split_whitespace() {
             docker(&self.host, &["rm", "-fv", id]);
+        }
+        let network = format!("opentiger-{}", self.launcher().store_id());
+        if !docker(&self.host, &["network", "ls", "-q", "--filter", &format!("name={network}")])
+            .is_empty()
+        {
+            docker(&self.host, &["network", "rm", &network]);
         }
     }
 }

@@ -72,6 +72,32 @@ pub(super) struct Decision {
     pub(super) excused: bool,
 }
 
+impl Decision {
+    /// The same for a task that may depend on one that will never be done: it does not wait for another run then.
+    pub(super) const fn in_vain(self, why: Option<BlockReason>) -> Self {
+        let Some(why) = why else {
+            return self;
+        };
+        match self.state {
+            TaskState::Queued
+            | TaskState::Running
+            | TaskState::Blocked { reason: BlockReason::QuotaWait | BlockReason::LoginRequired } => {
+                let state = TaskState::Blocked { reason: why };
+                Self { state, follow_up: FollowUp::Block(why), ..self }
+            }
+            TaskState::Done
+            | TaskState::Failed
+            | TaskState::Cancelled
+            | TaskState::Blocked {
+                reason:
+                    BlockReason::DependencyFailed
+                    | BlockReason::DependencyCancelled
+                    | BlockReason::AttemptsExhausted,
+            } => self,
+        }
+    }
+}
+
 /// Decides by the table of `core-types`, by the gate of the executor, and by whether somebody asked to cancel.
 pub(super) fn decide(
     task: Standing,

@@ -9,7 +9,7 @@ use core_types::{
     event::RunEvent,
     gate::{QUOTA_WAIT_MIN, QUOTA_WAIT_UNKNOWN},
     ids::{LeaseNumber, RunId, RunKey, TaskId},
-    outcome::{FollowUp, RunOutcome, RunReport},
+    outcome::{FollowUp, RunOutcome, RunReport, table::Next},
     provider::Provider,
     task::{BlockReason, RunStatus, TaskState},
 };
@@ -34,7 +34,12 @@ use crate::{
     pool::Store,
     ready,
     row::{clean_opt, get, json, millis, number, word},
-    tasks::{block_word, cancel::block_dependants, state_from_row},
+    tasks::{
+        block_word,
+        cancel::{block_dependants, in_vain_of},
+        retry::hopeless_parent,
+        state_from_row,
+    },
     wake::Channel,
 };
 
@@ -93,7 +98,7 @@ impl Store {
         by: Finisher,
     ) -> Result<Finished, FencedError> {
         let tx = connection.transaction().await?;
-        let held = lock_run(&tx, key, by).await?;
+        let held = lock_run(&tx, key, by, report.outcome).await?;
         let task = match held {
             Held::Ours(task) => *task,
             Held::Ended(outcome, ending, _) if outcome == report.outcome && ending.by() == by => {
@@ -107,6 +112,7 @@ impl Store {
             tell_gate(&tx, &task.at, task.gate.as_ref(), key.run, task.claimed_at, report).await?;
         let decision = decide(task.standing, report.outcome, around)
             .map_err(|error| StoreError::corrupt("status", error))?;
+        let decision = decision.in_vain(task.in_vain.map(|(_, why)| why));
         // Sent together: the order of these does not matter, for the task and its lease are locked.
         let ((), (), freed) = futures_util::try_join!(
             end_run(&tx, key, report, Ending::new(decision, by)),
@@ -131,6 +137,8 @@ struct EndingTask {
     claimed_at: Timestamp,
     standing: Standing,
     cancel_reason: Option<String>,
+    /// A task it depends on that was done, was wanted once more, and will never be done now.
+    in_vain: Option<(TaskId, BlockReason)>,
 }
 
 /// How the run stands to whoever wants to finish it.
@@ -146,7 +154,7 @@ enum Held {
 /// Served by the primary keys of `runs` and `tasks`.
 const LOCK_TASK: &str = "
     SELECT id, target_area, status, block_reason, attempts, max_attempts, attempts_before, excused,
-        cancel_requested_at IS NOT NULL AS cancel_requested, cancel_reason, executor
+        cancel_requested_at IS NOT NULL AS cancel_requested, cancel_reason, executor, pending_dependencies > 0 AS waits
     FROM tasks WHERE id = (SELECT task FROM runs WHERE id = $1) FOR NO KEY UPDATE";
 /// Waits for writes of the run that are under way. Served by the unique key of `leases`.
 const LOCK_LEASE: &str = "
@@ -155,16 +163,40 @@ const LOCK_LEASE: &str = "
 const READ_RUN: &str = "
     SELECT status, lease_number, outcome, ending, created_at, environment, provider FROM runs WHERE id = $1";
 
-async fn lock_run(tx: &Transaction<'_>, key: RunKey, by: Finisher) -> Result<Held, StoreError> {
+/// Those that this end may move. Tasks are locked before anything that many finishes change: gates, the sum of a day.
+/// A task that ends and one that waits for it and runs, having begun when the other was done the first time, would
+/// otherwise wait for each other. Served by the primary keys.
+const LOCK_DEPENDANTS: &str = "
+    SELECT FROM task_dependencies e JOIN tasks t ON t.id = e.task
+    WHERE e.dependency = (SELECT task FROM runs WHERE id = $1) ORDER BY t.seq FOR NO KEY UPDATE OF t";
+/// The same, where all below may have to be blocked.
+const LOCK_BELOW: &str = "
+    WITH RECURSIVE below (id) AS (
+        SELECT task FROM task_dependencies WHERE dependency = (SELECT task FROM runs WHERE id = $1)
+        UNION
+        SELECT e.task FROM below JOIN task_dependencies e ON e.dependency = below.id
+    )
+    SELECT FROM below JOIN tasks t ON t.id = below.id
+    WHERE t.status IN ('queued', 'running', 'blocked') ORDER BY t.seq FOR NO KEY UPDATE OF t";
+
+async fn lock_run(
+    tx: &Transaction<'_>,
+    key: RunKey,
+    by: Finisher,
+    outcome: RunOutcome,
+) -> Result<Held, StoreError> {
+    let below = if outcome.rule().next == Next::Done { LOCK_DEPENDANTS } else { LOCK_BELOW };
     let task = tx.prepare_cached(LOCK_TASK).await?;
+    let below = tx.prepare_cached(below).await?;
     let lease = tx.prepare_cached(LOCK_LEASE).await?;
     let run = tx.prepare_cached(READ_RUN).await?;
     let gate = tx.prepare_cached(gates::OF_RUN).await?;
     let id = key.run.as_uuid();
     let params: [&(dyn ToSql + Sync); 1] = [&id];
     // Sent together, run one after the other: the run is read after its task is locked.
-    let (task, lease, run, gate) = futures_util::try_join!(
+    let (task, _, lease, run, gate) = futures_util::try_join!(
         tx.query_opt(&task, &params),
+        tx.query(&below, &params),
         tx.query_opt(&lease, &params),
         tx.query_opt(&run, &params),
         tx.query_opt(&gate, &params),
@@ -185,7 +217,12 @@ async fn lock_run(tx: &Transaction<'_>, key: RunKey, by: Finisher) -> Result<Hel
         return Ok(Held::Other(held_by));
     }
     let gate = gate.as_ref().map(gates::from_row).transpose()?;
-    ending_task(&task, &run, gate, key.lease).map(|task| Held::Ours(Box::new(task)))
+    let mut ending = ending_task(&task, &run, gate, key.lease)?;
+    if get(&task, "waits")? {
+        // Whoever ends a dependency has this task locked before: either that is over, or it decides after this one.
+        ending.in_vain = hopeless_parent(tx, ending.id).await?;
+    }
+    Ok(Held::Ours(Box::new(ending)))
 }
 
 /// The lease of a task, and who may end its run.
@@ -233,6 +270,7 @@ fn ending_task(
             excused: number::<i32, u32>(row, "excused")?,
         },
         cancel_reason: get(row, "cancel_reason")?,
+        in_vain: None,
     })
 }
 
@@ -341,6 +379,9 @@ fn reason(task: &EndingTask, report: &RunReport, state: TaskState) -> Option<Str
     match state {
         TaskState::Done => None,
         TaskState::Cancelled if task.standing.cancel_requested => task.cancel_reason.clone(),
+        TaskState::Blocked {
+            reason: why @ (BlockReason::DependencyFailed | BlockReason::DependencyCancelled),
+        } => task.in_vain.map(|(parent, _)| in_vain_of(parent, why)),
         TaskState::Queued
         | TaskState::Running
         | TaskState::Failed
@@ -381,6 +422,13 @@ async fn release_dependants(
         }
         TaskState::Cancelled => {
             block_dependants(tx, task, BlockReason::DependencyCancelled).await?;
+            Ok(Freed::default())
+        }
+        // Who was put below it while it ran and its own dependency was over already.
+        TaskState::Blocked {
+            reason: why @ (BlockReason::DependencyFailed | BlockReason::DependencyCancelled),
+        } => {
+            block_dependants(tx, task, why).await?;
             Ok(Freed::default())
         }
         TaskState::Queued | TaskState::Running | TaskState::Blocked { .. } => Ok(Freed::default()),

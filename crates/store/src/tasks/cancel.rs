@@ -114,19 +114,22 @@ async fn set_cancelled(tx: &Transaction<'_>, id: TaskId, reason: &str) -> Result
     Ok(())
 }
 
-/// Tasks are locked by `seq`, in which parents come first. Served by the primary keys of both tables.
+/// Tasks are locked by `seq`, in which parents come first. One that runs, having begun when its dependency was done the
+/// first time, is locked and left: whoever ends its run sees what became of the dependency. Served by the primary keys
+/// of both tables.
 const BLOCK_DEPENDANTS: &str = "
     WITH RECURSIVE below (id) AS (
         SELECT task FROM task_dependencies WHERE dependency = $1
         UNION
         SELECT e.task FROM below JOIN task_dependencies e ON e.dependency = below.id
     ), locked AS MATERIALIZED (
-        SELECT t.id FROM below JOIN tasks t ON t.id = below.id
-        WHERE t.status = 'queued' ORDER BY t.seq FOR NO KEY UPDATE OF t
+        SELECT t.id, t.status FROM below JOIN tasks t ON t.id = below.id
+        WHERE t.status IN ('queued', 'running') OR t.block_reason IN ('quota_wait', 'login_required')
+        ORDER BY t.seq FOR NO KEY UPDATE OF t
     )
     UPDATE tasks t SET status = 'blocked', block_reason = $2, reason = $3, not_before = NULL,
         updated_at = clock_timestamp()
-    FROM locked WHERE t.id = locked.id";
+    FROM locked WHERE t.id = locked.id AND locked.status <> 'running'";
 
 /// Blocks everything that waits for a task that will never be done, directly or by way of others.
 ///
@@ -136,16 +139,21 @@ pub(crate) async fn block_dependants(
     parent: TaskId,
     why: BlockReason,
 ) -> Result<(), StoreError> {
-    let reason = match why {
-        BlockReason::DependencyCancelled => format!("`{parent}` was cancelled"),
-        BlockReason::DependencyFailed
-        | BlockReason::QuotaWait
-        | BlockReason::LoginRequired
-        | BlockReason::AttemptsExhausted => format!("`{parent}` failed"),
-    };
+    let reason = in_vain_of(parent, why);
     let statement = tx.prepare_cached(BLOCK_DEPENDANTS).await?;
     let parent: Uuid = parent.as_uuid();
     // Again until nothing is found: while this waited for a lock, somebody may have put a task below the locked one.
     while tx.execute(&statement, &[&parent, &why.as_str(), &reason]).await? > 0 {}
     Ok(())
+}
+
+/// Why a task waits in vain, for people.
+pub(crate) fn in_vain_of(parent: TaskId, why: BlockReason) -> String {
+    match why {
+        BlockReason::DependencyCancelled => format!("`{parent}` was cancelled"),
+        BlockReason::DependencyFailed
+        | BlockReason::QuotaWait
+        | BlockReason::LoginRequired
+        | BlockReason::AttemptsExhausted => format!("`{parent}` failed"),
+    }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use core_types::{
     ids::TaskId,
-    task::{TaskState, TaskStep},
+    task::{BlockReason, TaskState, TaskStep},
 };
 use deadpool_postgres::{GenericClient as _, Transaction};
 use tokio_postgres::Row;
@@ -76,7 +76,7 @@ impl Store {
         let Ok(_) = task.state.transition(TaskStep::Retry) else {
             return Ok(RetryResult::Running);
         };
-        if let Some(parent) = hopeless_parent(&tx, id).await? {
+        if let Some((parent, _)) = hopeless_parent(&tx, id).await? {
             return Ok(RetryResult::Hopeless(parent));
         }
         requeue(&tx, id, task.state, retry).await?;
@@ -129,8 +129,12 @@ async fn read(tx: &Transaction<'_>, id: TaskId) -> Result<Option<Wanted>, StoreE
     row.map(wanted).transpose()
 }
 
-/// A dependency that will never be done as things stand. Served by `task_dependencies_by_task`.
-async fn hopeless_parent(tx: &Transaction<'_>, id: TaskId) -> Result<Option<TaskId>, StoreError> {
+/// A dependency that will never be done as things stand, and what that means for the task. Served by
+/// `task_dependencies_by_task`.
+pub(crate) async fn hopeless_parent(
+    tx: &Transaction<'_>,
+    id: TaskId,
+) -> Result<Option<(TaskId, BlockReason)>, StoreError> {
     let statement = tx
         .prepare_cached(
             "SELECT t.id, t.status, t.block_reason FROM task_dependencies e JOIN tasks t ON t.id = e.dependency
@@ -138,8 +142,8 @@ async fn hopeless_parent(tx: &Transaction<'_>, id: TaskId) -> Result<Option<Task
         )
         .await?;
     for row in &tx.query(&statement, &[&id.as_uuid()]).await? {
-        if hopeless(state_from_row(row)?).is_some() {
-            return Ok(Some(TaskId::from_uuid(get(row, "id")?)));
+        if let Some(why) = hopeless(state_from_row(row)?) {
+            return Ok(Some((TaskId::from_uuid(get(row, "id")?), why)));
         }
     }
     Ok(None)

@@ -1,13 +1,18 @@
 use core_types::{
     ids::TaskId,
-    outcome::RunOutcome,
+    outcome::{RunOutcome, RunReport},
     task::{BlockReason, Role, TaskState},
+    usage::Usage,
 };
-use store::tasks::{
-    NewTask,
-    cancel::CancelResult,
-    retry::{Retry, RetryResult},
+use store::{
+    dispatch::claim::Claimed,
+    tasks::{
+        NewTask,
+        cancel::CancelResult,
+        retry::{Retry, RetryResult},
+    },
 };
+use tokio::task::JoinSet;
 
 use crate::world::{World, plain_task, task_after, task_in};
 
@@ -207,4 +212,119 @@ async fn retry_of_a_parent_and_the_end_of_another_at_once_leave_nothing_stuck() 
         // Out of the way of the next round.
         world.store.cancel_task(failed, "x").await.unwrap();
     }
+}
+
+/// A parent that was done and is wanted once more, and a child that began meanwhile and runs.
+async fn parent_again_and_running_child(world: &World) -> (TaskId, Claimed) {
+    let parent = world.plain().await;
+    let child = world.task(task_after(&[parent])).await;
+    end(world, RunOutcome::Succeeded).await;
+    let run = world.run_with_new_agent().await;
+    assert_eq!(run.task, child);
+    assert_eq!(retry(world, parent).await, RetryResult::Queued);
+    (parent, run)
+}
+
+#[tokio::test]
+async fn a_running_task_whose_parent_fails_after_all_does_not_wait_for_it() {
+    let world = World::new().await;
+    let in_vain = TaskState::Blocked { reason: BlockReason::DependencyFailed };
+    for outcome in [RunOutcome::Interrupted, RunOutcome::AgentFailed, RunOutcome::QuotaExceeded] {
+        let (parent, child) = parent_again_and_running_child(&world).await;
+        end(&world, RunOutcome::CheckoutFailed).await;
+        // Its parent is over and it runs: who is put below it now waits in vain, too, if it does.
+        let below = world.task(task_after(&[child.task])).await;
+        let finished = world.finish(child.key, outcome).await;
+        assert_eq!(finished.task_state, in_vain, "{outcome}");
+        assert_eq!(world.finish(child.key, outcome).await, finished, "the same answer again");
+        let task = world.read(child.task).await;
+        assert_eq!((task.state, task.not_before), (in_vain, None), "{outcome}");
+        assert_eq!(task.reason, Some(format!("`{parent}` failed")), "{outcome}");
+        assert_eq!(world.read(below).await.state, in_vain, "{outcome}");
+        world.open_gates().await;
+        world.assert_rules().await;
+        assert_eq!(retry(&world, parent).await, RetryResult::Queued);
+        assert_eq!(world.read(child.task).await.state, TaskState::Queued, "it waits again");
+        world.store.cancel_task(parent, "x").await.unwrap();
+    }
+    let (_, child) = parent_again_and_running_child(&world).await;
+    end(&world, RunOutcome::CheckoutFailed).await;
+    assert_eq!(world.finish(child.key, RunOutcome::Succeeded).await.task_state, TaskState::Done);
+}
+
+#[tokio::test]
+async fn a_task_that_waits_for_a_limit_does_not_come_back_behind_a_parent_that_failed() {
+    let world = World::new().await;
+    let (parent, child) = parent_again_and_running_child(&world).await;
+    world.finish(child.key, RunOutcome::QuotaExceeded).await;
+    world.open_gates().await;
+    world.store.cancel_task(parent, "x").await.unwrap();
+    let in_vain = TaskState::Blocked { reason: BlockReason::DependencyCancelled };
+    assert_eq!(world.read(child.task).await.state, in_vain);
+    world
+        .sql
+        .batch_execute("UPDATE tasks SET not_before = now() WHERE not_before > now()")
+        .await
+        .unwrap();
+    world.store.release_cooled(10).await.unwrap();
+    assert_eq!(world.read(child.task).await.state, in_vain);
+    world.assert_rules().await;
+}
+
+#[tokio::test]
+async fn finishes_of_a_family_at_once_wait_for_each_other_in_one_order() {
+    let world = World::new().await;
+    let parents = [world.plain().await, world.plain().await];
+    for _ in 0..2 {
+        world.agent(Role::Worker).await;
+    }
+    let children = [world.task(task_after(&parents)).await, world.task(task_after(&parents)).await];
+    for _ in parents {
+        let run = world.run_one().await;
+        world.finish(run.key, RunOutcome::Succeeded).await;
+    }
+    for round in 0..8_u64 {
+        for _ in 0..4 {
+            world.agent(Role::Worker).await;
+        }
+        let mut runs = world.claim(5).await;
+        assert_eq!(runs.len(), children.len(), "round {round}");
+        for parent in parents {
+            retry(&world, parent).await;
+        }
+        runs.extend(world.claim(5).await);
+        assert_eq!(runs.len(), 4, "round {round}");
+        // One closes the gate, some count on it, one opens nothing; all add to the day.
+        let outcomes = [
+            RunOutcome::LaunchFailed,
+            RunOutcome::ProviderOverloaded,
+            RunOutcome::KeyRejected,
+            if round % 2 == 0 { RunOutcome::CheckoutFailed } else { RunOutcome::Succeeded },
+        ];
+        let mut ends = JoinSet::new();
+        for (run, outcome) in runs.into_iter().zip(outcomes) {
+            let store = world.another_store().await;
+            let usage = Usage { input_tokens: 1, ..Usage::default() };
+            let report = RunReport { usage, ..RunReport::new(outcome) };
+            ends.spawn(async move { store.finish_run(run.key, &report).await.unwrap() });
+        }
+        ends.join_all().await;
+        world.assert_rules().await;
+        // All over again: the parents done, the children ready.
+        world.open_gates().await;
+        for parent in parents {
+            retry(&world, parent).await;
+        }
+        let cool = "UPDATE tasks SET not_before = now() WHERE not_before IS NOT NULL";
+        world.sql.batch_execute(cool).await.unwrap();
+        world.store.release_cooled(10).await.unwrap();
+        for run in world.claim(5).await {
+            world.finish(run.key, RunOutcome::Succeeded).await;
+        }
+        for child in children {
+            retry(&world, child).await;
+        }
+    }
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(world.count(deadlocks).await, 0, "the order of locks is not kept");
 }

@@ -106,11 +106,13 @@ impl Life<'_> {
                 limits: Limits { wall: Some(PREPARE_WITHIN), ..spec.limits },
                 ..spec.clone()
             };
-            // Where it fails, the call itself says that there is no such session.
-            if !prepare_agent(&self.around, self.started.key, invocation, spec).await {
-                tracing::warn!("session not made ready to go on");
-            }
+            let ready = prepare_agent(&self.around, self.started.key, invocation, spec).await;
             self.confirm().await?;
+            if !ready {
+                // The call would wait in a directory that is gone, without a word, until its idle limit.
+                tracing::warn!("session not made ready to go on");
+                return Ok(SessionEnd::lost());
+            }
         }
         let key = self.started.key;
         let call = AgentCall { part, spec, invocation };

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use core_types::{event::RunEvent, ids::RunKey};
+use core_types::{event::RunEvent, ids::RunKey, outcome::RunOutcome, usage::Usage};
 use executor::{
     invocation::Invocation,
     stream::StreamReader,
@@ -67,6 +67,23 @@ pub struct SessionEnd {
     pub stopped: Option<StopKind>,
     /// A fault of this host that makes the verdict worthless.
     pub fault: Option<String>,
+}
+
+impl SessionEnd {
+    /// The end of a session that cannot be gone on with: nothing was called and nothing was used.
+    pub(crate) fn lost() -> Self {
+        let verdict = Verdict {
+            outcome: Err(RunOutcome::AgentFailed),
+            message: Some("the agent's session cannot be gone on with".to_owned()),
+            hint: None,
+            usage: Usage::default(),
+            session: None,
+            session_lost: true,
+            retry_at: None,
+            final_text: None,
+        };
+        Self { verdict, stopped: None, fault: None }
+    }
 }
 
 /// Runs the agent's CLI to its end; when this returns, nothing that it started is alive.

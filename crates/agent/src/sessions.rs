@@ -6,7 +6,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt as _, symlink},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -62,7 +62,7 @@ impl Sessions {
         };
         let now = SystemTime::now();
         for path in entries.flatten().map(|entry| entry.path()) {
-            let age = fs::metadata(path.join(STAMP)).and_then(|found| found.modified());
+            let age = fs::symlink_metadata(path.join(STAMP)).and_then(|found| found.modified());
             let old = age.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > older_than));
             if old && let Err(error) = fs::remove_dir_all(&path) {
                 tracing::warn!(error = %error_chain(&error), "sessions of a task not removed");
@@ -78,8 +78,29 @@ fn make_private(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Never through a link: the agent can write to the directory, and what the link names may be another's.
 fn touch(own: &Path) -> io::Result<()> {
-    fs::write(own.join(STAMP), [])
+    let stamp = own.join(STAMP);
+    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    let open = || {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(no_follow);
+        options.open(&stamp)
+    };
+    let file = open().or_else(|_| {
+        // Not a plain file of ours: made anew, what it was is not touched.
+        remove(&stamp)?;
+        open()
+    })?;
+    file.set_modified(SystemTime::now())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +132,25 @@ mod tests {
         sessions.sweep(Duration::ZERO);
         assert!(!own.try_exists().unwrap(), "old sessions go");
         assert_eq!(fs::read_to_string(&login).unwrap(), "renewed", "the login stays");
+    }
+
+    #[test]
+    fn stamp_that_an_agent_made_a_link_of_leaves_alone_what_it_names() {
+        let (directory, sessions) = sessions();
+        let victim = directory.path().join("victim");
+        fs::write(&victim, "mine").unwrap();
+        let task = TaskId::generate();
+        let of = || sessions.of_task(task, ExecutorKind::Opencode, directory.path()).unwrap();
+        let stamp = of().unwrap().join(STAMP);
+        fs::remove_file(&stamp).unwrap();
+        symlink(&victim, &stamp).unwrap();
+        of().unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
+        assert!(fs::symlink_metadata(&stamp).unwrap().is_file());
+        fs::remove_file(&stamp).unwrap();
+        fs::create_dir(&stamp).unwrap();
+        of().unwrap();
+        assert!(fs::symlink_metadata(&stamp).unwrap().is_file());
     }
 
     #[test]

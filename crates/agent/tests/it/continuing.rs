@@ -14,9 +14,12 @@ use store::tasks::{
 use crate::bench::{Bench, Told};
 
 async fn bench() -> (ModelStub, Bench) {
+    bench_with(&testing::programs::opencode_path()).await
+}
+
+async fn bench_with(opencode: &std::path::Path) -> (ModelStub, Bench) {
     let stub = ModelStub::start(Scripts::builtin()).await.expect("the stub can listen on loopback");
     let base_url = stub.base_url();
-    let opencode = testing::programs::opencode_path();
     let settings = [
         ("ANTHROPIC_BASE_URL", base_url.as_str()),
         ("ANTHROPIC_API_KEY", "sk-ant-test-0000000000"),
@@ -112,4 +115,28 @@ async fn claude_whose_session_is_gone_begins_anew() {
 #[tokio::test]
 async fn opencode_whose_session_is_gone_begins_anew() {
     begins_anew(ExecutorKind::Opencode).await;
+}
+
+#[tokio::test]
+async fn opencode_whose_session_cannot_be_moved_begins_anew_at_once() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let program = directory.path().join("opencode");
+    let real = testing::programs::opencode_path();
+    let script =
+        format!("#!/bin/sh\ncase \"$1\" in db) exit 1;; esac\nexec {} \"$@\"\n", real.display());
+    std::fs::write(&program, script).expect("it can be written");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let (stub, bench) = bench_with(&program).await;
+    let task =
+        NewTask { executor: ExecutorKind::Opencode, ..bench.task("[script: demo] write it") };
+    let first = bench.work(task).await;
+    first.assert_outcome(RunOutcome::Succeeded);
+    let told = again(&bench, &first, "[script: demo] now write SECOND.md", true).await;
+    told.assert_outcome(RunOutcome::Succeeded);
+    assert_ne!(told.report().session, first.report().session);
+    let notice = |event: &RunEvent| matches!(event, RunEvent::Notice { text } if text.contains("begins a new one"));
+    assert!(told.events.iter().any(notice), "{:?}", told.events);
+    assert!(last_request(&stub).contains("now write SECOND.md"));
+    bench.assert_clean().await;
 }

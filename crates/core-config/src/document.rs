@@ -94,6 +94,7 @@ fn allowed(setting: &Setting) -> String {
         Kind::Text
         | Kind::Path { .. }
         | Kind::Program
+        | Kind::Model { .. }
         | Kind::Branch
         | Kind::HttpUrl
         | Kind::Address

@@ -7,7 +7,11 @@ mod container;
 mod forms;
 mod scalars;
 
-use core_types::{credential::parse_host_tokens, usage::parse_usd};
+use core_types::{
+    credential::parse_host_tokens,
+    provider::{MODEL_ALLOWED, PROVIDER_MODEL_ALLOWED, is_model, is_provider_model},
+    usage::parse_usd,
+};
 use figment::value::Value;
 
 use self::{
@@ -42,6 +46,11 @@ pub enum Kind {
     },
     /// The name of a program that is looked up in `PATH`, or its absolute path.
     Program,
+    /// The name of a model; may be empty.
+    Model {
+        /// Whether it begins with its provider, as in `provider/model`.
+        with_provider: bool,
+    },
     /// The name of a git branch, without `refs/heads/`; may be empty.
     Branch,
     /// An `http` or `https` URL without user name and password; may be empty.
@@ -127,6 +136,7 @@ impl Kind {
             Self::HostList => "list of host names",
             Self::Path { .. } => "path",
             Self::Program => "program",
+            Self::Model { .. } => "model",
             Self::Branch => "branch",
             Self::HttpUrl => "url",
             Self::Image => "image",
@@ -153,6 +163,8 @@ impl Kind {
             Self::Path { optional: true } => "an absolute path, or empty".to_owned(),
             Self::Path { optional: false } => "an absolute path".to_owned(),
             Self::Program => "the name of a program in `PATH`, or its absolute path".to_owned(),
+            Self::Model { with_provider: false } => format!("{MODEL_ALLOWED}; or empty"),
+            Self::Model { with_provider: true } => format!("{PROVIDER_MODEL_ALLOWED}; or empty"),
             Self::Branch => "the name of a git branch without `refs/heads/`, or empty".to_owned(),
             Self::HttpUrl | Self::SecretHttpUrl => {
                 "an `http://` or `https://` URL without user name and password, or empty".to_owned()
@@ -238,6 +250,8 @@ impl Kind {
         let valid = match self {
             Self::Path { optional } => text.starts_with('/') || (optional && text.is_empty()),
             Self::Program => is_program(text),
+            Self::Model { with_provider: false } => text.is_empty() || is_model(text),
+            Self::Model { with_provider: true } => text.is_empty() || is_provider_model(text),
             Self::Branch => text.is_empty() || is_branch(text),
             Self::HttpUrl | Self::SecretHttpUrl => text.is_empty() || is_plain_http_url(text)?,
             Self::RedisUrl => text.is_empty() || is_redis_url(text)?,

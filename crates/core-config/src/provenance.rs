@@ -80,6 +80,7 @@ fn shown(kind: Kind, value: &Value) -> Shown {
         Kind::Text
         | Kind::Path { .. }
         | Kind::Program
+        | Kind::Model { .. }
         | Kind::Branch
         | Kind::HttpUrl
         | Kind::Address

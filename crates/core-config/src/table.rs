@@ -323,7 +323,7 @@ pub const SETTINGS: &[Setting] = &[
     .reaching_host(),
     Setting::database(
         "CLAUDE_CODE_MODEL",
-        Kind::Text,
+        Kind::Model { with_provider: false },
         Fallback::Empty,
         "The model that `claude_code` uses for a task which names none; when empty, the command line's own default.",
     ),
@@ -402,7 +402,7 @@ pub const SETTINGS: &[Setting] = &[
     .reaching_host(),
     Setting::database(
         "OPENCODE_MODEL",
-        Kind::Text,
+        Kind::Model { with_provider: true },
         Fallback::Empty,
         "The model that `opencode` uses for a task which names none, as `provider/model`; when empty, the command line's own default.",
     ),

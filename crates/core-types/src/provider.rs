@@ -1,4 +1,5 @@
-//! The provider of a model, as far as it decides at whose gate a task waits.
+//! The names of models: which can be passed to an agent's command line, and the provider in one, which decides at whose
+//! gate a task waits.
 
 use std::fmt;
 
@@ -57,4 +58,26 @@ impl fmt::Display for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// What a name of a model may be, for people.
+pub const MODEL_ALLOWED: &str = "letters, digits and `-._:/@[]`, not starting with `-`";
+/// What a name of a model with its provider may be, for people.
+pub const PROVIDER_MODEL_ALLOWED: &str =
+    "`provider/model` of letters, digits and `-._:/@[]`, not starting with `-`";
+
+/// Whether a text can be passed as a model: a command line would read others as something else.
+#[must_use]
+pub fn is_model(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with('-')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:/@[]".contains(c))
+}
+
+/// Whether a text can be passed as a model with its provider.
+#[must_use]
+pub fn is_provider_model(text: &str) -> bool {
+    let parts = text.split_once('/');
+    is_model(text)
+        && parts.is_some_and(|(provider, model)| !provider.is_empty() && !model.is_empty())
 }

@@ -1,5 +1,7 @@
 //! What may be passed to the CLI: values that it would read as something else are refused.
 
+use core_types::provider::{MODEL_ALLOWED, PROVIDER_MODEL_ALLOWED, is_model, is_provider_model};
+
 use crate::{invocation::ExecutorError, text::one_line};
 
 fn check(
@@ -21,10 +23,7 @@ pub(crate) fn command(what: &'static str, command: &str) -> Result<(), ExecutorE
 }
 
 pub(crate) fn model(model: &str) -> Result<(), ExecutorError> {
-    let fine = !model.is_empty()
-        && !model.starts_with('-')
-        && model.chars().all(|c| c.is_ascii_alphanumeric() || "-._:/@[]".contains(c));
-    check(fine, "model", model, "letters, digits and `-._:/@[]`, not starting with `-`")
+    check(is_model(model), "model", model, MODEL_ALLOWED)
 }
 
 pub(crate) fn tool(tool: &str) -> Result<(), ExecutorError> {
@@ -39,9 +38,7 @@ pub(crate) fn session(session: &str) -> Result<(), ExecutorError> {
 
 /// A model as opencode names it, with its provider.
 pub(crate) fn provider_model(name: &str) -> Result<(), ExecutorError> {
-    model(name)?;
-    let parts = name.split_once('/').filter(|(first, rest)| !first.is_empty() && !rest.is_empty());
-    check(parts.is_some(), "model", name, "`provider/model`")
+    check(is_provider_model(name), "model", name, PROVIDER_MODEL_ALLOWED)
 }
 
 pub(crate) fn opencode_session(session: &str) -> Result<(), ExecutorError> {

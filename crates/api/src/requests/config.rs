@@ -188,6 +188,7 @@ fn value_schema(setting: &Setting) -> RefOr<Schema> {
         | Kind::HostTokens
         | Kind::Path { .. }
         | Kind::Program
+        | Kind::Model { .. }
         | Kind::Branch
         | Kind::HttpUrl
         | Kind::Image

@@ -217,3 +217,26 @@ fn a_change_is_typed_or_refused_and_a_row_can_always_be_removed() {
     assert_eq!(check_update("CANCEL_GRACES", None, false).unwrap_err().what, "is not a setting");
     assert!(check_update("API_KEYS", None, false).is_err());
 }
+
+#[test]
+fn a_model_that_a_command_line_would_misread_is_refused_with_what_is_allowed() {
+    for (key, value) in [
+        ("CLAUDE_CODE_MODEL", "--help"),
+        ("CLAUDE_CODE_MODEL", "a b"),
+        ("OPENCODE_MODEL", "sonnet"),
+        ("OPENCODE_MODEL", "/sonnet"),
+        ("OPENCODE_MODEL", "-a/b"),
+    ] {
+        let fault = validate_row(key, &json!(value)).expect_err(value);
+        assert!(fault.to_string().contains("letters, digits"), "{fault}");
+        only_fault(&[(key, value)]);
+    }
+    for (key, value) in [
+        ("CLAUDE_CODE_MODEL", ""),
+        ("CLAUDE_CODE_MODEL", "claude-sonnet-4-5[1m]"),
+        ("OPENCODE_MODEL", ""),
+        ("OPENCODE_MODEL", "openrouter/anthropic/claude-sonnet-4.5"),
+    ] {
+        validate_row(key, &json!(value)).expect(value);
+    }
+}

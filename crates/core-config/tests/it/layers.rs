@@ -175,6 +175,7 @@ fn a_row_of_any_key_changes_the_settings_of_a_process_that_lives() {
             Kind::SecretUrl => json!("postgres://db.example/x"),
             Kind::RedisUrl => json!("redis://cache.example"),
             Kind::Address => json!("127.0.0.1:1"),
+            Kind::Model { .. } => json!("other/model"),
             Kind::Image => json!("other:1"),
             Kind::Engine => json!("tcp://other:1"),
             Kind::Path { .. } | Kind::Program | Kind::PathList => json!("/opt/other"),

@@ -12,9 +12,7 @@ use core_types::{
     task::{ExecutorKind, Role},
     usage::SpendLimits,
 };
-use executor::{
-    claude_code::ClaudeSettings, invocation::ExecutorSettings, opencode::OpencodeSettings,
-};
+use executor::invocation::ExecutorSettings;
 
 /// How long a run's lease lasts without renewal, by the database's clock (design §4).
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -91,29 +89,7 @@ impl RunPolicy {
     pub fn from_settings(loaded: &Loaded) -> Self {
         let settings = &loaded.settings;
         Self {
-            executors: ExecutorSettings {
-                claude_code: ClaudeSettings {
-                    command: settings.claude_code_command.clone(),
-                    model: settings.claude_code_model.clone(),
-                    permission_mode: settings.claude_code_permission_mode,
-                    allowed_tools: settings.claude_code_allowed_tools.clone(),
-                    disallowed_tools: settings.claude_code_disallowed_tools.clone(),
-                    max_turns: settings.claude_code_max_turns,
-                    append_system_prompt: settings.claude_code_append_system_prompt.clone(),
-                    max_retries: settings.claude_code_max_retries,
-                    api_key: settings.anthropic_api_key.clone(),
-                    base_url: settings.anthropic_base_url.clone(),
-                },
-                opencode: OpencodeSettings {
-                    command: settings.opencode_command.clone(),
-                    model: settings.opencode_model.clone(),
-                    allowed_tools: settings.opencode_allowed_tools.clone(),
-                    anthropic_api_key: settings.anthropic_api_key.clone(),
-                    anthropic_base_url: settings.anthropic_base_url.clone(),
-                    openai_api_key: settings.openai_api_key.clone(),
-                    gemini_api_key: settings.gemini_api_key.clone(),
-                },
-            },
+            executors: settings.into(),
             agent_home: settings.opentiger_claude_home.clone(),
             roles: [
                 RolePolicy::new(

@@ -2,6 +2,7 @@
 //!
 //! Owns meanings only. It does no I/O, knows no runtime, no database and no wire format beyond serde.
 
+pub mod auth;
 pub mod choice;
 pub mod credential;
 pub mod event;

@@ -7,6 +7,7 @@
 mod message;
 pub mod reader;
 mod tokens;
+pub mod usage;
 mod verdict;
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -21,6 +22,11 @@ use crate::{
 
 /// The tools allowed where the settings say nothing.
 pub const DEFAULT_ALLOWED_TOOLS: &[&str] = &["Bash", "Edit", "Write", "Read", "Glob", "Grep"];
+
+/// The prompt of a check.
+pub(crate) const ONE_WORD: &str = "Respond with exactly OK.";
+/// How long one call of the model may take in a check: with one repetition it is over before the check's own limit.
+const CHECK_API_TIMEOUT_MS: u32 = 7_000;
 
 /// How Claude Code is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +104,57 @@ impl ClaudeCode {
             stdin: task.prompt.clone().into_bytes(),
             set_aside: &[],
         })
+    }
+
+    /// The call that asks the provider, without a model, how much of a login's limits is used; [`usage::read`] reads
+    /// the answer. It proves a login and nothing else: of a key the CLI does not ask.
+    ///
+    /// # Errors
+    /// As for [`Self::invocation`].
+    pub fn usage_check(&self, place: &Place) -> Result<Invocation, ExecutorError> {
+        self.check(&AgentTask::default())?;
+        let args = [
+            "-p",
+            "--input-format=stream-json",
+            "--output-format=stream-json",
+            "--verbose",
+            "--setting-sources=user",
+            "--strict-mcp-config",
+        ];
+        let mut env = self.env(place);
+        // With it the CLI does not ask.
+        env.remove("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC");
+        Ok(Invocation {
+            protocol: Protocol::ClaudeStreamJson,
+            program: PathBuf::from(&self.settings.command),
+            prepare: None,
+            args: args.map(str::to_owned).into(),
+            env,
+            secret_env: self.secret_env(),
+            stdin: usage::REQUESTS.as_bytes().to_vec(),
+            set_aside: &[],
+        })
+    }
+
+    /// The call that has the model say one word: with the same login, model and address as a run, without tools, and
+    /// giving up soon, since the CLI otherwise tries a refused key for three minutes.
+    ///
+    /// # Errors
+    /// As for [`Self::invocation`].
+    pub fn prompt_check(&self, place: &Place) -> Result<Invocation, ExecutorError> {
+        let settings = ClaudeSettings {
+            permission_mode: PermissionMode::DontAsk,
+            allowed_tools: Vec::new(),
+            disallowed_tools: Vec::new(),
+            max_turns: Some(1),
+            append_system_prompt: None,
+            max_retries: 1,
+            ..self.settings.clone()
+        };
+        let task = AgentTask { prompt: ONE_WORD.to_owned(), ..AgentTask::default() };
+        let mut call = Self { settings }.invocation(&task, place)?;
+        call.env.insert("API_TIMEOUT_MS".to_owned(), CHECK_API_TIMEOUT_MS.to_string());
+        Ok(call)
     }
 
     fn check(&self, task: &AgentTask) -> Result<(), ExecutorError> {

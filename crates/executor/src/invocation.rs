@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf};
 
+use core_config::settings::Settings;
 use core_types::{secret::Secret, task::ExecutorKind};
 
 use crate::{
@@ -21,12 +22,40 @@ pub enum Executor {
 }
 
 /// The settings of all executors.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExecutorSettings {
     /// Claude Code's settings.
     pub claude_code: ClaudeSettings,
     /// opencode's settings.
     pub opencode: OpencodeSettings,
+}
+
+impl From<&Settings> for ExecutorSettings {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            claude_code: ClaudeSettings {
+                command: settings.claude_code_command.clone(),
+                model: settings.claude_code_model.clone(),
+                permission_mode: settings.claude_code_permission_mode,
+                allowed_tools: settings.claude_code_allowed_tools.clone(),
+                disallowed_tools: settings.claude_code_disallowed_tools.clone(),
+                max_turns: settings.claude_code_max_turns,
+                append_system_prompt: settings.claude_code_append_system_prompt.clone(),
+                max_retries: settings.claude_code_max_retries,
+                api_key: settings.anthropic_api_key.clone(),
+                base_url: settings.anthropic_base_url.clone(),
+            },
+            opencode: OpencodeSettings {
+                command: settings.opencode_command.clone(),
+                model: settings.opencode_model.clone(),
+                allowed_tools: settings.opencode_allowed_tools.clone(),
+                anthropic_api_key: settings.anthropic_api_key.clone(),
+                anthropic_base_url: settings.anthropic_base_url.clone(),
+                openai_api_key: settings.openai_api_key.clone(),
+                gemini_api_key: settings.gemini_api_key.clone(),
+            },
+        }
+    }
 }
 
 impl ExecutorSettings {

@@ -19,6 +19,9 @@ pub(crate) struct Judgement {
     pub(crate) session_lost: bool,
 }
 
+/// The hint of an account that may not be used, whatever its key.
+pub(crate) const HINT_ACCOUNT: &str =
+    "look into the provider's account: its billing, its plan, or its organisation's rules";
 pub(crate) const HINT_LIMITS: &str =
     "raise the limit (CLAUDE_CODE_MAX_TURNS, or the task's limits), or make the task smaller";
 const HINT_IDLE: &str = "raise AGENT_IDLE_TIMEOUT_S (for `opencode`, OPENCODE_IDLE_TIMEOUT_S) if the task needs long silent commands";

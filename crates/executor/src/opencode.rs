@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 use crate::{
     checks,
+    claude_code::ONE_WORD,
     invocation::{AgentTask, ExecutorError, Invocation, Place, Protocol},
 };
 
@@ -100,6 +101,17 @@ impl Opencode {
             stdin: task.prompt.clone().into_bytes(),
             set_aside: SET_ASIDE,
         })
+    }
+
+    /// The call that has the model say one word: with the same login, model and address as a run, without tools.
+    /// opencode has no other way to find out whether a provider lets it in.
+    ///
+    /// # Errors
+    /// As for [`Self::invocation`].
+    pub fn prompt_check(&self, place: &Place) -> Result<Invocation, ExecutorError> {
+        let settings = OpencodeSettings { allowed_tools: Vec::new(), ..self.settings.clone() };
+        let task = AgentTask { prompt: ONE_WORD.to_owned(), ..AgentTask::default() };
+        Self { settings }.invocation(&task, place)
     }
 
     fn check(&self, task: &AgentTask) -> Result<(), ExecutorError> {

@@ -3,6 +3,8 @@
 use core_types::{outcome::RunOutcome, usage::Usage};
 use jiff::Timestamp;
 
+use crate::judgement::HINT_ACCOUNT;
+
 /// How the agent's process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndedHow {
@@ -78,4 +80,13 @@ pub struct Verdict {
     pub retry_at: Option<Timestamp>,
     /// The agent's last words.
     pub final_text: Option<String>,
+}
+
+impl Verdict {
+    /// Whether the provider knows who asks and does not let the account work, in which case another key of it will not
+    /// either.
+    #[must_use]
+    pub fn account_refused(&self) -> bool {
+        self.outcome == Err(RunOutcome::KeyRejected) && self.hint.as_deref() == Some(HINT_ACCOUNT)
+    }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::{
     claude_code::{message::FinalWord, reader::Facts},
-    judgement::{HINT_LIMITS, Judgement, ended_by_itself, lower, stopped_or},
+    judgement::{HINT_ACCOUNT, HINT_LIMITS, Judgement, ended_by_itself, lower, stopped_or},
     limits,
     text::one_line,
     verdict::{AgentEnd, EndedHow},
@@ -17,8 +17,6 @@ use crate::{
 const HINT_LOGIN: &str = "log in with `claude` (then `/login`) as the user that runs openTiger, or set ANTHROPIC_API_KEY";
 const HINT_KEY: &str =
     "set a valid ANTHROPIC_API_KEY, or unset it to use the login of the user that runs openTiger";
-const HINT_ACCOUNT: &str =
-    "look into the provider's account: its billing, its plan, or its organisation's rules";
 const HINT_INSTALL: &str = "install Claude Code (`npm install -g @anthropic-ai/claude-code`), or set CLAUDE_CODE_COMMAND to its absolute path";
 const HINT_TOOLS: &str = "add the tools to CLAUDE_CODE_ALLOWED_TOOLS";
 const HINT_TOOLS_FAIL: &str =

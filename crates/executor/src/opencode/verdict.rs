@@ -7,7 +7,7 @@ use core_types::outcome::RunOutcome;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    judgement::{HINT_LIMITS, Judgement, ended_by_itself, lower, stopped_or},
+    judgement::{HINT_ACCOUNT, HINT_LIMITS, Judgement, ended_by_itself, lower, stopped_or},
     limits,
     opencode::{message::Failure, reader::Facts},
     text::one_line,
@@ -16,8 +16,6 @@ use crate::{
 
 const HINT_LOGIN: &str = "log in with `opencode auth login` as the user that runs openTiger, or set the provider's key (such as ANTHROPIC_API_KEY)";
 const HINT_KEY: &str = "set a valid key of the provider (such as ANTHROPIC_API_KEY), or unset it to use the login of the user that runs openTiger";
-const HINT_ACCOUNT: &str =
-    "look into the provider's account: its billing, its plan, or its organisation's rules";
 const HINT_MODEL: &str =
     "set OPENCODE_MODEL or the task's model to one that `opencode models` lists";
 const HINT_TOOLS: &str = "add the tools to OPENCODE_ALLOWED_TOOLS";

@@ -6,6 +6,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
+use api::logins::Checks;
+use auth_probe::{checker::Checker, host::Host};
 use bootstrap::{environment::environment, start::Started};
 use core_config::{load::Loaded, settings::ProcessManager};
 use executor::environment::allow_list;
@@ -24,6 +26,14 @@ pub(crate) fn control(started: &Started) -> Control {
         host: started.host.clone(),
         may_manage: may_manage(started),
     }
+}
+
+/// What the API checks logins and this machine with.
+pub(crate) fn checks(started: &Started) -> Checks {
+    let environment = environment();
+    let scratch = started.state_dir.join("checks");
+    let host = Host::new(launcher(started), scratch, environment.clone());
+    Checks { checker: Checker::new(Arc::new(host), None), environment: allow_list(&environment) }
 }
 
 /// The manager, where this server may be one.

@@ -25,6 +25,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let manager = crate::processes::manager(&started, settings.clone())?;
     let state = ApiState::new(started.store.clone(), settings, git(), stop.clone())
         .with_processes(crate::processes::control(&started))
+        .with_checks(crate::processes::checks(&started))
         .with_queue(started.queue.clone());
     let address = started.settings.settings.api_listen;
     let server = Server::bind(address, state)

@@ -89,7 +89,7 @@ impl RunPolicy {
     pub fn from_settings(loaded: &Loaded) -> Self {
         let settings = &loaded.settings;
         Self {
-            executors: settings.into(),
+            executors: (&**settings).into(),
             agent_home: settings.opentiger_claude_home.clone(),
             roles: [
                 RolePolicy::new(

@@ -17,6 +17,7 @@ mod crowd;
 mod extract;
 mod fields;
 mod hub;
+pub mod logins;
 mod middleware;
 mod path_ids;
 mod repositories;

@@ -1,5 +1,6 @@
 //! What clients send: bodies and queries with their limits.
 
+pub(crate) mod auth;
 pub(crate) mod batch;
 pub(crate) mod cleanup;
 pub(crate) mod config;

@@ -19,8 +19,8 @@ use crate::{
     middleware::{observe, panicked},
     openapi::{self, About},
     routes::{
-        agents, cleanup, config, diff, events, gates, health, log, notices, processes, runs, spend,
-        tasks,
+        agents, auth, cleanup, config, diff, events, gates, health, log, notices, processes,
+        readiness, runs, spend, tasks,
     },
     state::ApiState,
 };
@@ -52,6 +52,9 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(gates::list))
         .routes(routes!(gates::try_now))
         .routes(routes!(spend::show))
+        .routes(routes!(auth::claude))
+        .routes(routes!(auth::opencode))
+        .routes(routes!(readiness::show))
         .routes(routes!(processes::list))
         .routes(routes!(processes::stop_all))
         .routes(routes!(processes::start_all))

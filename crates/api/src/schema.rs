@@ -1,6 +1,7 @@
 //! Schemas of the words and ids that `core-types` owns, for the OpenAPI document.
 
 use core_types::{
+    auth::{AuthReason, CheckedBy},
     gate::{GateCause, GateWord},
     notice::{NoticeEvent, NoticeState},
     outcome::{RunOutcome, table::OutcomeClass},
@@ -15,13 +16,17 @@ use utoipa::openapi::{
     schema::{Array, ArrayBuilder, Object, ObjectBuilder, SchemaType, Type},
 };
 
-use crate::requests::{
-    cleanup::{DAYS_MAX, Removable},
-    diff::{BYTES_MAX, FORMATS},
-    filters::{AGENT_STATES, ORDERS, SEARCH_MAX},
-    log::TAIL_MAX,
-    paging::{EVENTS_MAX, PAGE_MAX},
-    processes::LINES_MAX,
+use crate::{
+    requests::{
+        auth::SWITCH,
+        cleanup::{DAYS_MAX, Removable},
+        diff::{BYTES_MAX, FORMATS},
+        filters::{AGENT_STATES, ORDERS, SEARCH_MAX},
+        log::TAIL_MAX,
+        paging::{EVENTS_MAX, PAGE_MAX},
+        processes::LINES_MAX,
+    },
+    views::readiness::CheckState,
 };
 
 fn words(words: &[&str]) -> ObjectBuilder {
@@ -136,6 +141,22 @@ pub(crate) fn optional_outcome_class() -> Object {
 
 pub(crate) fn environment() -> Object {
     words(ExecutionEnvironment::WORDS).build()
+}
+
+pub(crate) fn auth_reason() -> Object {
+    words(AuthReason::WORDS).build()
+}
+
+pub(crate) fn checked_by() -> Object {
+    words(CheckedBy::WORDS).build()
+}
+
+pub(crate) fn check_state() -> Object {
+    words(CheckState::WORDS).build()
+}
+
+pub(crate) fn switch() -> Object {
+    words(SWITCH).build()
 }
 
 pub(crate) fn gate_state() -> Object {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
-use crate::{error::ApiError, hub::EventHub, repositories::Repositories};
+use crate::{error::ApiError, hub::EventHub, logins::Checks, repositories::Repositories};
 
 /// What the API works with; clones share everything.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct ApiState {
     pub(crate) hub: EventHub,
     /// The managed processes, where this server can ask for them.
     pub(crate) processes: Option<Control>,
+    /// Checks of this machine, where this server can start programs.
+    pub(crate) checks: Option<Checks>,
     /// Redis, where there is one.
     pub(crate) queue: Option<Queue>,
     /// Cancelled when the server shall stop: streams end then.
@@ -45,6 +47,7 @@ impl ApiState {
             repositories: Repositories::new(git),
             hub: EventHub::new(),
             processes: None,
+            checks: None,
             queue: None,
             stop,
             changes: TaskTracker::new(),
@@ -55,6 +58,13 @@ impl ApiState {
     #[must_use]
     pub fn with_processes(mut self, processes: Control) -> Self {
         self.processes = Some(processes);
+        self
+    }
+
+    /// The same with checks of this machine; without them logins are not known.
+    #[must_use]
+    pub fn with_checks(mut self, checks: Checks) -> Self {
+        self.checks = Some(checks);
         self
     }
 

@@ -1,6 +1,7 @@
 //! What clients are sent. Names on the wire are fixed here and nowhere else.
 
 pub(crate) mod agent;
+pub(crate) mod auth;
 pub(crate) mod cleanup;
 pub(crate) mod config;
 pub(crate) mod counts;
@@ -10,6 +11,7 @@ pub(crate) mod health;
 pub(crate) mod log;
 pub(crate) mod notice;
 pub(crate) mod process;
+pub(crate) mod readiness;
 pub(crate) mod run;
 pub(crate) mod spend;
 pub(crate) mod task;

@@ -14,7 +14,7 @@ pub(crate) struct Conversation {
     /// How many turns of the script have been said: answers with tool calls after the prompt.
     pub(crate) said: usize,
     /// Whether this is the agent's own conversation; others (titles, summaries) offer no tools.
-    pub(crate) has_tools: bool,
+    pub(crate) is_work: bool,
     /// Whether the agent names tools and their fields as opencode does (`bash`, `filePath`), and not as Claude Code
     /// (`Bash`, `file_path`), which the scripts do.
     pub(crate) opencode: bool,
@@ -27,6 +27,8 @@ pub(crate) struct Conversation {
 const DEFAULT_FILE: &str = "HELLO.md";
 const NOT_MEANT: [&str; 2] = ["CLAUDE.md", "AGENTS.md"];
 /// Texts that the CLI adds by itself; what is written in them is nobody's prompt.
+/// What the model is asked where nothing but an answer is wanted.
+const CHECK: &str = "Respond with exactly OK.";
 const ADDED: &str = "<system-reminder>";
 
 impl Conversation {
@@ -42,10 +44,9 @@ impl Conversation {
             stream: request.get("stream").and_then(Value::as_bool).unwrap_or_default(),
             script: mark(&text),
             said: messages.iter().skip(prompt_at).filter(asks).count(),
-            has_tools: request
-                .get("tools")
-                .and_then(Value::as_array)
-                .is_some_and(|t| !t.is_empty()),
+            // A check of the login has no tools either, and is what the script is for.
+            is_work: text.contains(CHECK)
+                || request.get("tools").and_then(Value::as_array).is_some_and(|t| !t.is_empty()),
             opencode: names_like_opencode(request),
             cwd: working_directory(&request.to_string()),
             file: named_file(&text),

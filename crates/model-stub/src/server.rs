@@ -240,7 +240,7 @@ async fn route(state: &Shared, asked: Asked) -> Response {
 }
 
 async fn messages(state: &Shared, headers: &HeaderMap, conversation: &Conversation) -> Response {
-    if !conversation.has_tools && conversation.script.is_none() {
+    if !conversation.is_work && conversation.script.is_none() {
         return answer(state, &side_answer(), conversation);
     }
     let script = match state.scripts.choose(conversation.script.as_deref()) {

@@ -9,6 +9,7 @@
     reason = "a test that cannot go on panics, with a text for the person who reads it"
 )]
 
+pub mod account_host;
 pub mod database;
 pub mod engine;
 pub mod git_server;

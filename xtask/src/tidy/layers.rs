@@ -37,6 +37,11 @@ pub(crate) const LAYERS: &[Layer] = &[
         &["core-config", "core-types", "executor", "launcher", "telemetry"],
         &["testing"],
     ),
+    layer(
+        "auth-probe",
+        &["core-types", "executor", "launcher", "telemetry"],
+        &["model-stub", "testing"],
+    ),
     layer("testing", &["core-types", "embedded", "launcher", "store"], &[]),
     layer(
         "agent",
@@ -62,9 +67,11 @@ pub(crate) const LAYERS: &[Layer] = &[
         "api",
         &[
             "agent-queue",
+            "auth-probe",
             "checkout",
             "core-config",
             "core-types",
+            "executor",
             "launcher",
             "processes",
             "store",
@@ -93,6 +100,7 @@ const PROGRAMS_USE: &[&str] = &[
     "agent",
     "agent-queue",
     "api",
+    "auth-probe",
     "bootstrap",
     "checkout",
     "client",

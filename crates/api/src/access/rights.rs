@@ -48,6 +48,10 @@ const RIGHTS: &[(&str, Right)] = &[
     ("listGates", Right::Read),
     ("tryGate", Right::Control),
     ("showUsage", Right::Read),
+    // Each may start a program and cost a prompt.
+    ("checkClaudeAuth", Right::Control),
+    ("checkOpencodeAuth", Right::Control),
+    ("showReadiness", Right::Control),
     ("listProcesses", Right::Read),
     ("showProcess", Right::Read),
     ("showProcessLog", Right::Read),

@@ -13,11 +13,7 @@ const fn pick(pair: Pair, language: Language) -> &'static str {
     }
 }
 
-pub(super) const fn message(
-    reason: R,
-    executor: ExecutorKind,
-    language: Language,
-) -> &'static str {
+pub(super) const fn message(reason: R, executor: ExecutorKind, language: Language) -> &'static str {
     let pair = match executor {
         ExecutorKind::ClaudeCode => claude(reason),
         ExecutorKind::Opencode => opencode(reason),
@@ -33,7 +29,9 @@ const fn claude(reason: R) -> Option<Pair> {
     Some(match reason {
         R::Ready => ("Claude Code is authenticated", "Claude Code は認証済みです"),
         R::LoginRequired => ("Claude Code is not logged in", "Claude Code にログインしていません"),
-        R::LoginExpired => ("the login of Claude Code has expired", "Claude Code のログインが失効しています"),
+        R::LoginExpired => {
+            ("the login of Claude Code has expired", "Claude Code のログインが失効しています")
+        }
         R::CredentialsUnreadable => {
             ("the login of Claude Code cannot be read", "Claude Code の認証情報を読み取れません")
         }
@@ -49,12 +47,16 @@ const fn opencode(reason: R) -> Option<Pair> {
         R::LoginRequired => {
             ("opencode has neither a login nor a key", "opencode のログインも API キーもありません")
         }
-        R::LoginExpired => ("the login of opencode has expired", "opencode のログインが失効しています"),
+        R::LoginExpired => {
+            ("the login of opencode has expired", "opencode のログインが失効しています")
+        }
         R::CredentialsUnreadable => {
             ("the login of opencode cannot be read", "opencode の認証情報を読み取れません")
         }
         R::CliMissing => ("the `opencode` CLI is not installed", "`opencode` CLI が見つかりません"),
-        R::CliIncompatible => ("the `opencode` CLI cannot be used", "`opencode` CLI を利用できません"),
+        R::CliIncompatible => {
+            ("the `opencode` CLI cannot be used", "`opencode` CLI を利用できません")
+        }
         _ => return None,
     })
 }
@@ -66,13 +68,15 @@ const fn any(reason: R) -> Pair {
         R::LoginExpired => ("the login has expired", "ログインが失効しています"),
         R::CredentialsUnreadable => ("the login cannot be read", "認証情報を読み取れません"),
         R::KeyInvalid => ("the provider refuses the key", "プロバイダーが API キーを拒否しました"),
-        R::AccountBlocked => {
-            ("the provider does not let the account work", "プロバイダーがアカウントの利用を認めていません")
-        }
+        R::AccountBlocked => (
+            "the provider does not let the account work",
+            "プロバイダーがアカウントの利用を認めていません",
+        ),
         R::RateLimited => ("the account's limit is reached", "アカウントの利用上限に達しています"),
-        R::ProviderUnreachable => {
-            ("the provider does not answer or fails", "プロバイダーに接続できないか、エラーを返しています")
-        }
+        R::ProviderUnreachable => (
+            "the provider does not answer or fails",
+            "プロバイダーに接続できないか、エラーを返しています",
+        ),
         R::CliMissing => ("the agent's CLI is not installed", "CLI が見つかりません"),
         R::CliIncompatible => ("the agent's CLI cannot be used", "CLI を利用できません"),
         R::DockerUnavailable => ("no Docker daemon answers", "Docker デーモンに接続できません"),
@@ -81,16 +85,22 @@ const fn any(reason: R) -> Pair {
         }
         R::ImageMissing => ("the sandbox image is not there", "sandbox イメージがありません"),
         R::ImageInvalid => ("the sandbox image cannot be used", "sandbox イメージを利用できません"),
-        R::NetworkMissing => ("the sandbox network is not there", "sandbox 用の Docker ネットワークがありません"),
-        R::MountDenied => {
-            ("the container may not see the directories it needs", "コンテナへのマウントが拒否されました")
+        R::NetworkMissing => {
+            ("the sandbox network is not there", "sandbox 用の Docker ネットワークがありません")
         }
+        R::MountDenied => (
+            "the container may not see the directories it needs",
+            "コンテナへのマウントが拒否されました",
+        ),
         R::ServiceOpenToLoopback => (
             "a service that the container needs cannot be reached from it",
             "コンテナが必要とするサービスにコンテナから接続できません",
         ),
         R::Timeout => ("there was no answer in time", "時間内に応答がありませんでした"),
-        R::Unknown => ("it is not known whether an agent could run", "エージェントを実行できるか確認できませんでした"),
+        R::Unknown => (
+            "it is not known whether an agent could run",
+            "エージェントを実行できるか確認できませんでした",
+        ),
     }
 }
 

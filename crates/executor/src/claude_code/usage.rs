@@ -35,7 +35,9 @@ pub enum UsageAnswer {
 #[must_use]
 pub fn read(stdout: &[u8]) -> Option<UsageAnswer> {
     let lines = stdout.split(|byte| *byte == b'\n');
-    lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok()).find_map(|line| answer(&line))
+    lines
+        .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
+        .find_map(|line| answer(&line))
 }
 
 fn answer(line: &Value) -> Option<UsageAnswer> {

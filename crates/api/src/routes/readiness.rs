@@ -1,0 +1,216 @@
+//! `/system/readiness`: everything that a task needs, each with what was found and what to do about it.
+
+use std::path::Path;
+
+use auth_probe::{finding::Report, machine};
+use axum::{Json, extract::State};
+use core_types::{
+    auth::{AuthReason, Language},
+    task::ExecutorKind,
+};
+
+use crate::{
+    agreement::Agreement,
+    error::ApiError,
+    extract::QueryTexts,
+    openapi::{AboutQuery, Always},
+    requests::auth::ReadinessQuery,
+    routes::health,
+    state::ApiState,
+    views::{
+        health::CheckView,
+        readiness::{CheckState, FullCheckView, FullReadinessView},
+    },
+};
+
+/// Below this much free space runs are about to fail.
+const DISK_FAIL: u64 = 512 << 20;
+/// Below this much people should know.
+const DISK_WARN: u64 = 5 << 30;
+
+/// Looks at everything that a task needs, logins included, and says of each what was found and what to do about it.
+#[utoipa::path(
+    get, path = "/system/readiness", tag = "system", operation_id = "showReadiness",
+    params(ReadinessQuery),
+    responses((status = 200, description = "What was found, be it good or bad.", body = FullReadinessView), AboutQuery, Always)
+)]
+pub(crate) async fn show(
+    State(state): State<ApiState>,
+    QueryTexts(query): QueryTexts<ReadinessQuery>,
+) -> Result<Json<FullReadinessView>, ApiError> {
+    let refresh = query.refresh()?;
+    let environment = state.settings().settings.execution_environment;
+    let (system, git, claude, opencode, claude_auth, opencode_auth) = tokio::join!(
+        system(&state),
+        git(&state),
+        cli(&state, ExecutorKind::ClaudeCode),
+        cli(&state, ExecutorKind::Opencode),
+        state.login(environment, ExecutorKind::ClaudeCode, refresh),
+        state.login(environment, ExecutorKind::Opencode, refresh),
+    );
+    let mut checks = system;
+    checks.push(disk(&state));
+    checks.push(embedded(&state));
+    checks.extend([git, claude, opencode]);
+    let used = state.settings().settings.llm_executor;
+    for report in [claude_auth?, opencode_auth?] {
+        checks.push(auth(&report, report.executor == used));
+    }
+    Ok(Json(FullReadinessView::new(environment, checks)))
+}
+
+/// What `/health/ready` looks at, with what to do about it.
+async fn system(state: &ApiState) -> Vec<FullCheckView> {
+    let mut checks: Vec<_> = health::checks(state).await.into_iter().map(of_health).collect();
+    let here = state.settings();
+    let agreement = Agreement::look(&state.store, &here).await;
+    checks.push(match agreement.map(|agreement| agreement.warnings(&here)) {
+        Ok(warnings) if warnings.is_empty() => {
+            FullCheckView::ok("settings_agree", "all processes have the same settings in force")
+        }
+        Ok(warnings) => FullCheckView::bad(
+            "settings_agree",
+            CheckState::Warn,
+            warnings.join("; "),
+            "look at `opentiger config get`, give every process the same environment, and restart those that differ",
+        ),
+        Err(_) => FullCheckView::bad(
+            "settings_agree",
+            CheckState::Unknown,
+            "it is not known whether all processes have the same settings",
+            "see to the database first",
+        ),
+    });
+    checks
+}
+
+fn of_health(check: CheckView) -> FullCheckView {
+    let CheckView { name, ok, message } = check;
+    let slower = name == "redis" && message.starts_with("slower");
+    if ok && !slower {
+        return FullCheckView::ok(name, message);
+    }
+    let state = if slower { CheckState::Warn } else { CheckState::Fail };
+    let fix = match name {
+        "server" => "wait until it has ended, then `opentiger up`",
+        "settings" => "correct them with `opentiger config set`",
+        "redis" => "start it, correct REDIS_URL, or unset REDIS_URL to use a private one",
+        "database" => {
+            "start Postgres, or correct DATABASE_URL; without one a private Postgres is used"
+        }
+        "schema" => "restart openTiger in the newest version, which migrates the database",
+        "dispatcher" => "`opentiger up`, and look at DISPATCHER_ENABLED and `opentiger status`",
+        "agent" => "`opentiger up`, and look at WORKER_COUNT and `opentiger status`",
+        _ => "look at the server's log",
+    };
+    FullCheckView::bad(name, state, message, fix)
+}
+
+async fn git(state: &ApiState) -> FullCheckView {
+    let Some(checks) = &state.checks else {
+        return not_looked("git");
+    };
+    match machine::version("git", &checks.environment).await {
+        Ok(version) => FullCheckView::ok("git", version),
+        Err(why) => FullCheckView::bad("git", CheckState::Fail, why, "install git"),
+    }
+}
+
+/// A program that no task asks for may be missing; which one tasks ask for is a setting, and a task's own choice.
+async fn cli(state: &ApiState, executor: ExecutorKind) -> FullCheckView {
+    let settings = state.settings();
+    let settings = &settings.settings;
+    let (name, command) = match executor {
+        ExecutorKind::ClaudeCode => ("claude_cli", &settings.claude_code_command),
+        ExecutorKind::Opencode => ("opencode_cli", &settings.opencode_command),
+    };
+    let Some(checks) = &state.checks else {
+        return not_looked(name);
+    };
+    match machine::version(command, &checks.environment).await {
+        Ok(version) => FullCheckView::ok(name, version),
+        Err(why) => {
+            let hint = AuthReason::CliMissing.hint(
+                executor,
+                settings.execution_environment,
+                Language::English,
+            );
+            let state = weight(executor == settings.llm_executor);
+            FullCheckView::bad(name, state, why, hint.unwrap_or_default())
+        }
+    }
+}
+
+fn auth(report: &Report, used: bool) -> FullCheckView {
+    let (reason, executor) = (report.finding.reason, report.executor);
+    let name = match executor {
+        ExecutorKind::ClaudeCode => "claude_auth",
+        ExecutorKind::Opencode => "opencode_auth",
+    };
+    let message = reason.message(executor, Language::English);
+    let quota = report.finding.quota.iter();
+    let quota: Vec<String> =
+        quota.map(|window| format!("{}: {}% used", window.name, window.used_percent)).collect();
+    let more = report.finding.detail.clone().or_else(|| Some(quota.join(", ")));
+    let more = more.filter(|text| !text.is_empty()).map(|text| format!(" ({text})"));
+    let cause = format!("{message}{}", more.unwrap_or_default());
+    let Some(fix) = reason.hint(executor, report.environment, Language::English) else {
+        return FullCheckView::ok(name, cause);
+    };
+    let state = match reason {
+        AuthReason::Unknown | AuthReason::Timeout => CheckState::Unknown,
+        _ => weight(used),
+    };
+    FullCheckView::bad(name, state, cause, fix)
+}
+
+/// What is wrong with the executor that tasks get unless they name another stands in their way.
+const fn weight(used: bool) -> CheckState {
+    if used { CheckState::Fail } else { CheckState::Warn }
+}
+
+fn disk(state: &ApiState) -> FullCheckView {
+    let settings = state.settings();
+    let path: &Path = &settings.settings.state_dir;
+    let Ok(space) = machine::disk_space(path) else {
+        let cause = format!("the disk of `{}` cannot be looked at", path.display());
+        let fix = "see whether the directory is there, and OPENTIGER_STATE_DIR is right";
+        return FullCheckView::bad("disk", CheckState::Unknown, cause, fix);
+    };
+    let (free, total) = (gib(space.free), gib(space.total));
+    let found = format!("{free} of {total} GiB free at `{}`", path.display());
+    let fix = "free some, or try `opentiger gc`";
+    match space.free {
+        ..DISK_FAIL => FullCheckView::bad("disk", CheckState::Fail, found, fix),
+        DISK_FAIL..DISK_WARN => FullCheckView::bad("disk", CheckState::Warn, found, fix),
+        DISK_WARN.. => FullCheckView::ok("disk", found),
+    }
+}
+
+/// Gibibytes with one digit after the point.
+fn gib(bytes: u64) -> String {
+    let tenths = bytes / ((1 << 30) / 10);
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
+fn embedded(state: &ApiState) -> FullCheckView {
+    let settings = state.settings();
+    let settings = &settings.settings;
+    let of = |configured: bool| if configured { "configured" } else { "private" };
+    let redis = match (&settings.redis_url, &state.queue) {
+        (Some(_), _) => "configured",
+        (None, Some(_)) => "private",
+        (None, None) => "not used",
+    };
+    let found = format!("Postgres is {}, Redis is {redis}", of(settings.database_url.is_some()));
+    FullCheckView::ok("services", found)
+}
+
+fn not_looked(name: &str) -> FullCheckView {
+    FullCheckView::bad(
+        name,
+        CheckState::Unknown,
+        "this server cannot start programs",
+        "ask the api-server that `opentiger up` starts",
+    )
+}

@@ -1,0 +1,172 @@
+//! The provider's fixed hosts, scripted: what an agent's command line asks of a login's account there, whatever address
+//! of the model it is told.
+//!
+//! The command line reaches it as a proxy ([`AccountHost::variables`]), and trusts the certificate authority that was
+//! made for the test. What it asks for any other host goes to the same script.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring::default_provider,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    },
+};
+
+/// Most bytes of a request's head.
+const HEAD_BYTES: usize = 64 << 10;
+/// The names that a certificate is made for.
+const NAMES: &[&str] = &["api.anthropic.com", "platform.claude.com", "claude.ai"];
+
+/// How the account's usage is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Usage {
+    /// With so much of the five hours used, in percent.
+    Used(u32),
+    /// With this status and nothing else.
+    Refused(u16),
+    /// Not at all.
+    Hang,
+}
+
+/// The hosts; they end with this value.
+#[derive(Debug)]
+pub struct AccountHost {
+    shared: Arc<Shared>,
+    port: u16,
+    _serving: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    directory: TempDir,
+    usage: Usage,
+    requests: Mutex<Vec<String>>,
+}
+
+impl AccountHost {
+    /// Starts hosts that answer like this.
+    ///
+    /// # Panics
+    /// When they cannot be started.
+    pub async fn start(usage: Usage) -> Self {
+        let directory = TempDir::new().expect("a temporary directory can be made");
+        let acceptor = TlsAcceptor::from(Arc::new(certified(directory.path())));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = listener.local_addr().expect("it is bound").port();
+        let shared = Arc::new(Shared { directory, usage, requests: Mutex::default() });
+        let mut serving = JoinSet::new();
+        let for_connections = Arc::clone(&shared);
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, shared) = (acceptor.clone(), Arc::clone(&for_connections));
+                connections.spawn(async move { serve(stream, &acceptor, &shared).await });
+            }
+        });
+        Self { shared, port, _serving: serving }
+    }
+
+    /// Variables by which a command line comes here.
+    #[must_use]
+    pub fn variables(&self) -> BTreeMap<String, String> {
+        let authority = self.shared.directory.path().join("ca.pem");
+        BTreeMap::from([
+            ("HTTPS_PROXY".to_owned(), format!("http://127.0.0.1:{}", self.port)),
+            ("NODE_EXTRA_CA_CERTS".to_owned(), authority.to_string_lossy().into_owned()),
+        ])
+    }
+
+    /// The first line of every request so far.
+    ///
+    /// # Panics
+    /// Never; a thread that panicked leaves the list whole.
+    #[must_use]
+    pub fn requests(&self) -> Vec<String> {
+        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+async fn serve(mut stream: TcpStream, acceptor: &TlsAcceptor, shared: &Shared) {
+    let Some(_connect) = read_head(&mut stream).await else {
+        return;
+    };
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok();
+    let Ok(mut stream) = acceptor.accept(stream).await else {
+        return;
+    };
+    while let Some(head) = read_head(&mut stream).await {
+        let line = head.lines().next().unwrap_or_default().to_owned();
+        shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(line.clone());
+        let (status, body) = match &shared.usage {
+            _ if !line.contains("/api/oauth/usage") => (200, "{}".to_owned()),
+            Usage::Used(percent) => (200, limits(*percent)),
+            Usage::Refused(status) => (*status, "{}".to_owned()),
+            Usage::Hang => return std::future::pending().await,
+        };
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 {status} Told\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        );
+        let body = if line.starts_with("HEAD ") { String::new() } else { body };
+        if stream.write_all((head + &body).as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn limits(percent: u32) -> String {
+    format!(
+        r#"{{"five_hour":{{"utilization":{percent},"resets_at":"2099-01-01T00:00:00+00:00"}},"seven_day":{{"utilization":3,"resets_at":"2099-01-04T00:00:00+00:00"}}}}"#
+    )
+}
+
+/// The head of a request; its body, which none of these has to be understood for, is left to be dropped with the
+/// connection.
+async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() > HEAD_BYTES {
+            return None;
+        }
+        head.push(stream.read_u8().await.ok()?);
+    }
+    String::from_utf8(head).ok()
+}
+
+fn certified(directory: &Path) -> ServerConfig {
+    let authority_key = KeyPair::generate().expect("a key can be made");
+    let mut authority = CertificateParams::new(Vec::new()).expect("no name is a valid list");
+    // Of the same name as the leaf it would look as if the leaf had signed itself.
+    authority.distinguished_name.push(DnType::CommonName, "authority of a test");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = authority.self_signed(&authority_key).expect("a key signs itself");
+    fs::write(directory.join("ca.pem"), certificate.pem()).expect("a file can be written");
+    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate().expect("a key can be made");
+    let names: Vec<String> = NAMES.iter().map(|name| (*name).to_owned()).collect();
+    let leaf = CertificateParams::new(names).expect("the names are valid");
+    let leaf = leaf.signed_by(&key, &issuer).expect("the authority signs");
+    let chain = vec![CertificateDer::from(leaf.der().to_vec())];
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).expect("a valid key");
+    ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows the usual versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("the key fits the certificate")
+}

@@ -1,6 +1,10 @@
-//! `cargo xtask bench handover`: how long a task waits for an idle agent, and what the programs hold in memory.
+//! `cargo xtask bench`: measurements of a whole system.
+//!
+//! `handover`: how long a task waits for an idle agent, and what the programs hold in memory.
 //!
 //! The system is the real one with real Postgres; only the agent's command line is a stand-in that ends at once.
+
+pub(crate) mod sandbox;
 
 use std::{fs, time::Duration};
 
@@ -39,10 +43,18 @@ pub(crate) fn run(args: &HandoverArgs) -> Result<()> {
         .with("OPENTIGER_STATE_DIR", state_dir.to_string_lossy())
         .with("CLAUDE_CODE_COMMAND", binaries.program("fake-agent")?.to_string_lossy());
     let plan = Plan::new(binaries, environment)?;
-    Runtime::new().context("start the runtime")?.block_on(serve(args.tasks, &plan))
+    Runtime::new()
+        .context("start the runtime")?
+        .block_on(serve(&plan, async |stack: &mut Stack, plan: &Plan| {
+            measure(args.tasks, stack, plan).await
+        }))
 }
 
-async fn serve(count: u32, plan: &Plan) -> Result<()> {
+/// Runs a measurement on a system that has nothing from before, and stops it.
+async fn serve(
+    plan: &Plan,
+    measure: impl AsyncFnOnce(&mut Stack, &Plan) -> Result<()>,
+) -> Result<()> {
     let mut interrupts = Interrupts::new()?;
     let mut stack = Stack::new(&plan.state_dir, Ownership::Alone)?;
     let lock = plan.lock()?;
@@ -55,7 +67,7 @@ async fn serve(count: u32, plan: &Plan) -> Result<()> {
         Ok(()) | Err(_) => {}
     }
     let outcome = tokio::select! {
-        outcome = measure(count, &mut stack, plan) => outcome,
+        outcome = measure(&mut stack, plan) => outcome,
         () = interrupts.next() => Err(anyhow::anyhow!("interrupted before it was done")),
     };
     stack.stop(interrupts.next()).await;
@@ -90,25 +102,33 @@ async fn measure(count: u32, stack: &mut Stack, plan: &Plan) -> Result<()> {
 /// Both ends are points of wall-clock time on this machine: ours before the request, the database's at the start.
 async fn one_task(client: &Client, task: &Value) -> Result<Wait> {
     let asked = Timestamp::now();
+    let run = ended_run(client, task).await?;
+    let (claimed, accepted) = (point(&run, "created_at")?, point(&run, "started_at")?);
+    Ok(Wait { claimed: since(asked, claimed)?, accepted: since(asked, accepted)? })
+}
+
+/// Submits a task and waits for the end of its run, which it returns.
+async fn ended_run(client: &Client, task: &Value) -> Result<Value> {
     let answer = client.post("/tasks", task).await?;
     let id = answer.get("id").and_then(Value::as_str).context("find the task's id")?;
     let run = demo::run_of(client, id).await?;
-    let run = loop {
+    loop {
         let run = client.get(&format!("/runs/{run}")).await?;
         if run.get("ended_at").is_some_and(Value::is_string) {
-            break run;
+            return Ok(run);
         }
         tokio::time::sleep(POLL).await;
-    };
-    let point = |key: &str| -> Result<Timestamp> {
-        let text = run.get(key).and_then(Value::as_str);
-        text.with_context(|| format!("find `{key}` of the run"))?.parse().context("read a time")
-    };
-    let (claimed, accepted) = (point("created_at")?, point("started_at")?);
-    let between = |from, to: Timestamp| {
-        Duration::try_from(to.duration_since(from)).context("compare the clocks")
-    };
-    Ok(Wait { claimed: between(asked, claimed)?, accepted: between(asked, accepted)? })
+    }
+}
+
+/// A point in time that an answer holds.
+fn point(answer: &Value, key: &str) -> Result<Timestamp> {
+    let text = answer.get(key).and_then(Value::as_str);
+    text.with_context(|| format!("find `{key}` in {answer}"))?.parse().context("read a time")
+}
+
+fn since(from: Timestamp, to: Timestamp) -> Result<Duration> {
+    Duration::try_from(to.duration_since(from)).context("compare the clocks")
 }
 
 /// How long a task waited, counted from the request.
@@ -136,7 +156,7 @@ fn tell(what: &str, mut waits: Vec<Duration>) -> Result<()> {
     let [half, most, longest] = [half, most, longest].map(|wait| wait.as_secs_f64() * 1000.0);
     let count = waits.len();
     line(format!(
-        "{what:<24} {count} tasks: p50 {half:.1} ms, p99 {most:.1} ms, max {longest:.1} ms"
+        "{what:<24} {count} times: p50 {half:.1} ms, p99 {most:.1} ms, max {longest:.1} ms"
     ));
     Ok(())
 }

@@ -104,6 +104,8 @@ struct ImageArgs {
 enum Bench {
     /// Measures the time from `POST /tasks` to the moment an idle agent accepts the task.
     Handover(HandoverArgs),
+    /// Measures the time from a claim to the first byte of an agent in a container, and what the engine itself takes.
+    Sandbox(SandboxArgs),
 }
 
 /// What `bench handover` is asked for.
@@ -112,6 +114,20 @@ pub(crate) struct HandoverArgs {
     /// How many tasks, one at a time.
     #[arg(long, default_value_t = 300)]
     pub tasks: u32,
+    /// Measures release builds.
+    #[arg(long)]
+    pub release: bool,
+    /// Installs missing packages without asking.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// What `bench sandbox` is asked for.
+#[derive(Debug, Args)]
+pub(crate) struct SandboxArgs {
+    /// How many tasks, one at a time.
+    #[arg(long, default_value_t = 30)]
+    pub runs: u32,
     /// Measures release builds.
     #[arg(long)]
     pub release: bool,
@@ -153,6 +169,7 @@ impl Cli {
                 static_worker::run(if release { Profile::Release } else { Profile::Debug })
             }
             Task::Bench(Bench::Handover(args)) => bench::run(&args),
+            Task::Bench(Bench::Sandbox(args)) => bench::sandbox::run(&args),
         }
     }
 }

@@ -6,8 +6,10 @@
 use std::{
     ffi::{OsStr, OsString},
     fmt,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Output, Stdio},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -100,6 +102,20 @@ impl Tool {
         let output =
             self.command.stdin(Stdio::null()).output().with_context(|| format!("run `{self}`"))?;
         self.text_of(output)
+    }
+
+    /// Runs it without a terminal to its end, and says when it wrote its first byte; anything but success is an error.
+    pub(crate) fn first_byte(mut self) -> Result<Instant> {
+        let (input, output) = (Stdio::null(), Stdio::piped());
+        let child = self.command.stdin(input).stdout(output).stderr(Stdio::null()).spawn();
+        let mut child = child.with_context(|| format!("run `{self}`"))?;
+        let mut output = child.stdout.take().context("take its output")?;
+        output.read_exact(&mut [0]).with_context(|| format!("read the output of `{self}`"))?;
+        let first = Instant::now();
+        io::copy(&mut output, &mut io::sink()).context("read its output")?;
+        let status = child.wait().with_context(|| format!("wait for `{self}`"))?;
+        check(&self, status)?;
+        Ok(first)
     }
 
     fn text_of(&self, output: Output) -> Result<String> {

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dockerfile_pins_nothing_itself() {
+    fn the_recipe_pins_nothing_itself() {
         let text = fs::read_to_string(dockerfile()).unwrap();
         assert!(text.contains("npm ci"), "npm must keep to the lock file");
         assert!(!text.contains("npm install"), "npm must keep to the lock file");

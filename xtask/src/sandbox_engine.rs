@@ -1,6 +1,6 @@
 //! The engine on which a demo or a measurement runs agents in containers: the user's own, or one that is started for it.
 
-use std::time::Instant;
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -11,6 +11,9 @@ use crate::{
     services::Environment,
     test_engine::TestEngine,
 };
+
+/// Where an engine answers that nobody named.
+const USUAL: &str = "unix:///var/run/docker.sock";
 
 /// An engine with the image of agents in it.
 #[derive(Debug)]
@@ -50,6 +53,25 @@ impl SandboxEngine {
             Self::Users(Some(host)) => environment.set("DOCKER_HOST", host),
             Self::Own(engine) => environment.set("DOCKER_HOST", engine.host()),
         }
+    }
+
+    /// The engine for the build's own errands.
+    pub(crate) fn docker(&self) -> Result<Engine> {
+        match self {
+            Self::Users(_) => Engine::of_user(),
+            Self::Own(engine) => Engine::at(&engine.host()),
+        }
+    }
+
+    /// Its socket on this machine.
+    pub(crate) fn socket(&self) -> Result<PathBuf> {
+        let host = match self {
+            Self::Users(host) => host.clone().unwrap_or_else(|| USUAL.to_owned()),
+            Self::Own(engine) => engine.host(),
+        };
+        let path = host.strip_prefix("unix://");
+        let path = path.with_context(|| format!("find a socket of this machine in `{host}`"))?;
+        Ok(PathBuf::from(path))
     }
 
     /// Ends it where it is our own; nothing may be left in it.

@@ -38,6 +38,7 @@ pub(crate) async fn run(check_config: bool) -> anyhow::Result<()> {
         beat: started.dispatcher_beat().context("describe this dispatcher")?,
         host: started.host.clone(),
         settings,
+        sandboxes: None,
     };
     let mut delivering = JoinSet::new();
     let no_more_notices = stop.child_token();

@@ -35,6 +35,7 @@ pub mod error;
 pub mod git;
 pub mod local;
 pub mod mirror;
+pub mod outcome;
 pub mod roots;
 pub mod sandboxed;
 pub mod seal;

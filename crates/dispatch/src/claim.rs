@@ -13,6 +13,8 @@ const BATCH: u32 = 32;
 pub enum Claims {
     /// At most this many runs at once, as far as money and tokens reach.
     Open {
+        /// Where runs are handed out to.
+        environment: ExecutionEnvironment,
         /// Runs alive at once, over all roles.
         max_running: u32,
         /// What may be spent.
@@ -33,16 +35,11 @@ pub fn claims_under(loaded: &core_config::load::Loaded) -> Claims {
             reason: format!("settings in the database are not usable: {faults}"),
         };
     }
-    match loaded.settings.execution_environment {
-        ExecutionEnvironment::Host => Claims::Open {
-            max_running: loaded.settings.max_concurrent_workers,
-            spend: loaded.settings.spend_limits(),
-        },
-        ExecutionEnvironment::Sandbox => Claims::Paused {
-            reason:
-                "`EXECUTION_ENVIRONMENT=sandbox` is not available in this version; set it to `host`"
-                    .to_owned(),
-        },
+    let settings = &loaded.settings;
+    Claims::Open {
+        environment: settings.execution_environment,
+        max_running: settings.max_concurrent_workers,
+        spend: settings.spend_limits(),
     }
 }
 

@@ -10,7 +10,7 @@ use checkout::checkouts::Checkouts;
 use core_config::load::Loaded;
 use core_types::{ids::RunId, task::RunStatus};
 use launcher::{
-    handle::{Destroy, LaunchState},
+    handle::{Destroy, LaunchState, StopRequest},
     launcher::{Launcher, ReapPolicy},
 };
 use store::{error::StoreError, pool::Store};
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     complaints::Complaints,
     launches::{LABEL_RUN, aside},
+    sandboxed::tending::launch_id,
 };
 
 /// How often the host is swept.
@@ -46,6 +47,8 @@ pub struct Janitor {
     pub store: Store,
     /// Knows the launch directories.
     pub launcher: Arc<dyn Launcher>,
+    /// Knows the containers.
+    pub sandboxes: Option<Arc<dyn Launcher>>,
     /// Knows the checkouts.
     pub checkouts: Arc<Checkouts>,
     /// The settings in force.
@@ -74,16 +77,20 @@ impl Janitor {
     /// Removes what ended runs left, and signs off agents that have been silent for long. Each part by itself: what
     /// fails is logged and tried again the next time.
     pub async fn sweep(&self, complaints: &mut Complaints) {
-        complaints.note("launches of ended runs", self.sweep_launches().await);
+        for launcher in [Some(&self.launcher), self.sandboxes.as_ref()].into_iter().flatten() {
+            complaints.note("launches of ended runs", self.sweep_launches(launcher).await);
+        }
         complaints.note("checkouts of ended runs", self.sweep_checkouts().await);
         self.sweep_mirrors().await;
         complaints.note("silent agents", self.store.retire_silent_agents().await);
-        self.reap().await;
+        for launcher in [Some(&self.launcher), self.sandboxes.as_ref()].into_iter().flatten() {
+            reap(Arc::clone(launcher)).await;
+        }
     }
 
-    async fn sweep_launches(&self) -> Result<(), StoreError> {
-        let launcher = Arc::clone(&self.launcher);
-        let launches = match aside(async move { launcher.discover().await }).await {
+    async fn sweep_launches(&self, launcher: &Arc<dyn Launcher>) -> Result<(), StoreError> {
+        let discovering = Arc::clone(launcher);
+        let launches = match aside(async move { discovering.discover().await }).await {
             Ok(launches) => launches,
             Err(error) => {
                 tracing::warn!(error = %error_chain(&error), "launches not listed");
@@ -94,10 +101,17 @@ impl Janitor {
             let Some(Ok(run)) = found.labels.get(LABEL_RUN).map(|run| run.parse::<RunId>()) else {
                 continue;
             };
-            if !matches!(found.state, LaunchState::Ended(_)) || !self.is_over(run).await? {
+            // A container of an ended run may still be there, for the engine was away when the run ended.
+            let in_sandbox = found.id == launch_id(run);
+            let ended = in_sandbox || matches!(found.state, LaunchState::Ended(_));
+            if !ended || !self.is_over(run).await? {
                 continue;
             }
-            let removed = match self.launcher.attach(&found.record).await {
+            let removed = match launcher.attach(&found.record).await {
+                Ok(handle) if in_sandbox => {
+                    handle.stop(StopRequest::new("its run is over", Duration::ZERO)).await;
+                    handle.destroy(Destroy::Everything).await.is_ok()
+                }
                 Ok(handle) => handle.destroy(Destroy::Everything).await.is_ok(),
                 Err(_) => false,
             };
@@ -155,18 +169,6 @@ impl Janitor {
         }
     }
 
-    async fn reap(&self) {
-        let launcher = Arc::clone(&self.launcher);
-        match aside(async move { launcher.reap(&REAP).await }).await {
-            Ok(report) => {
-                for id in report.removed {
-                    tracing::info!(launch.id = %id, "old launch removed");
-                }
-            }
-            Err(error) => tracing::warn!(error = %error_chain(&error), "launches not reaped"),
-        }
-    }
-
     async fn is_over(&self, run: RunId) -> Result<bool, StoreError> {
         let Some(run) = self.store.run(run).await? else {
             return Ok(false);
@@ -176,5 +178,16 @@ impl Janitor {
             Duration::try_from(age).is_ok_and(|age| age > LEAVE_ALONE)
         });
         Ok(run.status == RunStatus::Ended && old)
+    }
+}
+
+async fn reap(launcher: Arc<dyn Launcher>) {
+    match aside(async move { launcher.reap(&REAP).await }).await {
+        Ok(report) => {
+            for id in report.removed {
+                tracing::info!(launch.id = %id, "old launch removed");
+            }
+        }
+        Err(error) => tracing::warn!(error = %error_chain(&error), "launches not reaped"),
     }
 }

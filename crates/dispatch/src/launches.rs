@@ -24,6 +24,8 @@ use tokio::{
 
 /// Label of every launch of a run; the same as crate `agent` writes.
 pub const LABEL_RUN: &str = "opentiger.run";
+/// Label of every launch of a run: the fencing number of its claim; the same as crate `agent` writes.
+pub const LABEL_LEASE: &str = "opentiger.lease";
 /// Time between asking leftovers to end and killing them. Their run is to be queued again 2 s after the death of its
 /// worker (D5), and what they do is not wanted any more.
 const GRACE: Duration = Duration::from_millis(500);

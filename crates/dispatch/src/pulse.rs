@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use core_config::load::Loaded;
+use core_types::task::ExecutionEnvironment;
 use store::{dispatchers::DispatcherBeat, error::StoreError, pool::Store};
 use tokio::{
     sync::watch,
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     claim::{Claims, claims_under},
     complaints::Complaints,
+    sandboxed::readiness::Readiness,
     view::{Look, View},
 };
 
@@ -31,6 +33,8 @@ pub struct Pulse {
     view: watch::Sender<View>,
     /// Why a limit of the day pauses the claims.
     spent: watch::Sender<Option<String>>,
+    /// Whether sandboxes can be launched, where this dispatcher knows how.
+    sandboxes: Option<Arc<Readiness>>,
 }
 
 impl Pulse {
@@ -38,7 +42,14 @@ impl Pulse {
     #[must_use]
     pub fn new(store: Store, beat: DispatcherBeat, settings: watch::Receiver<Arc<Loaded>>) -> Self {
         let (view, spent) = (watch::Sender::new(View::default()), watch::Sender::new(None));
-        Self { store, settings, beat, view, spent }
+        Self { store, settings, beat, view, spent, sandboxes: None }
+    }
+
+    /// The same, of a dispatcher that knows how to launch sandboxes.
+    #[must_use]
+    pub fn with_sandboxes(mut self, readiness: Option<Arc<Readiness>>) -> Self {
+        self.sandboxes = readiness;
+        self
     }
 
     /// Beats until it is told to stop.
@@ -110,8 +121,21 @@ impl Pulse {
         Ok(())
     }
 
+    /// Why no sandbox can be launched.
+    fn unready(&self) -> Option<String> {
+        match &self.sandboxes {
+            Some(readiness) => readiness.unready().map(|fault| fault.text()),
+            None => Some("this dispatcher cannot launch sandboxes".to_owned()),
+        }
+    }
+
     fn paused(&self) -> Option<Paused> {
         match claims_under(&self.settings.borrow()) {
+            Claims::Open { environment: ExecutionEnvironment::Sandbox, .. }
+                if self.unready().is_some() =>
+            {
+                self.unready().map(|reason| Paused { reason, ends_by_itself: true })
+            }
             Claims::Open { .. } => {
                 self.spent.borrow().clone().map(|reason| Paused { reason, ends_by_itself: true })
             }

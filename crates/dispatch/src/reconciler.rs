@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use checkout::checkouts::Checkouts;
 use core_config::load::Loaded;
+use core_types::task::ExecutionEnvironment;
 use launcher::launcher::Launcher;
 use store::{agents::HostId, dispatchers::DispatcherBeat, pool::Store, wake::Channel};
 use telemetry::chain::error_chain;
@@ -27,6 +28,7 @@ use crate::{
     pulse::Pulse,
     recovery::{ACCEPT_WITHIN, Recovery},
     retention::keep_small,
+    sandboxed::tenders::{Sandboxes, Tenders},
     take_back::TakeBack,
 };
 
@@ -53,6 +55,8 @@ pub struct Dispatcher {
     pub beat: DispatcherBeat,
     /// The settings in force.
     pub settings: watch::Receiver<Arc<Loaded>>,
+    /// How runs in sandboxes are launched, where this dispatcher knows.
+    pub sandboxes: Option<Sandboxes>,
 }
 
 impl Dispatcher {
@@ -65,15 +69,27 @@ impl Dispatcher {
         let stop_all = stop.child_token();
         let stop = stop_all.clone();
         let pulse = Pulse::new(store.clone(), self.beat.clone(), self.settings.clone());
-        let pulse = Arc::new(pulse);
+        let readiness = self.sandboxes.as_ref().map(|all| Arc::clone(&all.readiness));
+        let pulse = Arc::new(pulse.with_sandboxes(readiness));
         let (looked, first_look) = oneshot::channel();
         let mut loops = JoinSet::new();
         loops.spawn(beat(Arc::clone(&pulse), stop.clone()));
-        loops.spawn(self.clone().recover(pulse, looked, stop.clone()));
+        loops.spawn(self.clone().recover(Arc::clone(&pulse), looked, stop.clone()));
         loops.spawn(tend_gates(self.store.clone(), self.settings.clone(), stop.clone()));
         loops.spawn(self.janitor().keep_claimable(stop.clone()));
         loops.spawn(self.janitor().keep_clean(stop.clone()));
         loops.spawn(keep_small(self.store.clone(), self.settings.clone(), stop.clone()));
+        if let Some(sandboxes) = self.sandboxes.clone() {
+            let (store, host) = (self.store.clone(), self.host.clone());
+            let tenders = Tenders::new(store, host, id, self.settings.clone(), sandboxes);
+            let (pulse, stop) = (Arc::clone(&pulse), stop.clone());
+            loops.spawn(async move {
+                // Until then others would take us for gone.
+                if stop.run_until_cancelled(pulse.first_beat()).await.is_some() {
+                    tenders.run(stop).await;
+                }
+            });
+        }
         loops.spawn(async move {
             // What died gives its capacity back before anything new is handed out, if it dies quickly.
             if first_look.await.is_ok() {
@@ -103,6 +119,7 @@ impl Dispatcher {
         let hands = TakeBack {
             store: self.store,
             launches: Launches::new(self.launcher),
+            sandboxes: self.sandboxes.map(|all| Launches::new(all.launcher)),
             checkouts: self.checkouts,
             host: self.host,
         };
@@ -144,11 +161,11 @@ impl Dispatcher {
             let loaded = Arc::clone(&self.settings.borrow_and_update());
             let claims = claims_under(&loaded);
             let handed_out = match claims {
-                Claims::Open { max_running, spend } => {
+                Claims::Open { environment: ExecutionEnvironment::Host, max_running, spend } => {
                     let provider = loaded.settings.default_provider();
                     claim_all(&self.store, LEASE, max_running, spend, &provider).await
                 }
-                Claims::Paused { .. } => Ok(0),
+                Claims::Open { .. } | Claims::Paused { .. } => Ok(0),
             };
             wait = match complaints.note("claims", handed_out) {
                 Some(0) if woken => LOOK_AGAIN,
@@ -161,6 +178,7 @@ impl Dispatcher {
         Janitor {
             store: self.store.clone(),
             launcher: Arc::clone(&self.launcher),
+            sandboxes: self.sandboxes.as_ref().map(|all| Arc::clone(&all.launcher)),
             checkouts: Arc::clone(&self.checkouts),
             settings: self.settings.clone(),
         }

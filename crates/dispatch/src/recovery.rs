@@ -209,7 +209,7 @@ async fn sign_off_the_dead(store: &Store, host: &HostId) -> Result<(), StoreErro
 }
 
 /// Whether a process of this host has ended.
-fn is_gone(process: &ProcessIdentity) -> bool {
+pub(crate) fn is_gone(process: &ProcessIdentity) -> bool {
     let ProcessIdentity { pid, start_ticks, boot_id } = process.clone();
     !identity::ProcessIdentity { pid, start_ticks, boot_id }.is_alive()
 }

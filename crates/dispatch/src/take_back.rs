@@ -27,6 +27,8 @@ pub struct TakeBack {
     pub store: Store,
     /// Finds and ends what is left of a run on this host.
     pub launches: Launches,
+    /// The same for its sandboxes.
+    pub sandboxes: Option<Launches>,
     /// The checkouts of this host.
     pub checkouts: Arc<Checkouts>,
     /// This host.
@@ -90,7 +92,14 @@ impl TakeBack {
     /// Ends what is left of the run here and tells how it ended. What an agent printed is not told: it may hold
     /// secrets.
     async fn end(&self, case: &Case) -> Result<String, Kept> {
-        let report = self.launches.end_all_of(case.orphan.key.run).await?;
+        let run = case.orphan.key.run;
+        let mut report = self.launches.end_all_of(run).await?;
+        // A run without an agent is one in a sandbox; others do not depend on an engine that may be away.
+        if case.orphan.agent.is_none()
+            && let Some(sandboxes) = &self.sandboxes
+        {
+            report = sandboxes.end_all_of(run).await?.or(report);
+        }
         let message = case.message();
         Ok(report.map_or_else(
             || message.to_owned(),

@@ -117,6 +117,7 @@ impl Bench {
         let hands = TakeBack {
             store: self.database.store.clone(),
             launches: Launches::new(launcher),
+            sandboxes: None,
             checkouts: Arc::clone(&self.checkouts),
             host: HostId::new(host),
         };
@@ -183,7 +184,7 @@ impl Bench {
     }
 }
 
-fn task() -> NewTask {
+pub(crate) fn task() -> NewTask {
     NewTask {
         id: TaskId::generate(),
         title: "a task of a test".to_owned(),

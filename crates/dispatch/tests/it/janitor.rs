@@ -23,7 +23,7 @@ async fn what_runs_or_belongs_to_a_run_that_is_not_over_is_not_swept() {
     let launcher: Arc<dyn Launcher> = Arc::clone(&bench.faulty) as Arc<dyn Launcher>;
     let checkouts = Arc::clone(&bench.checkouts);
     let store = bench.database.store.clone();
-    let janitor = Janitor { store, launcher, checkouts, settings: settings(&[]) };
+    let janitor = Janitor { store, launcher, sandboxes: None, checkouts, settings: settings(&[]) };
     janitor.sweep(&mut Complaints::default()).await;
     assert!(is_running(&server));
     assert_eq!(bench.launcher.discover().await.unwrap().len(), 2);
@@ -53,6 +53,7 @@ async fn mirrors_that_no_run_used_for_long_are_swept() {
         Arc::new(checkout::checkouts::Checkouts::clone(&bench.checkouts).with_mirrors(mirrors));
     let sweep = async |keep: &[(&str, &str)]| {
         let janitor = Janitor {
+            sandboxes: None,
             store: bench.database.store.clone(),
             launcher: Arc::clone(&launcher),
             checkouts: Arc::clone(&checkouts),

@@ -8,3 +8,4 @@ mod pauses;
 mod pulse;
 mod racing;
 mod recovery;
+mod sandboxed;

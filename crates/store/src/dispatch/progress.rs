@@ -1,7 +1,7 @@
 //! What a run writes while it lives: acceptance, base commit, events, report.
 
 use core_types::{
-    event::NumberedEvent,
+    event::{NumberedEvent, RunEvent},
     ids::{AgentId, RunKey},
     outcome::RunReport,
 };
@@ -130,6 +130,27 @@ impl Store {
         drop(connection);
         self.wake_events(key.run, seqs.last().copied().unwrap_or_default());
         Ok(())
+    }
+
+    /// Writes events of a run after those that are there, for whoever goes on where its worker stopped.
+    ///
+    /// # Errors
+    /// [`FencedError::Fenced`]: stop the run.
+    pub async fn append_events_after(
+        &self,
+        key: RunKey,
+        events: &[RunEvent],
+    ) -> Result<(), FencedError> {
+        let connection = self.connection().await?;
+        let last = "SELECT coalesce(max(seq), 0) AS last FROM run_events WHERE run = $1";
+        let row = connection.query_one(last, &[&key.run.as_uuid()]).await?;
+        let last = get::<i64>(&row, "last")?;
+        drop(connection);
+        let at = Timestamp::now();
+        let numbered = events.iter().zip(last + 1..);
+        let numbered: Vec<NumberedEvent> =
+            numbered.map(|(event, seq)| NumberedEvent { seq, at, event: event.clone() }).collect();
+        self.append_events(key, &numbered).await
     }
 
     /// Notes what a run says of itself: `running` → `collecting`. The run is not over before [`Store::finish_run`].

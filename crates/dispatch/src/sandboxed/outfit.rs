@@ -1,0 +1,105 @@
+//! What turns a claimed run into something to launch.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use checkout::{checkouts::Checkouts, sandboxed::SandboxMounts};
+use core_types::{
+    ids::RunKey,
+    sandbox::{AttemptsBefore, SandboxCheckout},
+    secret::Secret,
+};
+use launcher::{
+    id::LaunchId,
+    spec::{Input, LaunchSpec, UserId},
+};
+use store::tasks::Task;
+
+/// Why sandboxes cannot be launched for now, whichever task they are for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct NotReady {
+    /// What is missing, in one line.
+    pub reason: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// A run to be fitted out.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// What every write of the run carries.
+    pub key: RunKey,
+    /// Which attempt at the task this is, from 1.
+    pub number: u32,
+    /// The task.
+    pub task: &'a Task,
+    /// What of the checkout the sandbox sees.
+    pub mounts: SandboxMounts,
+    /// What the worker is told about it.
+    pub checkout: SandboxCheckout,
+    /// What the worker is told of the attempts before.
+    pub before: AttemptsBefore,
+    /// By which the database knows the worker.
+    pub token: Secret,
+}
+
+/// What to launch.
+#[derive(Debug)]
+pub struct Outfit {
+    /// The worker in its container; labels of the run are added.
+    pub spec: LaunchSpec,
+    /// Its assignment.
+    pub input: Input,
+}
+
+/// Knows what a sandbox looks like under the settings in force.
+#[async_trait]
+pub trait Outfitter: fmt::Debug + Send + Sync + 'static {
+    /// Looks whether a sandbox could be launched now; cheap enough to be asked every few seconds.
+    ///
+    /// # Errors
+    /// [`NotReady`] says what is missing.
+    async fn ready(&self) -> Result<(), NotReady>;
+
+    /// The user that sandboxes run as.
+    fn user(&self) -> UserId;
+
+    /// The checkouts of this host, with the way to repositories of others under the settings in force.
+    ///
+    /// # Errors
+    /// [`NotReady`] where a setting cannot be used.
+    fn checkouts(&self) -> Result<Checkouts, NotReady>;
+
+    /// Says what to launch for a run.
+    ///
+    /// # Errors
+    /// [`NotReady`]; nothing was launched.
+    async fn outfit(&self, order: Order<'_>) -> Result<Outfit, NotReady>;
+
+    /// Lets a container that was created and has no input yet reach what it needs.
+    ///
+    /// # Errors
+    /// [`NotReady`]; nothing is handed to the container then.
+    async fn admit(&self, launch: &LaunchId) -> Result<(), NotReady>;
+
+    /// Takes back what a container was let reach. May be called for one that never was.
+    async fn dismiss(&self, launch: &LaunchId);
+}
+
+impl NotReady {
+    /// Without a hint.
+    #[must_use]
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), hint: None }
+    }
+
+    /// Reason and hint in one line.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{}; {hint}", self.reason),
+            None => self.reason.clone(),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A container while it works: its end, its disk, its cancel, and a worker that does not start or does not end.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use checkout::sandboxed::DiskUse;
+use core_types::task::RunStatus;
+use futures_util::StreamExt as _;
+use launcher::{
+    handle::{Handle, StopRequest},
+    outcome::ExitReport,
+    output::{LogContent, LogCursor},
+};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::{Facts, Hands, Tended};
+use crate::sandboxed::ending::Stopped;
+
+/// How often a container is looked at besides its end.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often its disk is counted.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+/// So often in a row something could not be counted before that counts as too much.
+const UNCOUNTED: u32 = 6;
+/// How long a worker may take until the database knows that it works.
+const START_WITHIN: Duration = Duration::from_secs(120);
+/// How long a worker that was told to cancel may take beside the grace of its agent.
+const CANCEL_WITHIN: Duration = Duration::from_secs(20);
+/// How long a worker that reported may take to end.
+const END_WITHIN: Duration = Duration::from_secs(30);
+/// The grace of a container that is stopped.
+const GRACE: Duration = Duration::from_secs(5);
+/// How much of the output is looked at for last words, in bytes.
+const LAST_WORDS: usize = 1000;
+
+/// Since when something is so.
+#[derive(Debug, Default)]
+struct Since {
+    reported: Option<Instant>,
+    cancelled: Option<Instant>,
+}
+
+impl Hands {
+    /// Waits until the container has ended, and ends it where it must.
+    pub(super) async fn watch(&self, tended: &Tended, handle: &Handle) -> ExitReport {
+        let started = Instant::now();
+        let (mut since, mut uncounted, mut counted_at) = (Since::default(), 0, started);
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // Both are cancel safe.
+            tokio::select! {
+                exit = handle.exited() => return exit,
+                _ = looks.tick() => {}
+            }
+            let facts = *tended.facts.borrow();
+            tended.renewing.store(facts.status != RunStatus::Running, Ordering::Relaxed);
+            // A container without a lease of its own takes no notice.
+            drop(handle.renew().await);
+            let mut stopped = self.overdue(facts, started, &mut since);
+            if stopped.is_none() && counted_at.elapsed() >= COUNT_EVERY {
+                stopped = self.fills_its_place(tended, &mut uncounted).await;
+                counted_at = Instant::now();
+            }
+            if let Some(stopped) = stopped {
+                tracing::warn!(run.id = %tended.key.run, reason = stopped.reason(), "sandbox stopped");
+                tended.renewing.store(true, Ordering::Relaxed);
+                return handle.stop(StopRequest::new(stopped.reason(), GRACE)).await;
+            }
+        }
+    }
+
+    fn overdue(&self, facts: Facts, started: Instant, since: &mut Since) -> Option<Stopped> {
+        let grace = self.settings.borrow().settings.cancel_grace + CANCEL_WITHIN;
+        let for_long = |since: &mut Option<Instant>, holds: bool, limit: Duration| {
+            *since = since.filter(|_| holds).or_else(|| holds.then(Instant::now));
+            since.is_some_and(|since| since.elapsed() >= limit)
+        };
+        let reported = facts.status == RunStatus::Collecting;
+        if for_long(&mut since.reported, reported, END_WITHIN) {
+            return Some(Stopped::Lingering);
+        }
+        if for_long(&mut since.cancelled, facts.cancel_requested, grace) {
+            return Some(Stopped::Cancelled);
+        }
+        let late = facts.status == RunStatus::Launching && started.elapsed() >= START_WITHIN;
+        late.then_some(Stopped::NotStarted)
+    }
+
+    async fn fills_its_place(&self, tended: &Tended, uncounted: &mut u32) -> Option<Stopped> {
+        let (bytes, files) = {
+            let loaded = self.settings.borrow();
+            (loaded.settings.sandbox_disk_limit, loaded.settings.sandbox_file_limit)
+        };
+        let limit = DiskUse {
+            bytes: bytes.unwrap_or(u64::MAX),
+            files: files.unwrap_or(u64::MAX),
+            uncounted: false,
+        };
+        let checkouts = self.outfitter.checkouts().ok()?;
+        let used = checkouts.sandbox_use(tended.key.run, limit).await;
+        *uncounted = if used.uncounted { *uncounted + 1 } else { 0 };
+        (used.exceeds(limit) || *uncounted >= UNCOUNTED).then_some(Stopped::DiskLimit)
+    }
+}
+
+/// The end of what a launch printed, on one line.
+pub(super) async fn last_words(handle: &Handle) -> String {
+    let read = async {
+        let mut tail: Vec<u8> = Vec::new();
+        let mut chunks = handle.logs(LogCursor::START);
+        while let Some(Ok(chunk)) = chunks.next().await {
+            if let LogContent::Output { data, .. } = chunk.content {
+                tail.extend_from_slice(&data);
+                let surplus = tail.len().saturating_sub(LAST_WORDS);
+                tail.drain(..surplus);
+            }
+        }
+        tail
+    };
+    let tail = timeout(Duration::from_secs(10), read).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&tail);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines: Vec<String> =
+        lines.map(|line| line.chars().filter(|c| !c.is_control()).collect()).collect();
+    lines.join(" | ")
+}

@@ -1,13 +1,32 @@
 //! Settings, database and launcher made into a dispatcher.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use anyhow::Context as _;
+use bootstrap::start::Started;
 use checkout::{checkouts::Checkouts, git::GitCommand};
-use dispatch::reconciler::Dispatcher;
+use core_config::load::Loaded;
+use dispatch::{
+    reconciler::Dispatcher,
+    sandboxed::{containers::Containers, readiness::Readiness, tenders::Sandboxes},
+};
 use executor::environment::DEFAULT_PATH;
+use launcher::{
+    docker::{DockerConfig, DockerLauncher},
+    process::ProcessLauncher,
+    spec::UserId,
+};
 use notices::deliverer::{self, Deliverer};
-use tokio::task::JoinSet;
+use sandbox::{
+    relay::keep::Relays,
+    view::{self, Sources, View},
+};
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
 /// Dispatches until a signal asks it to stop.
 pub(crate) async fn run(check_config: bool) -> anyhow::Result<()> {
@@ -23,33 +42,86 @@ pub(crate) async fn run(check_config: bool) -> anyhow::Result<()> {
     let settings = started.watch_settings();
     let deliverer = Deliverer {
         store: started.store.clone(),
-        launcher: Arc::<launcher::process::ProcessLauncher>::clone(&started.launcher),
+        launcher: Arc::<ProcessLauncher>::clone(&started.launcher),
         settings: settings.clone(),
         env: command_environment(),
         lease: deliverer::LEASE,
     };
+    let checkouts = Checkouts::new(started.state_dir.join("checkouts"), git)
+        .with_mirrors(started.state_dir.join("mirrors"));
+    let containers = Arc::new(containers(&started, settings.clone(), checkouts.clone())?);
     let dispatcher = Dispatcher {
         store: started.store.clone(),
         launcher,
-        checkouts: Arc::new(
-            Checkouts::new(started.state_dir.join("checkouts"), git)
-                .with_mirrors(started.state_dir.join("mirrors")),
-        ),
+        checkouts: Arc::new(checkouts),
         beat: started.dispatcher_beat().context("describe this dispatcher")?,
         host: started.host.clone(),
-        settings,
-        sandboxes: None,
+        settings: settings.clone(),
+        sandboxes: Some(Sandboxes {
+            launcher: Arc::<DockerLauncher>::clone(&containers.launcher),
+            outfitter: Arc::<Containers>::clone(&containers),
+            readiness: Arc::new(Readiness::new()),
+        }),
     };
     let mut delivering = JoinSet::new();
     let no_more_notices = stop.child_token();
     delivering.spawn(deliverer.run(no_more_notices.clone()));
+    delivering.spawn(keep_view(containers, settings, no_more_notices.clone()));
     let dispatched = dispatcher.run(stop).await.context("dispatch");
     no_more_notices.cancel();
     while let Some(ended) = delivering.join_next().await {
-        ended.context("deliver notices")?;
+        ended.context("deliver notices and keep the view of logins")?;
     }
     dispatched?;
     Ok(started.outcome()?)
+}
+
+/// Sandboxes on the Docker engine, which need not be there yet.
+fn containers(
+    started: &Started,
+    settings: watch::Receiver<Arc<Loaded>>,
+    checkouts: Checkouts,
+) -> anyhow::Result<Containers> {
+    let state_dir = started.state_dir.clone();
+    let first = &started.settings.settings;
+    let config = DockerConfig { host: first.docker_host.clone(), store: state_dir.clone() };
+    let launcher = DockerLauncher::open(config).context("open the directory of containers")?;
+    let own = UserId {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+    };
+    let user = view::user(own);
+    let beside = std::env::current_exe().context("find own program")?;
+    let worker = beside.with_file_name("worker");
+    let url = started.embedded.as_ref().map(|embedded| &embedded.url);
+    let url = url.or(first.database_url.as_ref()).context("find the database's address")?;
+    Ok(Containers {
+        launcher: Arc::new(launcher),
+        host: Arc::<ProcessLauncher>::clone(&started.launcher),
+        store: started.store.clone(),
+        database_url: url.clone(),
+        settings,
+        environment: bootstrap::environment::environment(),
+        checkouts,
+        remotes: agent::policy::remote_access,
+        static_worker: beside.with_file_name("worker-static"),
+        relays: Relays { worker, state_dir: state_dir.clone() },
+        user,
+        view: View::open(&state_dir, user).context("make the view of the logins")?,
+        state_dir,
+        memory: Mutex::default(),
+    })
+}
+
+/// Keeps the view of the host's logins up to date, whoever uses it.
+async fn keep_view(
+    containers: Arc<Containers>,
+    settings: watch::Receiver<Arc<Loaded>>,
+    stop: CancellationToken,
+) {
+    let home = containers.environment.get("HOME").map(PathBuf::from);
+    let sources = move || Sources::of(&settings.borrow().settings, home.as_deref()).ok();
+    containers.view.clone().keep(sources, watch::Sender::new(None), stop).await;
 }
 
 /// What the command that takes notices sees of this process's environment.

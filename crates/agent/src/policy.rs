@@ -154,7 +154,9 @@ impl RunPolicy {
     }
 }
 
-fn remote_access(settings: &Settings) -> RemoteAccess {
+/// How repositories of other hosts are reached under these settings; the environment that git's logins need is not in it.
+#[must_use]
+pub fn remote_access(settings: &Settings) -> RemoteAccess {
     let tokens = settings.git_tokens.as_ref().map(|tokens| parse_host_tokens(tokens.expose()));
     RemoteAccess {
         rules: UrlRules { http_loopback: settings.git_allow_http_loopback },

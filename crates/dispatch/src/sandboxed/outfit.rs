@@ -1,6 +1,6 @@
 //! What turns a claimed run into something to launch.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use async_trait::async_trait;
 use checkout::{checkouts::Checkouts, sandboxed::SandboxMounts};
@@ -85,6 +85,11 @@ pub trait Outfitter: fmt::Debug + Send + Sync + 'static {
 
     /// Takes back what a container was let reach. May be called for one that never was.
     async fn dismiss(&self, launch: &LaunchId);
+
+    /// Keeps alive what the containers of this host need, and nothing for others. Called every few seconds.
+    async fn keep(&self, live: BTreeSet<LaunchId>) {
+        drop(live);
+    }
 }
 
 impl NotReady {

@@ -2,7 +2,7 @@
 //! their leases, and tells each what the database says of it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +15,7 @@ use core_types::{
     ids::{RunId, RunKey, TaskId},
     task::{ExecutionEnvironment, Role, RunStatus},
 };
-use launcher::launcher::Launcher;
+use launcher::{id::LaunchId, launcher::Launcher};
 use store::{
     agents::HostId,
     dispatch::{
@@ -37,7 +37,7 @@ use uuid::Uuid;
 use super::{
     outfit::Outfitter,
     readiness::Readiness,
-    tending::{Facts, Hands, Left, Tended},
+    tending::{Facts, Hands, Left, Tended, launch_id},
 };
 use crate::{
     claim::{Claims, claims_under},
@@ -80,6 +80,9 @@ pub struct Tenders {
     outfitter: Arc<dyn Outfitter>,
     entries: HashMap<RunId, Entry>,
     work: JoinSet<(RunId, Left)>,
+    /// Keeps what containers need, apart from everything else.
+    keeping: JoinSet<()>,
+    live: BTreeSet<LaunchId>,
     complaints: Complaints,
     stop: CancellationToken,
 }
@@ -121,6 +124,8 @@ impl Tenders {
             outfitter,
             entries: HashMap::new(),
             work: JoinSet::new(),
+            keeping: JoinSet::new(),
+            live: BTreeSet::new(),
             complaints: Complaints::default(),
             stop: CancellationToken::new(),
         }
@@ -142,6 +147,7 @@ impl Tenders {
             if renewed_at.elapsed() >= RENEW_EVERY {
                 renewed_at = Instant::now();
                 self.renew().await;
+                self.keep();
             }
             // Every arm is cancel-safe: each only says that it is time to look, or who is done.
             tokio::select! {
@@ -154,6 +160,15 @@ impl Tenders {
             }
         }
         drop(timeout(LAST_WORK, async { while self.work.join_next().await.is_some() {} }).await);
+    }
+
+    /// Has what containers need kept, unless the last time is still under way.
+    fn keep(&mut self) {
+        while self.keeping.try_join_next().is_some() {}
+        if self.keeping.is_empty() {
+            let (outfitter, live) = (Arc::clone(&self.outfitter), self.live.clone());
+            self.keeping.spawn(async move { outfitter.keep(live).await });
+        }
     }
 
     fn settle(&mut self, done: Result<(RunId, Left), tokio::task::JoinError>) {
@@ -171,6 +186,7 @@ impl Tenders {
     async fn look(&mut self) {
         let found = self.store.sandbox_runs_on(&self.host).await;
         let Some(found) = self.complaints.note("runs in sandboxes", found) else { return };
+        self.live = found.iter().map(|run| launch_id(run.key.run)).collect();
         let lingering = self.store.end_lingering_sandboxes(LINGER).await;
         self.complaints.note("sessions of sandboxes", lingering);
         let held: HashMap<RunId, &TendedRun> =

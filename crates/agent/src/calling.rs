@@ -6,21 +6,22 @@ use checkout::checkouts::Checkout;
 use core_types::{
     event::RunEvent,
     outcome::{RunOutcome, RunReport},
+    sandbox::AttemptsBefore,
 };
 use executor::{
     invocation::{AgentTask, Executor, Invocation, Place},
-    prompt::{self, FAILURES_TOLD, PastFailure, PromptParts},
+    prompt::{self, Before, PastFailure, PromptParts},
 };
 use launcher::spec::{LaunchSpec, Limits, OutputLimits, StopPolicy, StopSignal};
 use telemetry::chain::error_chain;
 
 use crate::{
-    life::{EndedEarly, Life},
+    life::{EndedEarly, Life, Scene},
     meter::Meter,
-    past::LastAttempt,
     policy::LEASE_GRACE,
     run::launch_labels,
     session::{AgentCall, SessionEnd, SessionLimits, prepare_agent, run_agent},
+    sessions::in_sandbox,
     set_aside::SetAside,
     trouble::{Step, report_of},
 };
@@ -35,10 +36,10 @@ impl Life<'_> {
     pub(crate) async fn agent(
         &self,
         checkout: &Checkout,
-        last: &LastAttempt,
+        before: &AttemptsBefore,
     ) -> Result<(SessionEnd, Meter), EndedEarly> {
         let meter = self.meter().await?;
-        let end = self.agent_under(&meter, checkout, last).await?;
+        let end = self.agent_under(&meter, checkout, before).await?;
         meter.note(end.verdict.usage);
         Ok((end, meter))
     }
@@ -47,17 +48,17 @@ impl Life<'_> {
         &self,
         meter: &Meter,
         checkout: &Checkout,
-        last: &LastAttempt,
+        before: &AttemptsBefore,
     ) -> Result<SessionEnd, EndedEarly> {
         let place = self.place(checkout)?;
-        let end = self.agent_in(meter, checkout, &place, last, "agent").await?;
-        if last.session.is_none() || !end.verdict.session_lost {
+        let end = self.agent_in(meter, checkout, &place, before, "agent").await?;
+        if before.session.is_none() || !end.verdict.session_lost {
             return Ok(end);
         }
         let text =
             "the session that was to go on is not there any more; the agent begins a new one";
         self.around.recorder.record(RunEvent::Notice { text: text.to_owned() }).await;
-        let without = LastAttempt { session: None, ..last.clone() };
+        let without = AttemptsBefore { session: None, ..before.clone() };
         self.agent_in(meter, checkout, &place, &without, "agent-anew").await
     }
 
@@ -66,10 +67,10 @@ impl Life<'_> {
         meter: &Meter,
         checkout: &Checkout,
         place: &Place,
-        last: &LastAttempt,
+        before: &AttemptsBefore,
         part: &str,
     ) -> Result<SessionEnd, EndedEarly> {
-        let invocation = self.invocation(place, last, meter.budget()).await?;
+        let invocation = self.invocation(place, before, meter.budget())?;
         let aside = self.set_aside(checkout, invocation.set_aside).await?;
         let end = self.call(meter, checkout, &invocation, part).await;
         let back = aside.put_back();
@@ -93,7 +94,7 @@ impl Life<'_> {
         part: &str,
     ) -> Result<SessionEnd, EndedEarly> {
         self.confirm().await?;
-        let task = &self.started.task.new;
+        let task = self.task;
         let limits = SessionLimits {
             idle: self.policy.idle_of(task.executor),
             total: task.timebox.unwrap_or(self.policy.timebox),
@@ -106,7 +107,7 @@ impl Life<'_> {
                 limits: Limits { wall: Some(PREPARE_WITHIN), ..spec.limits },
                 ..spec.clone()
             };
-            let ready = prepare_agent(&self.around, self.started.key, invocation, spec).await;
+            let ready = prepare_agent(&self.around, self.key, invocation, spec).await;
             self.confirm().await?;
             if !ready {
                 // The call would wait in a directory that is gone, without a word, until its idle limit.
@@ -114,7 +115,7 @@ impl Life<'_> {
                 return Ok(SessionEnd::lost());
             }
         }
-        let key = self.started.key;
+        let key = self.key;
         let call = AgentCall { part, spec, invocation };
         Ok(run_agent(&self.around, key, call, limits, meter).await)
     }
@@ -144,37 +145,52 @@ impl Life<'_> {
                 signal: StopSignal::Terminate,
             },
             lease: Some(self.around.heartbeat.launch_lease()),
-            labels: launch_labels(self.started.key),
+            labels: launch_labels(self.key),
             container: None,
         }
     }
 
     fn place(&self, checkout: &Checkout) -> Result<Place, EndedEarly> {
-        let task = &self.started.task.new;
+        let task = self.task;
         let place = Place::on_host(
-            self.shop.parent_env.iter(),
+            self.parent_env.iter(),
             self.policy.agent_home.clone(),
             checkout.work.clone(),
             checkout.tmp.clone(),
             rustix::process::geteuid().is_root(),
         );
-        let place = place.map_err(|error| not_callable(&error))?;
-        let own = self.shop.sessions.of_task(task.id, task.executor, &place.home);
-        let config_dir = own.map_err(|error| unusable("make a place for its sessions", &error))?;
-        Ok(Place { config_dir, ..place })
+        let unmade = |error| unusable("make a place for its sessions", &error);
+        match &self.scene {
+            Scene::Host(hosted) => {
+                let place = place.map_err(|error| not_callable(&error))?;
+                let own = hosted.shop.sessions.of_task(task.id, task.executor, &place.home);
+                Ok(Place { config_dir: own.map_err(unmade)?, ..place })
+            }
+            Scene::Sandbox(boxed) => {
+                let place = place.map_err(|error| not_callable(&error))?;
+                let assignment = boxed.assignment;
+                let own = in_sandbox(task.executor, &assignment.state, &assignment.logins);
+                Ok(Place {
+                    config_dir: Some(own.map_err(unmade)?),
+                    login_dir: assignment.logins.claude_code.clone(),
+                    sandboxed: true,
+                    ..place
+                })
+            }
+        }
     }
 
-    async fn invocation(
+    fn invocation(
         &self,
         place: &Place,
-        last: &LastAttempt,
+        before: &AttemptsBefore,
         budget: Option<u64>,
     ) -> Result<Invocation, EndedEarly> {
-        let task = &self.started.task.new;
+        let task = self.task;
         let agent_task = AgentTask {
-            prompt: self.prompt(last).await,
+            prompt: self.prompt(before),
             model: task.model.clone(),
-            resume: last.session.clone(),
+            resume: before.session.clone(),
             cost_limit_microusd: budget,
         };
         let executor = Executor::new(task.executor, &self.policy.executors);
@@ -199,10 +215,10 @@ impl Life<'_> {
         Ok(aside)
     }
 
-    async fn prompt(&self, last: &LastAttempt) -> String {
-        let task = &self.started.task.new;
-        let before = self.failures_before(FAILURES_TOLD).await;
+    fn prompt(&self, before: &AttemptsBefore) -> String {
+        let task = self.task;
         let failures: Vec<PastFailure<'_>> = before
+            .failures
             .iter()
             .map(|failure| PastFailure { what: &failure.what, output: failure.output.as_deref() })
             .collect();
@@ -214,20 +230,28 @@ impl Life<'_> {
             context: task.context.as_ref(),
             verification: self.verification(),
             failures: &failures,
-            feedback: self.started.task.feedback.as_deref(),
-            before: last.before(),
+            feedback: task.feedback.as_deref(),
+            before: told_of(before),
         });
         prompt::without_secrets(prompt, &self.policy.executors.secrets())
     }
 
     /// The commands that decide about the result: the task's, else its role's.
     pub(crate) fn verification(&self) -> &[Vec<String>] {
-        let task = &self.started.task.new;
+        let task = self.task;
         if task.verification.is_empty() {
             self.policy.verification_of(task.role)
         } else {
             &task.verification
         }
+    }
+}
+
+const fn told_of(before: &AttemptsBefore) -> Before {
+    match (&before.session, before.with_result) {
+        (Some(_), with_result) => Before::Session { with_result },
+        (None, true) => Before::Result,
+        (None, false) => Before::Nothing,
     }
 }
 

@@ -13,7 +13,6 @@ use std::{
 
 use core_types::ids::RunKey;
 use launcher::handle::Handle;
-use store::pool::Store;
 use telemetry::chain::error_chain;
 use tokio::{
     sync::watch,
@@ -21,7 +20,10 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::policy::{LAUNCH_LEASE, LEASE, RENEW_EVERY};
+use crate::{
+    ledger::{Ledger, Renewal},
+    policy::{LAUNCH_LEASE, RENEW_EVERY},
+};
 
 /// Wait before a failed renewal is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -54,7 +56,7 @@ pub struct Heartbeat {
 /// What a heartbeat works with.
 #[derive(Debug)]
 struct Beat {
-    store: Store,
+    ledger: Ledger,
     key: RunKey,
     tell: watch::Sender<Authority>,
     /// The launch that shall live as long as the run does.
@@ -68,10 +70,10 @@ impl Heartbeat {
     /// Starts to renew the lease of a run that was started just now. Where `alarm` changes it renews at once, which
     /// tells of a request to cancel.
     #[must_use]
-    pub fn start(store: Store, key: RunKey, alarm: watch::Receiver<u64>) -> Self {
+    pub fn start(ledger: Ledger, key: RunKey, alarm: watch::Receiver<u64>) -> Self {
         let (tell, authority) = watch::channel(Authority::Held);
         let beat = Arc::new(Beat {
-            store,
+            ledger,
             key,
             tell,
             launch: Mutex::default(),
@@ -137,19 +139,18 @@ impl Beat {
     /// Renews once: true when it worked, false when the database did not answer, `None` when the run is not ours.
     async fn renew(&self) -> Option<bool> {
         let asked = Instant::now();
-        match self.store.renew_leases(&[self.key], LEASE).await {
-            Ok(answers) => {
-                let answer = answers.into_iter().find(|answer| answer.key == self.key);
-                let Some(answer) = answer.filter(|answer| answer.valid) else {
-                    self.tell.send_replace(Authority::Fenced);
-                    return None;
-                };
+        match self.ledger.renew(self.key).await {
+            Ok(Renewal::Lost) => {
+                self.tell.send_replace(Authority::Fenced);
+                None
+            }
+            Ok(Renewal::Held { cancel_requested }) => {
                 *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = asked;
                 if self.failing.swap(false, Ordering::Relaxed) {
                     tracing::info!("lease renewed again");
                 }
                 self.renew_launch().await;
-                if answer.cancel_requested {
+                if cancel_requested {
                     self.leave_held(Authority::CancelRequested);
                 }
                 Some(true)

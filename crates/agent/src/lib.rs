@@ -7,6 +7,7 @@
 pub mod around;
 mod calling;
 pub mod heartbeat;
+pub mod ledger;
 mod life;
 pub mod meter;
 mod past;
@@ -15,6 +16,7 @@ pub mod policy;
 pub mod recorder;
 pub mod resident;
 pub mod run;
+pub mod sandboxed;
 pub mod session;
 pub mod sessions;
 mod set_aside;

@@ -4,18 +4,22 @@
 //! comes before verification, so that what is committed is what the agent left and not what a verification command
 //! wrote; the branch is made last, and only by whoever holds the lease in that moment.
 
+mod preparing;
 mod publishing;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use checkout::{
-    checkouts::{Checkout, Checkouts, PrepareRequest, Remotes},
-    roots::AllowedRoots,
+    checkouts::{Checkout, Checkouts},
+    git::GitCommand,
+    given,
     seal::{CommitMessage, Sealed, SealedCommit},
 };
 use core_types::{
     event::RunEvent,
+    ids::RunKey,
     outcome::{RunOutcome, RunReport},
+    sandbox::{AttemptsBefore, ResultClaim, SandboxAssignment, TaskBrief},
 };
 use executor::{
     environment::{DEFAULT_PATH, allow_list},
@@ -28,9 +32,9 @@ use tokio::time::sleep;
 use crate::{
     around::Around,
     heartbeat::Authority,
+    ledger::Ledger,
     meter::{Caps, Meter},
-    past::LastAttempt,
-    policy::RunPolicy,
+    policy::{ParentEnvironment, RunPolicy},
     run::{StartedRun, Workshop},
     session::SessionEnd,
     trouble::{Step, report_of},
@@ -44,43 +48,78 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A run while it lives.
 pub(crate) struct Life<'a> {
-    pub(crate) shop: &'a Workshop,
-    pub(crate) started: &'a StartedRun,
+    pub(crate) key: RunKey,
+    pub(crate) task: &'a TaskBrief,
     pub(crate) policy: &'a RunPolicy,
     pub(crate) around: Around<'a>,
+    pub(crate) ledger: &'a Ledger,
+    /// What agents see an allow-listed few of.
+    pub(crate) parent_env: &'a ParentEnvironment,
+    pub(crate) scene: Scene<'a>,
+}
+
+/// Where a run takes place: where its checkout comes from, and where its result goes.
+pub(crate) enum Scene<'a> {
+    /// On this host, which makes the one and takes the other.
+    Host(Hosted<'a>),
+    /// In a sandbox, which is given the one and leaves the other.
+    Sandbox(Boxed<'a>),
+}
+
+/// A run on this host.
+#[derive(Clone, Copy)]
+pub(crate) struct Hosted<'a> {
+    pub(crate) shop: &'a Workshop,
+    pub(crate) started: &'a StartedRun,
+}
+
+/// A run in a sandbox.
+pub(crate) struct Boxed<'a> {
+    pub(crate) assignment: &'a SandboxAssignment,
+    pub(crate) git: &'a GitCommand,
+}
+
+/// What a run works with.
+struct Begun {
+    checkouts: Checkouts,
+    checkout: Checkout,
+    before: AttemptsBefore,
 }
 
 /// Why a run ends before its last step.
 pub(crate) type EndedEarly = Box<RunReport>;
 
 impl Life<'_> {
-    pub(crate) async fn live(self) -> RunReport {
+    /// Tells what came of the run, and in a sandbox what is to be collected.
+    pub(crate) async fn live(self) -> (RunReport, Option<ResultClaim>) {
         let mut verdict = None;
-        let mut report = match self.steps(&mut verdict).await {
-            Ok(report) => report,
-            Err(report) => *report,
+        let (mut report, claim) = match self.steps(&mut verdict).await {
+            Ok(ended) => ended,
+            Err(report) => (*report, None),
         };
         if let Some(verdict) = verdict {
             report.usage = verdict.usage;
             report.session = verdict.session;
         }
-        report
+        (report, claim)
     }
 
-    async fn steps(&self, verdict: &mut Option<Verdict>) -> Result<RunReport, EndedEarly> {
+    async fn steps(
+        &self,
+        verdict: &mut Option<Verdict>,
+    ) -> Result<(RunReport, Option<ResultClaim>), EndedEarly> {
         self.phase("preparing").await?;
-        let mut last = self.last_attempt().await;
-        let checkout = self.prepare(&mut last).await?;
+        let Begun { checkouts, checkout, before } = self.begin().await?;
         self.phase("agent").await?;
-        let (end, meter) = self.agent(&checkout, &last).await?;
+        let (end, meter) = self.agent(&checkout, &before).await?;
         let judged = self.early_end(&end, &meter);
         *verdict = Some(end.verdict);
         if let Some(report) = judged {
             return Err(report);
         }
         self.phase("sealing").await?;
-        let sealed = self.seal(&checkout).await?;
-        if sealed.is_none() && self.started.task.new.role.requires_change() {
+        let sealed = self.seal(&checkouts, &checkout).await?;
+        if sealed.is_none() && self.task.role.requires_change() {
             let message = "the agent ended well and changed nothing";
             return Err(Box::new(RunReport::new(RunOutcome::NothingDone).with_message(message)));
         }
@@ -88,10 +127,31 @@ impl Life<'_> {
         self.verify(&checkout).await?;
         let Some(sealed) = sealed else {
             let message = "nothing needed to change";
-            return Ok(RunReport::new(RunOutcome::NoChange).with_message(message));
+            return Ok((RunReport::new(RunOutcome::NoChange).with_message(message), None));
         };
         self.phase("committing").await?;
-        self.collect(&checkout, &sealed).await
+        match &self.scene {
+            Scene::Host(hosted) => {
+                Ok((self.collect(&hosted.shop.checkouts, &checkout, &sealed).await?, None))
+            }
+            Scene::Sandbox(_) => {
+                let claim = checkout.leave(&sealed);
+                let claim = claim.map_err(|error| report_of(Step::Collect, &error))?;
+                Ok((RunReport::new(RunOutcome::Succeeded), Some(claim)))
+            }
+        }
+    }
+
+    async fn begin(&self) -> Result<Begun, EndedEarly> {
+        match &self.scene {
+            Scene::Host(hosted) => self.begin_on_host(*hosted).await,
+            Scene::Sandbox(Boxed { assignment, git }) => {
+                let taken = given::take(self.key.run, &assignment.checkout, GitCommand::clone(git));
+                let (checkouts, checkout) =
+                    taken.map_err(|error| report_of(Step::Checkout, &error))?;
+                Ok(Begun { checkouts, checkout, before: assignment.before.clone() })
+            }
+        }
     }
 
     /// Goes on to the next phase, unless the run must stop.
@@ -132,66 +192,12 @@ impl Life<'_> {
         }
     }
 
-    async fn prepare(&self, last: &mut LastAttempt) -> Result<Checkout, EndedEarly> {
-        let task = &self.started.task.new;
-        let base = task.base_branch.as_deref().or(self.policy.base_branch.as_deref());
-        let request = PrepareRequest {
-            run: self.started.key.run,
-            task: task.id,
-            number: self.started.run.number,
-            repository: &task.repository,
-            base_branch: base,
-        };
-        let roots = match &self.policy.repository_roots {
-            Ok(roots) => AllowedRoots::new(roots.clone()),
-            Err(fault) => {
-                let report = RunReport::new(RunOutcome::HostFailed).with_message(fault.clone());
-                return Err(Box::new(report));
-            }
-        };
-        let checkouts = Checkouts::clone(&self.shop.checkouts)
-            .with_allowed_roots(roots)
-            .with_remotes(self.remotes());
-        let prepare = async {
-            if let Some(branch) = &last.branch {
-                let on_result = PrepareRequest { base_branch: Some(branch), ..request };
-                match checkouts.prepare(on_result).await {
-                    Err(error)
-                        if report_of(Step::Checkout, &error).outcome
-                            == RunOutcome::BaseBranchMissing =>
-                    {
-                        tracing::info!(error = %error_chain(&error), "last result not found");
-                        last.branch = None;
-                    }
-                    prepared => {
-                        return prepared.map_err(|error| report_of(Step::Checkout, &error));
-                    }
-                }
-            }
-            let prepared = checkouts.prepare(request).await;
-            prepared.map_err(|error| report_of(Step::Checkout, &error))
-        };
-        let checkout = self.unless_stopped(prepare).await?;
-        let base = checkout.base_commit.to_string();
-        if let Err(error) = self.shop.store.record_base_commit(self.started.key, &base).await {
-            tracing::warn!(error = %error_chain(&error), "base commit not recorded");
-        }
-        Ok(checkout)
-    }
-
-    /// The way to repositories of other hosts: with this host's logins, which no agent ever gets.
-    fn remotes(&self) -> Remotes {
-        let mut access = self.policy.remotes.clone();
-        access.environment = BTreeMap::clone(&self.shop.parent_env);
-        Remotes { access: Arc::new(access), launcher: Arc::clone(&self.shop.launcher) }
-    }
-
     /// What the run may use, unless nothing is left of it.
     pub(crate) async fn meter(&self) -> Result<Meter, EndedEarly> {
-        let caps = Caps::of(&self.started.task.new, &self.policy.spend);
+        let caps = Caps::of(self.task, &self.policy.spend);
         let ask = async {
             loop {
-                match Meter::start(self.shop.store.clone(), self.started.key, caps).await {
+                match Meter::start(self.ledger.clone(), self.key, caps).await {
                     Ok(meter) => return Ok(meter),
                     Err(FencedError::Fenced { .. }) => return Err(self.stopped(Authority::Fenced)),
                     Err(FencedError::Store(error)) => {
@@ -236,14 +242,18 @@ impl Life<'_> {
         Some(Box::new(report))
     }
 
-    async fn seal(&self, checkout: &Checkout) -> Result<Option<SealedCommit>, EndedEarly> {
-        let task = &self.started.task.new;
-        let body = format!("Task: {}\nRun: {}", task.id, self.started.key.run);
+    async fn seal(
+        &self,
+        checkouts: &Checkouts,
+        checkout: &Checkout,
+    ) -> Result<Option<SealedCommit>, EndedEarly> {
+        let task = self.task;
+        let body = format!("Task: {}\nRun: {}", task.id, self.key.run);
         let message = CommitMessage::new(&task.title, &body);
-        let env = allow_list(self.shop.parent_env.iter());
+        let env = allow_list(self.parent_env.iter());
         let seal = async {
             let launcher = self.around.launcher;
-            let sealed = self.shop.checkouts.seal(checkout, launcher, &env, &message).await;
+            let sealed = checkouts.seal(checkout, launcher, &env, &message).await;
             sealed.map_err(|error| report_of(Step::Collect, &error))
         };
         let (notices, sealed) = match self.unless_stopped(seal).await? {
@@ -257,9 +267,9 @@ impl Life<'_> {
     }
 
     async fn verify(&self, checkout: &Checkout) -> Result<(), EndedEarly> {
-        let env = allow_list(self.shop.parent_env.iter());
+        let env = allow_list(self.parent_env.iter());
         let verification = Verification {
-            key: self.started.key,
+            key: self.key,
             around: &self.around,
             checkout,
             path: env.get("PATH").map_or(DEFAULT_PATH, String::as_str),

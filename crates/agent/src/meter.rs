@@ -9,16 +9,19 @@ use std::{sync::Arc, time::Duration};
 use core_types::{
     ids::RunKey,
     outcome::{RunOutcome, RunReport},
+    sandbox::TaskBrief,
     usage::{SpendLimits, Usage, usd_text},
 };
 use jiff::Timestamp;
-use store::{dispatch::spending::Standing, error::FencedError, pool::Store, tasks::NewTask};
+use store::{dispatch::spending::Standing, error::FencedError};
 use telemetry::chain::error_chain;
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
+
+use crate::ledger::Ledger;
 
 /// Least time between two words of what a run used.
 const TELL_EVERY: Duration = Duration::from_secs(2);
@@ -69,7 +72,7 @@ pub struct Caps {
 impl Caps {
     /// The limits of a run of this task, which its own fields give, else the settings.
     #[must_use]
-    pub fn of(task: &NewTask, limits: &SpendLimits) -> Self {
+    pub fn of(task: &TaskBrief, limits: &SpendLimits) -> Self {
         Self {
             task_tokens: task.token_limit.or(limits.task_tokens),
             task_money: task.cost_limit_microusd.or(limits.task_cost_microusd),
@@ -150,12 +153,12 @@ impl Meter {
     ///
     /// # Errors
     /// [`FencedError`] where the run is not ours or the database does not answer: do not start the agent.
-    pub async fn start(store: Store, key: RunKey, caps: Caps) -> Result<Self, FencedError> {
-        let standing = store.record_usage(key, &Usage::default()).await?;
+    pub async fn start(ledger: Ledger, key: RunKey, caps: Caps) -> Result<Self, FencedError> {
+        let standing = ledger.record_usage(key, &Usage::default()).await?;
         let reached = caps.reached(&standing, &Usage::default());
         let told = Arc::new(watch::Sender::new(Told { standing, reached }));
         let (used, uses) = watch::channel(Usage::default());
-        let telling = JoinSet::from_iter([tell(store, key, caps, uses, Arc::clone(&told))]);
+        let telling = JoinSet::from_iter([tell(ledger, key, caps, uses, Arc::clone(&told))]);
         Ok(Self { caps, used, told, _telling: telling })
     }
 
@@ -189,7 +192,7 @@ impl Meter {
 }
 
 async fn tell(
-    store: Store,
+    ledger: Ledger,
     key: RunKey,
     caps: Caps,
     mut uses: watch::Receiver<Usage>,
@@ -201,7 +204,7 @@ async fn tell(
             return;
         }
         let usage = *uses.borrow_and_update();
-        match store.record_usage(key, &usage).await {
+        match ledger.record_usage(key, &usage).await {
             Ok(standing) => {
                 let reached = caps.reached(&standing, &usage);
                 told.send_replace(Told { standing, reached });

@@ -1,20 +1,10 @@
 //! What a run is told of the attempts before it.
 
-use core_types::{event::RunEvent, outcome::RunOutcome};
-use executor::prompt::Before;
+use core_types::{event::RunEvent, outcome::RunOutcome, sandbox::PastFailure};
 use store::{error::StoreError, runs::Run};
 use telemetry::chain::error_chain;
 
-use crate::life::Life;
-
-/// An attempt whose work was not good enough.
-#[derive(Debug, Clone)]
-pub(crate) struct Failure {
-    /// What came of it, in one line.
-    pub(crate) what: String,
-    /// The end of what the failing verification command printed.
-    pub(crate) output: Option<String>,
-}
+use crate::life::Hosted;
 
 /// What of the last attempt a run goes on with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,17 +15,7 @@ pub(crate) struct LastAttempt {
     pub(crate) branch: Option<String>,
 }
 
-impl LastAttempt {
-    pub(crate) const fn before(&self) -> Before {
-        match (&self.session, &self.branch) {
-            (Some(_), branch) => Before::Session { with_result: branch.is_some() },
-            (None, Some(_)) => Before::Result,
-            (None, None) => Before::Nothing,
-        }
-    }
-}
-
-impl Life<'_> {
+impl Hosted<'_> {
     /// What this run shall go on with: nothing, unless somebody asked for that.
     pub(crate) async fn last_attempt(&self) -> LastAttempt {
         if !self.started.task.continue_session {
@@ -52,12 +32,12 @@ impl Life<'_> {
     }
 
     /// What was wrong with the work of the last `count` attempts before this one, oldest first.
-    pub(crate) async fn failures_before(&self, count: usize) -> Vec<Failure> {
+    pub(crate) async fn failures_before(&self, count: usize) -> Vec<PastFailure> {
         let mut failures = Vec::new();
         for run in last_failed(self.runs_before().await, count) {
             let output = self.failing_output(&run).await;
             let what = run.report.and_then(|report| report.message);
-            failures.extend(what.map(|what| Failure { what, output }));
+            failures.extend(what.map(|what| PastFailure { what, output }));
         }
         failures
     }

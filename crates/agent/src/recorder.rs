@@ -10,7 +10,7 @@ use core_types::{
     ids::RunKey,
 };
 use jiff::Timestamp;
-use store::{error::FencedError, pool::Store};
+use store::error::FencedError;
 use telemetry::chain::error_chain;
 use tokio::{
     sync::mpsc,
@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::patience::Patience;
+use crate::{ledger::Ledger, patience::Patience};
 
 /// Events that may wait for the database before their producer waits too.
 const QUEUE: usize = 1024;
@@ -44,10 +44,10 @@ pub struct Writer {
 
 /// Starts recording the events of a run. Once `stop` is cancelled, events that cannot be written for a while are dropped.
 #[must_use]
-pub fn record_events(store: Store, key: RunKey, stop: CancellationToken) -> (Recorder, Writer) {
+pub fn record_events(ledger: Ledger, key: RunKey, stop: CancellationToken) -> (Recorder, Writer) {
     let (events, queue) = mpsc::channel(QUEUE);
     #[expect(clippy::disallowed_methods, reason = "owned by the Writer, which is awaited")]
-    let task = tokio::spawn(write_batches(store, key, queue, stop));
+    let task = tokio::spawn(write_batches(ledger, key, queue, stop));
     (Recorder { events }, Writer { task })
 }
 
@@ -79,7 +79,7 @@ impl Writer {
 }
 
 async fn write_batches(
-    store: Store,
+    ledger: Ledger,
     key: RunKey,
     mut queue: mpsc::Receiver<(Timestamp, RunEvent)>,
     stop: CancellationToken,
@@ -88,7 +88,7 @@ async fn write_batches(
     let mut fenced = false;
     while let Some(batch) = next_batch(&mut queue, &mut seq).await {
         if !fenced {
-            fenced = !write(&store, key, &batch, &stop).await;
+            fenced = !write(&ledger, key, &batch, &stop).await;
         }
     }
     seq
@@ -117,14 +117,14 @@ async fn next_batch(
 
 /// Writes a batch, however long the database is away; false when no later batch can be written either.
 async fn write(
-    store: &Store,
+    ledger: &Ledger,
     key: RunKey,
     batch: &[NumberedEvent],
     stop: &CancellationToken,
 ) -> bool {
     let mut patience = Patience::new(stop);
     loop {
-        match patience.wait_for(store.append_events(key, batch)).await {
+        match patience.wait_for(ledger.append_events(key, batch)).await {
             Some(Ok(())) => return true,
             Some(Err(FencedError::Store(error))) if error.is_transient() => {
                 patience.note("events not written yet", &error);

@@ -17,7 +17,8 @@ use tracing::Instrument as _;
 use crate::{
     around::Around,
     heartbeat::Heartbeat,
-    life::Life,
+    ledger::Ledger,
+    life::{Hosted, Life, Scene},
     patience::Patience,
     policy::{ParentEnvironment, RunPolicy},
     recorder::record_events,
@@ -84,12 +85,22 @@ pub async fn work_on(
 }
 
 async fn work(shop: &Workshop, started: StartedRun, policy: &RunPolicy, stop: &CancellationToken) {
-    let heartbeat = Heartbeat::start(shop.store.clone(), started.key, shop.alarm.clone());
-    let (recorder, writer) = record_events(shop.store.clone(), started.key, stop.clone());
+    let ledger = Ledger::Host(shop.store.clone());
+    let heartbeat = Heartbeat::start(ledger.clone(), started.key, shop.alarm.clone());
+    let (recorder, writer) = record_events(ledger.clone(), started.key, stop.clone());
     tracing::info!("run started");
     let around =
         Around { launcher: &*shop.launcher, heartbeat: &heartbeat, recorder: &recorder, stop };
-    let report = Life { shop, started: &started, policy, around }.live().await;
+    let life = Life {
+        key: started.key,
+        task: &started.task.brief(),
+        policy,
+        around,
+        ledger: &ledger,
+        parent_env: &shop.parent_env,
+        scene: Scene::Host(Hosted { shop, started: &started }),
+    };
+    let (report, _) = life.live().await;
     drop(recorder);
     // Before the finish, which makes this agent idle: until then nothing new is handed to it.
     if timeout(CLEAN_WITHIN, clean_up(shop, started.key)).await.is_err() {

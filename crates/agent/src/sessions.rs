@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use core_types::{ids::TaskId, task::ExecutorKind};
+use core_types::{ids::TaskId, sandbox::Logins, task::ExecutorKind};
 use executor::opencode::{LOGIN_IN_HOME, LOGIN_IN_STATE};
 use telemetry::chain::error_chain;
 
@@ -43,14 +43,9 @@ impl Sessions {
             ExecutorKind::ClaudeCode => Ok(None),
             ExecutorKind::Opencode => {
                 let own = self.root.join(task.to_string());
-                let login = own.join(LOGIN_IN_STATE);
-                make_private(login.parent().unwrap_or(&own))?;
-                make_private(&own.join("state"))?;
                 // A link, so that a login which is renewed meanwhile is renewed for the user too.
-                match symlink(home.join(LOGIN_IN_HOME), &login) {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-                    Ok(()) | Err(_) => touch(&own).map(|()| Some(own)),
-                }
+                make_opencodes(&own, Some(&home.join(LOGIN_IN_HOME)))?;
+                touch(&own).map(|()| Some(own))
             }
         }
     }
@@ -68,6 +63,31 @@ impl Sessions {
                 tracing::warn!(error = %error_chain(&error), "sessions of a task not removed");
             }
         }
+    }
+}
+
+/// Where an agent's command line keeps its sessions in a sandbox, below the directory that is the task's own there;
+/// made where it is not there yet.
+///
+/// # Errors
+/// The system's error, where it cannot be made.
+pub fn in_sandbox(executor: ExecutorKind, state: &Path, logins: &Logins) -> io::Result<PathBuf> {
+    let own = state.join(executor.as_str());
+    match executor {
+        ExecutorKind::ClaudeCode => make_private(&own)?,
+        ExecutorKind::Opencode => make_opencodes(&own, logins.opencode.as_deref())?,
+    }
+    Ok(own)
+}
+
+/// opencode's own directories, with the way to a login.
+fn make_opencodes(own: &Path, login: Option<&Path>) -> io::Result<()> {
+    let place = own.join(LOGIN_IN_STATE);
+    make_private(place.parent().unwrap_or(own))?;
+    make_private(&own.join("state"))?;
+    match login.map(|login| symlink(login, &place)) {
+        Some(Err(error)) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod environment;
 pub mod error;
 pub mod exit;
 pub mod host;
+pub mod once;
 pub mod settings;
 pub mod signals;
 pub mod start;

@@ -33,6 +33,7 @@ pub mod collect;
 pub mod diff;
 pub mod error;
 pub mod git;
+pub mod given;
 pub mod local;
 pub mod mirror;
 pub mod outcome;

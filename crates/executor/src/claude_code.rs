@@ -90,7 +90,8 @@ impl ClaudeCode {
     /// [`ExecutorError::InvalidValue`] for a command that is neither a bare name nor an absolute path, or a model,
     /// tool or session that the CLI would read as something else.
     pub fn invocation(&self, task: &AgentTask, place: &Place) -> Result<Invocation, ExecutorError> {
-        if place.as_root && self.settings.permission_mode == PermissionMode::BypassPermissions {
+        let mode = self.permission_mode(place);
+        if place.as_root && mode == PermissionMode::BypassPermissions {
             return Err(ExecutorError::BypassAsRoot);
         }
         self.check(task)?;
@@ -98,7 +99,7 @@ impl ClaudeCode {
             protocol: Protocol::ClaudeStreamJson,
             program: PathBuf::from(&self.settings.command),
             prepare: None,
-            args: self.args(task),
+            args: self.args(task, mode),
             env: self.env(place),
             secret_env: self.secret_env(),
             stdin: task.prompt.clone().into_bytes(),
@@ -157,6 +158,14 @@ impl ClaudeCode {
         Ok(call)
     }
 
+    const fn permission_mode(&self, place: &Place) -> PermissionMode {
+        if place.sandboxed {
+            PermissionMode::BypassPermissions
+        } else {
+            self.settings.permission_mode
+        }
+    }
+
     fn check(&self, task: &AgentTask) -> Result<(), ExecutorError> {
         let settings = &self.settings;
         checks::command("command of Claude Code", &settings.command)?;
@@ -168,7 +177,7 @@ impl ClaudeCode {
     }
 
     /// Values are joined to their option with `=`, so that none can be taken for an option of its own.
-    fn args(&self, task: &AgentTask) -> Vec<String> {
+    fn args(&self, task: &AgentTask, mode: PermissionMode) -> Vec<String> {
         let settings = &self.settings;
         let mut args: Vec<String> = [
             "-p",
@@ -179,7 +188,7 @@ impl ClaudeCode {
         ]
         .map(str::to_owned)
         .into();
-        args.push(format!("--permission-mode={}", settings.permission_mode));
+        args.push(format!("--permission-mode={mode}"));
         let mut option = |name: &str, value: Option<String>| {
             args.extend(value.map(|value| format!("--{name}={value}")));
         };
@@ -246,6 +255,7 @@ mod tests {
             config_dir: None,
             login_dir: None,
             as_root: true,
+            sandboxed: false,
         }
     }
 
@@ -335,6 +345,14 @@ mod tests {
         let error = call(settings.clone(), &AgentTask::default()).unwrap_err();
         assert_eq!(error, ExecutorError::BypassAsRoot);
         assert!(error.hint().contains("dontAsk"));
+        let boxed = Place { sandboxed: true, ..place() };
+        let careful = ClaudeCode::new(ClaudeSettings::default());
+        let refused = careful.invocation(&AgentTask::default(), &boxed);
+        assert_eq!(refused, Err(ExecutorError::BypassAsRoot));
+        let boxed = Place { as_root: false, ..boxed };
+        let allowed = careful.invocation(&AgentTask::default(), &boxed).unwrap();
+        assert!(allowed.args.contains(&"--permission-mode=bypassPermissions".to_owned()));
+        assert!(!allowed.env.contains_key("IS_SANDBOX"));
         let user = Place { as_root: false, ..place() };
         let claude = ClaudeCode::new(settings);
         assert!(claude.invocation(&AgentTask::default(), &user).is_ok());

@@ -106,6 +106,8 @@ pub struct Place {
     pub login_dir: Option<PathBuf>,
     /// Whether the agent runs as root, where the CLI refuses some permission modes.
     pub as_root: bool,
+    /// Whether it is in a sandbox that holds it whatever it does: then every tool is allowed.
+    pub sandboxed: bool,
 }
 
 impl Place {
@@ -124,7 +126,7 @@ impl Place {
         let parent_env = environment::allow_list(parent);
         let home = home.or_else(|| parent_env.get("HOME").map(PathBuf::from));
         let home = home.ok_or(ExecutorError::NoHome)?;
-        Ok(Self { cwd, home, tmp, parent_env, config_dir: None, login_dir: None, as_root })
+        Ok(Self { cwd, home, tmp, parent_env, as_root, ..Self::default() })
     }
 }
 

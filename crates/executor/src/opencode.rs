@@ -160,7 +160,10 @@ impl Opencode {
             set(switch, "1".to_owned());
         }
         set("OPENCODE_CONFIG_CONTENT", self.config().to_string());
-        set("OPENCODE_PERMISSION", permissions(&self.settings.allowed_tools).to_string());
+        let everything = || json!({ "*": "allow" });
+        let allowed = &self.settings.allowed_tools;
+        let permissions = if place.sandboxed { everything() } else { permissions(allowed) };
+        set("OPENCODE_PERMISSION", permissions.to_string());
         env
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use checkout::{
-    checkouts::Checkout,
+    checkouts::{Checkout, Checkouts},
     collect::{Brought, Collected},
     seal::SealedCommit,
 };
@@ -24,16 +24,16 @@ const PUSH_WAITS: [Duration; 3] =
 impl Life<'_> {
     pub(super) async fn collect(
         &self,
+        checkouts: &Checkouts,
         checkout: &Checkout,
         sealed: &SealedCommit,
     ) -> Result<RunReport, EndedEarly> {
-        let checkouts = &self.shop.checkouts;
         let bring = async {
             let brought = checkouts.bring(checkout, sealed).await;
             brought.map_err(|error| report_of(Step::Collect, &error))
         };
         let brought = self.unless_stopped(bring).await?;
-        let collected = match self.publish(checkout, &brought).await {
+        let collected = match self.publish(checkouts, checkout, &brought).await {
             Ok(collected) => collected,
             Err(report) => return Err(self.kept_here(checkout, &brought, report).await),
         };
@@ -70,13 +70,14 @@ impl Life<'_> {
     /// has worked for is not given up because a network fails for a moment.
     async fn publish(
         &self,
+        checkouts: &Checkouts,
         checkout: &Checkout,
         brought: &Brought,
     ) -> Result<Collected, EndedEarly> {
         let mut waits = PUSH_WAITS.iter();
         loop {
             self.confirm().await?;
-            let publish = async { Ok(self.shop.checkouts.publish(checkout, brought).await) };
+            let publish = async { Ok(checkouts.publish(checkout, brought).await) };
             let published = if checkout.is_pushed() {
                 self.unless_stopped(publish).await?
             } else {

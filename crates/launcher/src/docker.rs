@@ -241,10 +241,13 @@ impl DockerLauncher {
         let found = found.map_err(|source| self.io_error(id, "look at", source))?;
         Ok(match found {
             Finding::Created { shim: None } => None,
-            // The engine does not answer, or somebody is about to start it: it is not ours.
-            Finding::Created { shim: Some(_) } | Finding::Running { .. } | Finding::Ended(_) => {
+            Finding::Created { shim: Some(_) } => {
+                // Somebody is about to start it, or nobody knows: then the caller is told why.
+                let asked = self.engine().await;
+                asked.map_err(|error| error.refusing("describe itself"))?;
                 Some(launch)
             }
+            Finding::Running { .. } | Finding::Ended(_) => Some(launch),
         })
     }
 

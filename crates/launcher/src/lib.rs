@@ -6,6 +6,10 @@
 //! nothing, so it may be killed at any moment; another process attaches by the stored
 //! [`HandleRecord`](handle::HandleRecord) and gets the same exit code and the same output.
 //!
+//! `ProcessLauncher` (module [`process`]) runs commands on this machine; with the feature `docker`
+//! there is `docker::DockerLauncher`, which runs them in containers under the same shim. Both, and
+//! the fake for tests, pass one conformance suite.
+//!
 //! # The contract
 //! - **Identity first.** The launch directory, its intent and its cgroup exist before the process.
 //! - **One id, one start.** [`launch`](launcher::Launcher::launch) is idempotent by id: any number of

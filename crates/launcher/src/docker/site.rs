@@ -346,3 +346,101 @@ fn outcome(code: i64) -> Option<Outcome> {
         Err(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quiet(record: Recorded) -> Quiet {
+        Quiet {
+            record,
+            verdict: None,
+            is_accepted: true,
+            is_removed: false,
+            is_of_other_boot: false,
+        }
+    }
+
+    fn recorded(outcome: Outcome) -> Quiet {
+        quiet(Recorded::Exit(ExitReport {
+            outcome,
+            cause: None,
+            out_of_memory: false,
+            leftovers_killed: 0,
+            survivors: 0,
+            log_end: 0,
+            dropped_bytes: 0,
+            started_at: None,
+            ended_at: Timestamp::UNIX_EPOCH,
+            source: ExitSource::Record,
+        }))
+    }
+
+    fn ended(code: i64) -> Option<Life> {
+        Some(Life::Ended { code, out_of_memory: false })
+    }
+
+    #[test]
+    fn engine_that_does_not_answer_makes_nothing_dead() {
+        let found = decide(quiet(Recorded::Nothing), None, false);
+        assert!(matches!(found, Verdict::Find(Finding::Running { .. })), "{found:?}");
+        let waits = Quiet { is_accepted: false, ..quiet(Recorded::Nothing) };
+        let found = decide(waits, None, false);
+        assert!(matches!(found, Verdict::Find(Finding::Created { shim: Some(_) })), "{found:?}");
+        // What the shim wrote down before it ended needs no engine.
+        let found = decide(recorded(Outcome::Exited(7)), None, false);
+        assert!(matches!(found, Verdict::Conclude(r) if r.outcome == Outcome::Exited(7)));
+    }
+
+    #[test]
+    fn engine_that_is_late_is_waited_for() {
+        let found = decide(recorded(Outcome::Exited(7)), Some(Life::Running), false);
+        assert!(matches!(found, Verdict::Find(Finding::Running { .. })), "{found:?}");
+    }
+
+    #[test]
+    fn code_of_the_engine_counts_where_it_knows_one() {
+        for (outcome, code) in [(Outcome::Exited(137), 137), (Outcome::Signaled(9), 137)] {
+            let found = decide(recorded(outcome.clone()), ended(code), false);
+            assert!(matches!(found, Verdict::Find(Finding::Ended(r)) if r.outcome == outcome));
+        }
+        let found = decide(recorded(Outcome::Exited(0)), ended(137), false);
+        let Verdict::Conclude(report) = found else { panic!("{found:?}") };
+        assert_eq!(report.outcome, Outcome::Signaled(9));
+        assert_eq!(report.source, ExitSource::EngineAgainstRecord);
+        // It lost its own memory of the container and says so.
+        let found = decide(recorded(Outcome::Exited(7)), ended(UNKNOWN_CODE), false);
+        assert!(matches!(found, Verdict::Find(Finding::Ended(_))), "{found:?}");
+    }
+
+    #[test]
+    fn want_of_memory_that_only_the_engine_saw_is_added() {
+        let life = Some(Life::Ended { code: 0, out_of_memory: true });
+        let found = decide(recorded(Outcome::Exited(0)), life, false);
+        assert!(
+            matches!(found, Verdict::Conclude(r) if r.out_of_memory && r.source == ExitSource::Record)
+        );
+    }
+
+    #[test]
+    fn without_a_record_it_is_the_word_of_the_engine_or_lost() {
+        let outcome = |life| match decide(quiet(Recorded::Nothing), life, false) {
+            Verdict::End { outcome, .. } => outcome,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(outcome(ended(143)), Outcome::Signaled(15));
+        assert_eq!(outcome(ended(UNKNOWN_CODE)), Outcome::Lost(LostReason::ShimDied));
+        let removed = Outcome::Lost(LostReason::ContainerRemoved);
+        assert_eq!(outcome(Some(Life::Absent)), removed);
+    }
+
+    #[test]
+    fn launch_that_was_not_accepted_is_whose_guard_it_is() {
+        for is_taken in [false, true] {
+            let waits = Quiet { is_accepted: false, ..quiet(Recorded::Nothing) };
+            let found = decide(waits, Some(Life::Created), is_taken);
+            let Verdict::Find(Finding::Created { shim }) = found else { panic!("{found:?}") };
+            assert_eq!(shim.is_some(), is_taken);
+        }
+    }
+}

@@ -1,11 +1,12 @@
-use std::time::Duration;
+use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use launcher::{
+    container::{Mount, Scratch},
     handle::{Destroy, StopRequest},
     outcome::{ExitSource, Outcome, StopCause},
 };
 
-use super::support::{Boxes, shell};
+use super::support::{Boxes, USER, mount, shell};
 use crate::support::read_all;
 
 #[tokio::test]
@@ -39,6 +40,47 @@ async fn command_has_no_capability_and_cannot_reach_its_launch_directory_or_the_
     ] {
         assert!(output.contains(line), "`{line}` is missing in\n{output}");
     }
+    boxes.clear().await;
+}
+
+#[tokio::test]
+async fn mounts_and_scratch_are_as_asked() {
+    let boxes = Boxes::new();
+    let (shown, taken) = (boxes.path().join("shown"), boxes.path().join("taken"));
+    for directory in [&shown, &taken] {
+        std::fs::create_dir(directory).unwrap();
+        std::fs::set_permissions(directory, Permissions::from_mode(0o777)).unwrap();
+    }
+    let script = "touch /shown/x; touch /taken/x; touch /scratch/x && stat -c '%a %u:%g' /scratch; \
+                  head -c 2000000 /dev/zero > /scratch/big; rm /scratch/big; cp /bin/true /scratch/run; /scratch/run; \
+                  touch /root-only/x; grep -c ' /scratch ' /proc/mounts";
+    let mut spec = shell(script);
+    mount(&mut spec, &shown, "/shown");
+    let container = spec.container.as_mut().unwrap();
+    let target = "/taken".into();
+    container.mounts.push(Mount { source: taken.clone(), target, read_only: false });
+    let scratch = |target: &str, mode, owner| Scratch {
+        target: target.into(),
+        size_bytes: 1 << 20,
+        mode,
+        owner,
+        exec: false,
+    };
+    container.scratch.push(scratch("/scratch", 0o700, Some(USER)));
+    container.scratch.push(scratch("/root-only", 0o755, None));
+    let handle = boxes.start("places", &spec).await;
+    handle.exited().await;
+    let output = String::from_utf8(read_all(&handle).await.0).unwrap();
+    for line in [
+        "touch: cannot touch '/shown/x': Read-only file system",
+        "700 1001:1001",
+        "head: error writing 'standard output': No space left on device",
+        "/scratch/run: Permission denied",
+        "touch: cannot touch '/root-only/x': Permission denied",
+    ] {
+        assert!(output.contains(line), "`{line}` is missing in\n{output}");
+    }
+    assert!(!output.contains("/taken/x") && taken.join("x").try_exists().unwrap(), "{output}");
     boxes.clear().await;
 }
 

@@ -37,7 +37,7 @@ pub enum Script {
     Cat,
     /// Runs until it is asked to end.
     Hang,
-    /// Runs until it is killed.
+    /// Prints something as soon as it does not listen any more, and runs until it is killed.
     HangDeaf,
     /// Is ended by signal 9.
     KillItself,
@@ -105,6 +105,14 @@ fn id(name: &str) -> LaunchId {
 async fn start(bench: &dyn Bench, name: &str, script: Script) -> Handle {
     let launched = bench.launcher().launch(&id(name), &bench.spec(script), Input::default()).await;
     let Ok(Launched::Started(handle)) = launched else { unreachable_case(&launched) };
+    handle
+}
+
+/// Starts a command that does not listen, and waits until it does not.
+async fn start_deaf(bench: &dyn Bench, name: &str) -> Handle {
+    let handle = start(bench, name, Script::HangDeaf).await;
+    let first = handle.logs(LogCursor::START).next().await;
+    assert!(matches!(first, Some(Ok(_))), "{first:?}");
     handle
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bench, PRINT_CODE, Script, id, printed, read, start, wait_for};
+use super::{Bench, PRINT_CODE, Script, id, printed, read, start, start_deaf, wait_for};
 use crate::{
     error::HandleError,
     handle::{LaunchState, StopRequest},
@@ -40,7 +40,7 @@ pub(super) async fn stop(bench: &dyn Bench) {
 }
 
 pub(super) async fn deaf(bench: &dyn Bench) {
-    let handle = start(bench, "deaf", Script::HangDeaf).await;
+    let handle = start_deaf(bench, "deaf").await;
     let grace = Duration::from_millis(300);
     let asked = std::time::Instant::now();
     let report = handle.stop(StopRequest::new("enough", grace)).await;
@@ -50,7 +50,7 @@ pub(super) async fn deaf(bench: &dyn Bench) {
 }
 
 pub(super) async fn sharper_stop(bench: &dyn Bench) {
-    let handle = start(bench, "sharper", Script::HangDeaf).await;
+    let handle = start_deaf(bench, "sharper").await;
     let patient = handle.clone();
     let patient = patient.stop(StopRequest::new("patient", Duration::from_secs(600)));
     let sharp = async {

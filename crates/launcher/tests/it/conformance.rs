@@ -29,7 +29,7 @@ impl Bench for OnThisMachine {
             Script::Print => shell(&format!("cat {}; exit {PRINT_CODE}", self.text.display())),
             Script::Cat => shell("exec cat"),
             Script::Hang => shell("exec sleep 600"),
-            Script::HangDeaf => shell("trap '' TERM; while :; do sleep 600; done"),
+            Script::HangDeaf => shell("trap '' TERM; echo deaf; while :; do sleep 600; done"),
             Script::KillItself => shell("kill -9 $$"),
             Script::Missing => LaunchSpec::new("/nonexistent/program", "/"),
         }
@@ -68,7 +68,7 @@ async fn fake_launcher_keeps_the_contract() {
     fake.on("Print", Behaviour::printing(conformance::printed(), PRINT_CODE))
         .on("Cat", Behaviour { echo_stdin: true, ..Behaviour::default() })
         .on("Hang", Behaviour::ending(End::Hang))
-        .on("HangDeaf", Behaviour::ending(End::HangDeaf))
+        .on("HangDeaf", Behaviour { end: End::HangDeaf, ..Behaviour::printing("deaf", 0) })
         .on("KillItself", Behaviour::ending(End::Signal(9)))
         .on("Missing", Behaviour { start_failure: Some(missing), ..Behaviour::default() });
     conformance::run(&InMemory(fake)).await;

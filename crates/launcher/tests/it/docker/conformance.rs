@@ -29,7 +29,7 @@ impl Bench for InContainers {
             Script::Print => shell(&format!("cat /texts/printed; exit {PRINT_CODE}")),
             Script::Cat => shell("exec cat"),
             Script::Hang => shell("exec sleep 600"),
-            Script::HangDeaf => shell("trap '' TERM; while :; do sleep 600; done"),
+            Script::HangDeaf => shell("trap '' TERM; echo deaf; while :; do sleep 600; done"),
             Script::KillItself => shell("kill -9 $$"),
             Script::Missing => LaunchSpec { program: "/nonexistent/program".into(), ..shell("") },
         };

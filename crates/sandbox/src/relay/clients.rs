@@ -36,6 +36,18 @@ impl Clients {
         Self::at(state_dir.join("sandbox/relay").join(network))
     }
 
+    /// Those of every network that there were relays on, which a changed setting leaves behind.
+    ///
+    /// # Errors
+    /// The system's error, where the directory of them all cannot be read.
+    pub fn of_every_network(state_dir: &Path) -> io::Result<Vec<Self>> {
+        let networks = match fs::read_dir(state_dir.join("sandbox/relay")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            networks => networks?,
+        };
+        networks.map(|network| Ok(Self::at(network?.path()))).collect()
+    }
+
     /// Those in a directory.
     #[must_use]
     pub const fn at(directory: PathBuf) -> Self {
@@ -147,7 +159,11 @@ mod tests {
         clients.dismiss(&id("r-1")).unwrap();
         clients.dismiss(&id("r-1")).unwrap();
         assert!(!clients.includes(address("172.17.0.2")));
+        let other = Clients::of_network(state.path(), "other");
+        other.admit(&id("r-4"), &[address("172.18.0.2")]).unwrap();
+        assert_eq!(Clients::of_every_network(state.path()).unwrap().len(), 2);
         clients.keep_only(&BTreeSet::from([id("r-3")])).unwrap();
+        assert_eq!(other.entries().unwrap(), [id("r-4")]);
         assert!(clients.entries().unwrap().is_empty());
     }
 }

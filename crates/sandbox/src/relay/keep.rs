@@ -14,6 +14,7 @@ use launcher::{
     spec::{Input, LaunchSpec},
 };
 use sha2::{Digest as _, Sha256};
+use telemetry::chain::error_chain;
 use tokio::time::{Instant, sleep};
 
 use super::{Relay, RelayError, clients::Clients, listeners::Listeners};
@@ -55,6 +56,28 @@ impl Relays {
             });
         }
         Ok(handles)
+    }
+
+    /// Renews every relay that serves a container, those of networks and targets that settings no longer name among them:
+    /// runs in flight finish where they are. Others end by their lease.
+    ///
+    /// # Errors
+    /// [`RelayError::Discover`].
+    pub async fn renew_used(&self, launcher: &dyn Launcher) -> Result<(), RelayError> {
+        let found = launcher.discover().await.map_err(RelayError::Discover)?;
+        let running = found.iter().filter(|launch| !matches!(launch.state, LaunchState::Ended(_)));
+        for launch in running {
+            let network = launch.labels.get(LABEL).and_then(|label| label.split(' ').next());
+            let clients = network.map(|name| Clients::of_network(&self.state_dir, name));
+            let serves = clients.and_then(|clients| clients.entries().ok());
+            if serves.is_some_and(|entries| !entries.is_empty())
+                && let Ok(handle) = launcher.attach(&launch.record).await
+                && let Err(error) = handle.renew().await
+            {
+                tracing::debug!(launch.id = %launch.id, error = %error_chain(&error), "relay not renewed");
+            }
+        }
+        Ok(())
     }
 
     async fn start(

@@ -225,6 +225,8 @@ async fn one_relay_runs_for_an_address_however_often_it_is_asked_for() {
     clients.admit(&"r-1".parse().unwrap(), &[ip(CONTAINER)]).unwrap();
     assert_eq!(redis_says(CONTAINER, relay.listen).await, "+OK\r\n+PONG\r\n+OK\r\n");
 
+    relays.renew_used(&launcher).await.unwrap();
+
     // One that died is started again, under another id.
     let dead = rustix::process::Pid::from_raw(pid(&one).await).unwrap();
     rustix::process::kill_process(dead, rustix::process::Signal::KILL).unwrap();

@@ -7,7 +7,7 @@ use api::{
     server::{Served, Server},
     state::ApiState,
 };
-use checkout::git::GitCommand;
+use checkout::{git::GitCommand, mirror::Mirrors};
 use client::address::{AddressFile, Announced};
 use telemetry::chain::error_chain;
 use tokio::task::JoinSet;
@@ -26,6 +26,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let state = ApiState::new(started.store.clone(), settings, git(), stop.clone())
         .with_processes(crate::processes::control(&started))
         .with_checks(crate::processes::checks(&started))
+        .with_mirrors(Mirrors::new(started.state_dir.join("mirrors")))
         .with_queue(started.queue.clone());
     let address = started.settings.settings.api_listen;
     let server = Server::bind(address, state)

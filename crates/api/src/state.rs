@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc};
 
 use agent_queue::queue::Queue;
-use checkout::git::GitCommand;
+use checkout::{git::GitCommand, mirror::Mirrors};
 use core_config::load::Loaded;
 use processes::control::Control;
 use store::pool::Store;
@@ -19,6 +19,8 @@ pub struct ApiState {
     pub(crate) store: Store,
     pub(crate) settings: watch::Receiver<Arc<Loaded>>,
     pub(crate) repositories: Repositories,
+    /// The mirrors of this host, where there are some.
+    pub(crate) mirrors: Option<Mirrors>,
     pub(crate) hub: EventHub,
     /// The managed processes, where this server can ask for them.
     pub(crate) processes: Option<Control>,
@@ -45,6 +47,7 @@ impl ApiState {
             store,
             settings,
             repositories: Repositories::new(git),
+            mirrors: None,
             hub: EventHub::new(),
             processes: None,
             checks: None,
@@ -66,6 +69,12 @@ impl ApiState {
     pub fn with_checks(mut self, checks: Checks) -> Self {
         self.checks = Some(checks);
         self
+    }
+
+    /// The same with this host's mirrors, which keep the results of repositories behind URLs.
+    #[must_use]
+    pub fn with_mirrors(self, mirrors: Mirrors) -> Self {
+        Self { mirrors: Some(mirrors), ..self }
     }
 
     /// The same with Redis: streams hear of events through it as well, and readiness tells how it stands.

@@ -8,9 +8,11 @@ use axum::{
 use checkout::{
     diff::{Diff, DiffError, DiffLimits, ObjectSource, diff},
     error::{CheckoutError, Fault},
-    git::CommitId,
+    git::{CommitId, GitCommand},
     local::inspect_local,
+    mirror::Mirrors,
     roots::AllowedRoots,
+    url::{RepositoryUrl, UrlRules},
 };
 use core_types::{
     ids::{RunId, TaskId},
@@ -144,30 +146,73 @@ async fn read(
     (base, commit): (CommitId, CommitId),
     limits: DiffLimits,
 ) -> Result<Diff, ApiError> {
-    let Repository::Local { path } = repository else {
-        return Err(ApiError::new(
-            StatusCode::CONFLICT,
-            "diff_not_here",
-            "the result is in a repository that is not on this host; read its branch there",
-        ));
-    };
     let git = state.repositories.git()?;
-    let loaded = state.settings();
-    let roots = loaded.local_repo_roots().map_err(crate::routes::creation::unknown_limit)?;
-    let (path, roots) = (path.clone(), AllowedRoots::new(roots.to_vec()));
+    let place = Place::of(state, repository)?;
     let _permit = READING.acquire().await.map_err(|_| ApiError::internal())?;
     let runtime = Handle::current();
-    let reading = move || {
-        runtime.block_on(async move {
-            let repository = inspect_local(&git, &path, &roots).await?;
-            diff(&git, &ObjectSource::of_local(&repository), (&base, &commit), limits).await
-        })
-    };
+    let reading = move || runtime.block_on(place.diff(&git, (&base, &commit), limits));
     let read = spawn_blocking(reading).await.map_err(|panicked| {
         tracing::error!(error = %panicked, "difference not read");
         ApiError::internal()
     })?;
-    read.map_err(|error| refused(&error))
+    read.map_err(|error| match (&error, repository) {
+        (DiffError::CommitMissing { .. }, Repository::Git { .. }) => not_here(),
+        _ => refused(&error),
+    })
+}
+
+/// Where the commits of a repository are read.
+enum Place {
+    Local { path: String, roots: AllowedRoots },
+    Mirror { mirrors: Mirrors, url: RepositoryUrl },
+}
+
+impl Place {
+    fn of(state: &ApiState, repository: &Repository) -> Result<Self, ApiError> {
+        match repository {
+            Repository::Local { path } => {
+                let loaded = state.settings();
+                let roots =
+                    loaded.local_repo_roots().map_err(crate::routes::creation::unknown_limit)?;
+                Ok(Self::Local { path: path.clone(), roots: AllowedRoots::new(roots.to_vec()) })
+            }
+            Repository::Git { url } => {
+                // Nothing is reached: whatever a run was allowed to mirror is fine.
+                let rules = UrlRules { http_loopback: true };
+                let url = RepositoryUrl::parse(url, rules).map_err(|_| not_here())?;
+                let mirrors = state.mirrors.clone().ok_or_else(not_here)?;
+                Ok(Self::Mirror { mirrors, url })
+            }
+        }
+    }
+
+    async fn diff(
+        self,
+        git: &GitCommand,
+        (base, commit): (&CommitId, &CommitId),
+        limits: DiffLimits,
+    ) -> Result<Diff, DiffError> {
+        let sources = match self {
+            Self::Local { path, roots } => {
+                vec![ObjectSource::of_local(&inspect_local(git, &path, &roots).await?)]
+            }
+            Self::Mirror { mirrors, url } => mirrors.objects(&url).await?,
+        };
+        let mut found = Err(DiffError::CommitMissing { commit: commit.clone() });
+        for source in &sources {
+            found = diff(git, source, (base, commit), limits).await;
+            if !matches!(found, Err(DiffError::CommitMissing { .. })) {
+                break;
+            }
+        }
+        found
+    }
+}
+
+fn not_here() -> ApiError {
+    let text =
+        "the result's commit is not on this host, or no more; fetch its branch from the repository";
+    ApiError::new(StatusCode::CONFLICT, "diff_not_here", text)
 }
 
 fn refused(error: &DiffError) -> ApiError {

@@ -1,12 +1,25 @@
 //! What a run changed, as JSON and as a patch, and why there is nothing to show.
 
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use checkout::{
+    access::RemoteAccess,
+    checkouts::{Checkouts, PrepareRequest, Remotes},
+    git::GitCommand,
+    mirror::Mirrors,
+    seal::{CommitMessage, Sealed},
+    url::UrlRules,
+};
 use core_types::{
     ids::{RunId, RunKey, TaskId},
     outcome::{RunOutcome, RunReport},
+    repository::Repository,
 };
 use http::Method;
 use http_body_util::Full;
+use launcher::process::ProcessLauncher;
 use serde_json::json;
+use testing::git_server::GitServer;
 
 use crate::{
     agent::TestAgent,
@@ -17,6 +30,11 @@ use crate::{
 async fn finished(api: &Api, base: &str, commit: &str) -> (String, RunKey) {
     let task = api.make(&json!({})).await;
     let key = TestAgent::register(&api.database.store).await.start_next().await;
+    finish(api, key, base, commit).await;
+    (task, key)
+}
+
+async fn finish(api: &Api, key: RunKey, base: &str, commit: &str) {
     let store = &api.database.store;
     store.record_base_commit(key, base).await.expect("the run is ours");
     let report = RunReport {
@@ -25,7 +43,76 @@ async fn finished(api: &Api, base: &str, commit: &str) -> (String, RunKey) {
         ..RunReport::new(RunOutcome::Succeeded)
     };
     store.finish_run(key, &report).await.expect("the run is ours");
-    (task, key)
+}
+
+/// A result of a run, pushed to a server of git as agents push theirs; the base and the commit.
+async fn pushed(api: &Api, key: RunKey, task: &str, server: &GitServer) -> (String, String) {
+    let state = api.state_dir.path();
+    let launcher = Arc::new(ProcessLauncher::new(state.to_path_buf()).expect("it can be used"));
+    let path = testing::programs::search_path();
+    let access = RemoteAccess {
+        rules: UrlRules::default(),
+        tokens: Vec::new(),
+        accept_unknown_ssh_hosts: false,
+        ssh_config: None,
+        ca_file: Some(server.ca_file()),
+        timeout: Duration::from_secs(60),
+        max_bytes: None,
+        environment: BTreeMap::from([("PATH".to_owned(), path.clone())]),
+    };
+    let remotes = Remotes { access: Arc::new(access), launcher: launcher.clone() };
+    let git = GitCommand::find(&path).expect("git is installed");
+    let checkouts = Checkouts::new(state.join("checkouts"), git)
+        .with_mirrors(state.join("mirrors"))
+        .with_remotes(remotes);
+    let request = PrepareRequest {
+        run: key.run,
+        task: task.parse().expect("it is an id"),
+        number: 1,
+        repository: &Repository::Git { url: server.url("project") },
+        base_branch: None,
+    };
+    let checkout = checkouts.prepare(request).await.expect("the server answers");
+    std::fs::write(checkout.work.join("new.txt"), "new\n").expect("it is ours");
+    let env = BTreeMap::from([("PATH".to_owned(), path)]);
+    let message = CommitMessage::new("A title", "A body.");
+    let sealed = checkouts.seal(&checkout, &*launcher, &env, &message).await;
+    let Ok(Sealed::Commit(sealed)) = sealed else {
+        panic!("nothing is sealed: {sealed:?}");
+    };
+    checkouts.collect(&checkout, &sealed).await.expect("it can be pushed");
+    (checkout.base_commit.to_string(), sealed.commit.to_string())
+}
+
+#[tokio::test]
+async fn a_result_that_was_pushed_is_shown_until_its_mirror_is_removed() {
+    let api = Api::start().await;
+    let server = GitServer::start().await;
+    server.add("project", &api.repository);
+    let repository = json!({ "mode": "git", "url": server.url("project") });
+    let task = api.make(&json!({ "repository": repository })).await;
+    let key = TestAgent::register(&api.database.store).await.start_next().await;
+    let (base, commit) = pushed(&api, key, &task, &server).await;
+    finish(&api, key, &base, &commit).await;
+    drop(server);
+    for path in [format!("/tasks/{task}/diff"), format!("/runs/{}/diff", key.run)] {
+        let shown = api.get(&path).await;
+        assert_eq!(shown.status, 200, "{:?}", shown.json);
+        assert_eq!(
+            (shown.text("base_commit"), shown.text("commit")),
+            (base.clone(), commit.clone())
+        );
+        let file = json!({ "path": "new.txt", "change": "added", "added": 1, "deleted": 0 });
+        assert_eq!(shown.json["files"], json!([file]));
+        let patch = api.get(&format!("{path}?format=patch")).await;
+        assert!(patch.json.as_str().expect("it is text").ends_with("+new\n"));
+    }
+    let mirrors = Mirrors::new(api.state_dir.path().join("mirrors"));
+    for mirror in mirrors.list().await.expect("they can be listed") {
+        assert!(mirrors.remove(&mirror.key).await.expect("it can be removed"));
+    }
+    let gone = api.get(&format!("/tasks/{task}/diff")).await.error();
+    assert_eq!(gone, (409, "diff_not_here".to_owned()));
 }
 
 #[tokio::test]

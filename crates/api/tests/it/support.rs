@@ -8,7 +8,7 @@ use api::{
     state::ApiState,
 };
 use bytes::Bytes;
-use checkout::git::GitCommand;
+use checkout::{git::GitCommand, mirror::Mirrors};
 use core_config::{
     database::DatabaseSnapshot,
     load::{Loaded, load_lenient_database},
@@ -39,7 +39,7 @@ pub(crate) struct Api {
     pub(crate) serving: JoinSet<Served>,
     pub(crate) client: Client<HttpConnector, Full<Bytes>>,
     following: JoinSet<()>,
-    _state_dir: TempDir,
+    pub(crate) state_dir: TempDir,
 }
 
 /// What the server answered.
@@ -97,6 +97,7 @@ impl Api {
         };
         let state = ApiState::new(store, watched, Some(git), stop.clone())
             .with_processes(processes)
+            .with_mirrors(Mirrors::new(state_dir.path().join("mirrors")))
             .with_queue(queue);
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(any_port, state).await.expect("the loopback takes a listener");
@@ -115,7 +116,7 @@ impl Api {
             serving,
             client,
             following,
-            _state_dir: state_dir,
+            state_dir,
         }
     }
 

@@ -43,8 +43,8 @@ pub(crate) struct DownArgs {
 /// What is cleaned up.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Only what nobody uses any more is removed: launches that ended, checkouts whose runs are over, sockets nobody
-listens on. What runs is never touched.
+Only what nobody uses any more is removed: launches that ended, checkouts whose runs are over, mirrors that no run
+used for MIRROR_KEEP_DAYS, sockets nobody listens on. What runs is never touched.
 
 Examples:
   opentiger gc --dry-run
@@ -54,7 +54,7 @@ pub(crate) struct GcArgs {
     /// Only tell what would be removed.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Keep what ended more recently than this.
+    /// Keep what ended more recently than this; for mirrors MIRROR_KEEP_DAYS says it.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_length)]
     pub(crate) older_than: Duration,
     /// Remove records of the database as well: tasks, runs and events that ended this many days ago or earlier.

@@ -1,4 +1,4 @@
-//! `gc`: what ended runs and launches left on the disk.
+//! `gc`: what ended runs and launches left on the disk, and mirrors that nobody uses.
 
 use std::{
     io,
@@ -10,7 +10,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use checkout::{checkouts::Checkouts, git::GitCommand};
+use checkout::{
+    checkouts::Checkouts,
+    git::GitCommand,
+    mirror::{MirrorInfo, Mirrors},
+};
 use client::client::Client;
 use jiff::Timestamp;
 use launcher::launcher::{Launcher as _, ReapPolicy};
@@ -24,6 +28,7 @@ use crate::{
     console::Console,
     failure::Failure,
     server::{Wanted, announced, client_of, not_running},
+    shape::read,
     surroundings::Surroundings,
     units,
 };
@@ -38,9 +43,22 @@ const SOCKET_DEPTH: usize = 3;
 struct Removed {
     launches: Vec<String>,
     checkouts: Vec<String>,
+    mirrors: Vec<String>,
     sockets: Vec<String>,
     records: Map<String, Value>,
     bytes: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Config {
+    settings: Vec<Setting>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Setting {
+    key: String,
+    #[serde(default)]
+    value: Value,
 }
 
 #[derive(Debug, Deserialize)]
@@ -66,13 +84,14 @@ pub(crate) async fn run(
             Some(file) => {
                 let client = client_of(&file, surroundings);
                 checkouts(&state, &client, args, &mut removed).await?;
+                mirrors(&state, &client, args, &mut removed).await?;
                 if let Some(days) = args.records {
                     removed.records = records::remove(&client, days, args.dry_run).await?;
                 }
             }
             None if args.records.is_some() => return Err(not_running(settings.state_dir)),
             None => console.remark(
-                "openTiger does not run: checkouts are kept, for nobody says whose run is over",
+                "openTiger does not run: checkouts and mirrors are kept, for nobody says which are still wanted",
             ),
         }
         sockets(&state.path, SOCKET_DEPTH, args, &mut removed)
@@ -135,6 +154,37 @@ async fn checkouts(
     Ok(())
 }
 
+/// Mirrors that no run used for as long as MIRROR_KEEP_DAYS says, as the server does by itself each minute; and the
+/// results in the others that are as old.
+async fn mirrors(
+    state: &StateDir,
+    client: &Client,
+    args: &GcArgs,
+    removed: &mut Removed,
+) -> Result<(), Failure> {
+    let config: Config = read("the settings", &client.get("/config").await?)?;
+    let setting = config.settings.into_iter().find(|setting| setting.key == "MIRROR_KEEP_DAYS");
+    let days = setting.and_then(|setting| setting.value.as_u64()).and_then(|n| n.try_into().ok());
+    let Some(days) = days.filter(|days: &u32| *days > 0) else {
+        return Ok(());
+    };
+    let keep = Duration::from_secs(24 * 3600) * days;
+    let all = Mirrors::new(state.path.join("mirrors"));
+    let failed = |error| Failure::of("look through the mirrors", &error);
+    let unused = if args.dry_run {
+        let old = |mirror: &MirrorInfo| mirror.last_used.elapsed().is_ok_and(|age| age > keep);
+        all.list().await.map_err(failed)?.into_iter().filter(old).collect()
+    } else {
+        all.remove_results(keep).await.map_err(failed)?;
+        all.remove_unused(keep).await.map_err(failed)?
+    };
+    for mirror in unused {
+        removed.bytes += mirror.bytes;
+        removed.mirrors.push(mirror.url);
+    }
+    Ok(())
+}
+
 fn is_old(at: Timestamp, age: Duration) -> bool {
     Duration::try_from(Timestamp::now().duration_since(at)).is_ok_and(|passed| passed >= age)
 }
@@ -186,13 +236,14 @@ fn size(path: &Path) -> u64 {
 }
 
 fn tell(dry_run: bool, removed: &Removed, console: &Console) -> io::Result<()> {
-    let Removed { launches, checkouts, sockets, records, bytes } = removed;
+    let Removed { launches, checkouts, mirrors, sockets, records, bytes } = removed;
     console.value(&json!({
-        "dry_run": dry_run, "launches": launches, "checkouts": checkouts, "sockets": sockets,
-        "records": records, "freed_bytes": bytes,
+        "dry_run": dry_run, "launches": launches, "checkouts": checkouts, "mirrors": mirrors,
+        "sockets": sockets, "records": records, "freed_bytes": bytes,
     }))?;
     let verb = if dry_run { "would remove" } else { "removed" };
-    for (what, list) in [("launch", launches), ("checkout", checkouts), ("socket", sockets)] {
+    let kinds = [("launch", launches), ("checkout", checkouts), ("mirror of", mirrors)];
+    for (what, list) in kinds.into_iter().chain([("socket", sockets)]) {
         for one in list {
             console.line(format!("{verb} {what} {one}"))?;
         }

@@ -109,10 +109,23 @@ async fn rehearse(git: &Git, change: &Change) -> Result<(), Failure> {
     if output.status == Some(0) {
         return Ok(());
     }
-    let branch = change.task.branch.as_deref().unwrap_or(&change.commit);
     Err(Failure::new(Code::Conflict, "the change does not merge cleanly; nothing was touched")
         .with_notes(said(&output))
-        .with_hint(format!("`git merge {branch}` lets you settle the conflicts by hand")))
+        .with_hint(format!("{} lets you settle the conflicts by hand", by_hand(change))))
+}
+
+/// What merges a change so that git marks its conflicts.
+fn by_hand(change: &Change) -> String {
+    let task = &change.task;
+    let url = task.repository.as_ref().and_then(|repository| repository.url.as_deref());
+    match (url, task.branch.as_deref()) {
+        (None, branch) => format!("`git merge {}`", branch.unwrap_or(&change.commit)),
+        (Some(url), Some(branch)) => {
+            format!("`git fetch {url} {branch} && git merge FETCH_HEAD`")
+        }
+        // Its push was refused: nobody has a branch to merge.
+        (Some(_), None) => format!("`opentiger task diff {} | git apply --3way`", task.id),
+    }
 }
 
 async fn perform(git: &Git, change: &Change) -> Result<(), Failure> {

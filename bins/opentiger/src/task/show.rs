@@ -131,6 +131,9 @@ fn next(task: &Task) -> Option<String> {
         "done" if task.commit.is_some() => {
             Some(format!("opentiger task diff {name}; opentiger task apply {name}"))
         }
+        "failed" | "blocked" if task.commit.is_some() => Some(format!(
+            "opentiger task logs {name}; opentiger task apply {name}; opentiger task retry {name} --feedback \"…\""
+        )),
         "failed" | "blocked" => Some(format!(
             "opentiger task logs {name}; opentiger task retry {name} --feedback \"…\""
         )),

@@ -1,9 +1,11 @@
 //! The command line as its users call it: the built program, and what it starts, in a state directory of the test's own.
 
+mod gc;
 mod journey;
 mod page;
 mod plain;
 mod refusals;
+mod remotes;
 mod system;
 mod terminal;
 mod world;

@@ -17,7 +17,7 @@ use core_types::{
 };
 use http::Method;
 use http_body_util::Full;
-use launcher::process::ProcessLauncher;
+use launcher::{launcher::Launcher, process::ProcessLauncher};
 use serde_json::json;
 use testing::git_server::GitServer;
 
@@ -48,7 +48,8 @@ async fn finish(api: &Api, key: RunKey, base: &str, commit: &str) {
 /// A result of a run, pushed to a server of git as agents push theirs; the base and the commit.
 async fn pushed(api: &Api, key: RunKey, task: &str, server: &GitServer) -> (String, String) {
     let state = api.state_dir.path();
-    let launcher = Arc::new(ProcessLauncher::new(state.to_path_buf()).expect("it can be used"));
+    let launcher = ProcessLauncher::new(state.to_path_buf()).expect("it can be used");
+    let launcher: Arc<dyn Launcher> = Arc::new(launcher);
     let path = testing::programs::search_path();
     let access = RemoteAccess {
         rules: UrlRules::default(),
@@ -60,7 +61,7 @@ async fn pushed(api: &Api, key: RunKey, task: &str, server: &GitServer) -> (Stri
         max_bytes: None,
         environment: BTreeMap::from([("PATH".to_owned(), path.clone())]),
     };
-    let remotes = Remotes { access: Arc::new(access), launcher: launcher.clone() };
+    let remotes = Remotes { access: Arc::new(access), launcher: Arc::clone(&launcher) };
     let git = GitCommand::find(&path).expect("git is installed");
     let checkouts = Checkouts::new(state.join("checkouts"), git)
         .with_mirrors(state.join("mirrors"))
@@ -77,9 +78,11 @@ async fn pushed(api: &Api, key: RunKey, task: &str, server: &GitServer) -> (Stri
     let env = BTreeMap::from([("PATH".to_owned(), path)]);
     let message = CommitMessage::new("A title", "A body.");
     let sealed = checkouts.seal(&checkout, &*launcher, &env, &message).await;
-    let Ok(Sealed::Commit(sealed)) = sealed else {
-        panic!("nothing is sealed: {sealed:?}");
+    let sealed = match sealed.expect("it can be sealed") {
+        Sealed::Commit(sealed) => Some(sealed),
+        Sealed::Nothing { .. } => None,
     };
+    let sealed = sealed.expect("a file is new");
     checkouts.collect(&checkout, &sealed).await.expect("it can be pushed");
     (checkout.base_commit.to_string(), sealed.commit.to_string())
 }

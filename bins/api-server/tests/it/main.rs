@@ -30,6 +30,15 @@ fn faults_of_the_environment_are_one_report_and_exit_code_2() {
 }
 
 #[test]
+fn without_a_database_and_without_a_private_one_it_ends_with_exit_code_2_and_what_to_set() {
+    let mut program = Program::start(&[], &[("OPENTIGER_EMBEDDED", "never")]);
+    assert_eq!(program.exit_code(), Some(2));
+    let said = program.errors();
+    assert!(said.contains("no database is configured"), "{said}");
+    assert!(said.contains("set `DATABASE_URL`, or `OPENTIGER_EMBEDDED` to `auto`"), "{said}");
+}
+
+#[test]
 fn an_address_that_others_reach_needs_a_key_and_is_refused_with_the_report() {
     let open = ("OPENTIGER_API_LISTEN", "0.0.0.0:0");
     let both = [open, ("API_KEYS", " , "), ("CANCEL_GRACE_S", "soon")];

@@ -60,7 +60,7 @@ impl PrivateEngine {
         command.args(["--data-root", &place("data"), "--exec-root", &place("exec")]);
         command.args(["--pidfile", &place("pid"), "-H", &self.host()]);
         command.args([
-            "--bridge=none",
+            &format!("--bridge={}", self.bridge),
             "--iptables=false",
             "--ip-forward=false",
             "--ip-masq=false",

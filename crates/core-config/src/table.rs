@@ -143,7 +143,7 @@ pub const SETTINGS: &[Setting] = &[
         "REDIS_URL",
         Kind::RedisUrl,
         Fallback::Empty,
-        "The Redis or Valkey through which processes wake each other faster; when empty, a private one is started, and without any the database does it alone.",
+        "The Redis or Valkey through which processes wake each other faster; when empty, a private one is started, and without any the database does it alone. Sandboxes get none: their workers use the database.",
     ),
     Setting::environment(
         "OPENTIGER_STATE_DIR",
@@ -318,7 +318,7 @@ pub const SETTINGS: &[Setting] = &[
         "CLAUDE_CODE_COMMAND",
         Kind::Program,
         Fallback::Text("claude"),
-        "The program of the executor `claude_code`.",
+        "The program of the executor `claude_code`; in a sandbox its name alone counts, looked up in the image's `PATH`.",
     )
     .reaching_host(),
     Setting::database(
@@ -397,7 +397,7 @@ pub const SETTINGS: &[Setting] = &[
         "OPENCODE_COMMAND",
         Kind::Program,
         Fallback::Text("opencode"),
-        "The program of the executor `opencode`.",
+        "The program of the executor `opencode`; in a sandbox its name alone counts, looked up in the image's `PATH`.",
     )
     .reaching_host(),
     Setting::database(

@@ -1,6 +1,10 @@
 //! Runs in sandboxes from claim to finish, with a shell in place of the container and the test in place of its worker.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the engine is named by variables; git runs as in a container"
+)]
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,7 +28,7 @@ use core_types::{
     outcome::{RunOutcome, RunReport},
     provider::Provider,
     repository::Repository,
-    sandbox::{ResultClaim, SandboxReport},
+    sandbox::{ResultClaim, SandboxReport, paths},
     secret::Secret,
     task::{Role, RunStatus, TaskState},
     usage::SpendLimits,
@@ -35,10 +39,12 @@ use dispatch::sandboxed::{
     tenders::{Sandboxes, Tenders},
 };
 use launcher::{
+    container::{ContainerSpec, ImagePolicy, Mount},
+    docker::{DockerConfig, DockerLauncher},
     handle::LaunchState,
     id::LaunchId,
     identity,
-    launcher::Launcher as _,
+    launcher::Launcher,
     process::ProcessLauncher,
     spec::{Input, LaunchSpec, UserId},
 };
@@ -68,6 +74,15 @@ cd "$BOX/work"; echo new > new.txt; git add -A; git commit -qm work
 printf 'HEAD\n^%s\n' "$BASE" | git pack-objects --quiet --revs "$BOX/result/pack" > "$BOX/tmp/pack"
 git rev-parse HEAD > "$BOX/tmp/commit"
 touch "$BOX/tmp/said"; until [ -e "$BOX/tmp/go" ]; do sleep 0.02; done"#;
+/// Makes the same commit from outside of a container, with the objects where the host has them.
+const WORKS_OUTSIDE: &str = r#"set -e
+export GIT_ALTERNATE_OBJECT_DIRECTORIES="$GIT_OBJECTS" GIT_CONFIG_COUNT=1
+export GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
+cd "$BOX/work"; base=$(git rev-parse HEAD); echo new > new.txt; git add -A; git commit -qm work
+printf 'HEAD\n^%s\n' "$base" | git pack-objects --quiet --revs "$BOX/result/pack" > "$BOX/tmp/pack"
+git rev-parse HEAD > "$BOX/tmp/commit""#;
+/// Uses more memory than it may.
+const EATS: &str = "exec tail /dev/zero";
 /// Does nothing, for as long as it takes.
 const WAITS: &str = r#"touch "$BOX/tmp/said"; until [ -e "$BOX/tmp/go" ]; do sleep 0.02; done"#;
 /// Ends badly.
@@ -81,6 +96,8 @@ const FILLS: &str =
 struct Shells {
     checkouts: Checkouts,
     script: &'static str,
+    /// The image of a container to run it in.
+    image: Option<String>,
     broken: AtomicBool,
     tokens: Mutex<HashMap<RunId, Secret>>,
 }
@@ -93,7 +110,10 @@ impl Outfitter for Shells {
 
     fn user(&self) -> UserId {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        UserId { uid: uid.as_raw(), gid: gid.as_raw() }
+        match &self.image {
+            Some(_) if uid.is_root() => UserId { uid: 1001, gid: 1001 },
+            Some(_) | None => UserId { uid: uid.as_raw(), gid: gid.as_raw() },
+        }
     }
 
     fn checkouts(&self) -> Result<Checkouts, NotReady> {
@@ -120,6 +140,25 @@ impl Outfitter for Shells {
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into();
+        if let Some(image) = &self.image {
+            spec.env.insert("BOX".to_owned(), paths::CHECKOUT.to_owned());
+            spec.env.insert("PATH".to_owned(), "/usr/bin:/bin".to_owned());
+            spec.user = Some(self.user());
+            spec.limits.memory_bytes = Some(64 << 20);
+            spec.limits.processes = Some(32);
+            let mut container = ContainerSpec::new(image, "none");
+            container.pull = ImagePolicy::Never;
+            let mount = |source: &Path, target: String, read_only| Mount {
+                source: source.to_owned(),
+                target: target.into(),
+                read_only,
+            };
+            container.mounts = vec![
+                mount(&order.mounts.directory, paths::CHECKOUT.to_owned(), false),
+                mount(&order.mounts.objects, format!("{}/objects", paths::CHECKOUT), true),
+            ];
+            spec.container = Some(container);
+        }
         Ok(Outfit { spec, input: Input::default() })
     }
 
@@ -135,7 +174,7 @@ struct Hall {
     database: TestDatabase,
     repository: ScratchRepository,
     state: TempDir,
-    launcher: Arc<ProcessLauncher>,
+    launcher: Arc<dyn Launcher>,
     shells: Arc<Shells>,
     readiness: Arc<Readiness>,
     settings: watch::Sender<Arc<Loaded>>,
@@ -155,6 +194,7 @@ impl Hall {
         let shells = Shells {
             checkouts: Checkouts::new(state.path().join("checkouts"), git),
             script,
+            image: None,
             broken: AtomicBool::new(false),
             tokens: Mutex::default(),
         };
@@ -168,6 +208,43 @@ impl Hall {
             settings: watch::Sender::new(settings(more)),
             dispatchers: JoinSet::new(),
         }
+    }
+
+    /// The same with containers of the engine of these tests.
+    async fn with_containers(script: &'static str) -> Self {
+        let hall = Self::new(script, &[]).await;
+        // A test that needs an engine fails without one.
+        let variable = |name: &str| std::env::var(name).expect("the variable names what is used");
+        let host = Some(variable("OPENTIGER_TEST_DOCKER_HOST"));
+        let store = hall.state.path().to_owned();
+        let launcher = DockerLauncher::open(DockerConfig { host, store }).unwrap();
+        let shells = Shells {
+            checkouts: hall.shells.checkouts.clone(),
+            script,
+            image: Some(variable("OPENTIGER_TEST_BASE_IMAGE")),
+            broken: AtomicBool::new(false),
+            tokens: Mutex::default(),
+        };
+        Self { launcher: Arc::new(launcher), shells: Arc::new(shells), ..hall }
+    }
+
+    /// Leaves in a run's container what an agent there would: the image has no git.
+    fn works_inside(&self, run: RunId) {
+        let inside = self.inside(run, "");
+        let objects = inside.with_file_name("objects");
+        let status = std::process::Command::new("/bin/sh")
+            .args(["-c", WORKS_OUTSIDE])
+            .env_clear()
+            .env("PATH", search_path())
+            .env("BOX", inside)
+            .env("GIT_OBJECTS", objects)
+            .env("GIT_AUTHOR_NAME", IDENTITY_NAME)
+            .env("GIT_AUTHOR_EMAIL", IDENTITY_MAIL)
+            .env("GIT_COMMITTER_NAME", IDENTITY_NAME)
+            .env("GIT_COMMITTER_EMAIL", IDENTITY_MAIL)
+            .status()
+            .unwrap();
+        assert!(status.success());
     }
 
     async fn queue(&self) -> TaskId {
@@ -191,7 +268,7 @@ impl Hall {
         };
         self.database.store.dispatcher_beat(&beat).await.unwrap();
         let sandboxes = Sandboxes {
-            launcher: Arc::<ProcessLauncher>::clone(&self.launcher),
+            launcher: Arc::clone(&self.launcher),
             outfitter: Arc::<Shells>::clone(&self.shells),
             readiness: Arc::clone(&self.readiness),
         };
@@ -526,4 +603,65 @@ async fn a_cancelled_task_is_ended_by_its_worker_and_keeps_nothing() {
     assert_eq!(hall.ended(key.run).await.outcome, RunOutcome::Cancelled);
     assert_eq!(hall.state_of(task).await, TaskState::Cancelled);
     hall.nothing_is_left().await;
+}
+
+/// On a real engine.
+mod docker {
+    use super::{
+        EATS, Hall, LONG, RunOutcome, RunReport, SandboxReport, TaskState, WAITS, wait_for,
+    };
+
+    async fn work(hall: &Hall, key: core_types::ids::RunKey) {
+        hall.said(key.run).await;
+        let worker = hall.worker(key).await;
+        worker.start().await.unwrap();
+        hall.works_inside(key.run);
+        let report = RunReport::new(RunOutcome::Succeeded);
+        let claim = Some(hall.claim(key.run));
+        worker.report(&SandboxReport { report, claim }).await.unwrap();
+        hall.go(key.run);
+    }
+
+    #[tokio::test]
+    async fn a_task_becomes_a_commit_and_no_container_is_left() {
+        let mut hall = Hall::with_containers(WAITS).await;
+        let task = hall.queue().await;
+        hall.dispatcher(true).await;
+        let key = hall.run_of(task).await;
+        work(&hall, key).await;
+        let report = hall.ended(key.run).await;
+        assert_eq!(report.outcome, RunOutcome::Succeeded, "{report:?}");
+        assert_eq!(hall.state_of(task).await, TaskState::Done);
+        hall.nothing_is_left().await;
+    }
+
+    #[tokio::test]
+    async fn a_container_at_work_is_taken_over() {
+        let mut hall = Hall::with_containers(WAITS).await;
+        let task = hall.queue().await;
+        hall.dispatcher(false).await;
+        let key = hall.run_of(task).await;
+        hall.said(key.run).await;
+        hall.kill_dispatchers().await;
+        hall.dispatcher(true).await;
+        work(&hall, key).await;
+        assert_eq!(hall.ended(key.run).await.outcome, RunOutcome::Succeeded);
+        hall.nothing_is_left().await;
+    }
+
+    #[tokio::test]
+    async fn a_container_out_of_memory_says_so() {
+        let mut hall = Hall::with_containers(EATS).await;
+        let task = hall.queue().await;
+        hall.dispatcher(true).await;
+        let key = hall.run_of(task).await;
+        let report = hall.ended(key.run).await;
+        assert_eq!(report.outcome, RunOutcome::OutOfMemory, "{report:?}");
+        wait_for("the task to wait", LONG, async || match hall.state_of(task).await {
+            TaskState::Queued => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        hall.nothing_is_left().await;
+    }
 }

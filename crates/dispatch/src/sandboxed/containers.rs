@@ -255,6 +255,14 @@ impl Containers {
         Ok((directory, held))
     }
 
+    /// A run keeps its network when the setting changes.
+    fn clients_of_every_network(&self) -> Vec<Clients> {
+        Clients::of_every_network(&self.state_dir).unwrap_or_else(|error| {
+            tracing::warn!(error = %error_chain(&error), "clients of relays not found");
+            Vec::new()
+        })
+    }
+
     fn clients(&self, network: &str) -> Clients {
         Clients::of_network(&self.state_dir, network)
     }
@@ -343,19 +351,25 @@ impl Outfitter for Containers {
     }
 
     async fn dismiss(&self, launch: &LaunchId) {
-        let network = self.settings.borrow().settings.sandbox_docker_network.clone();
-        if let Err(error) = self.clients(&network).dismiss(launch) {
-            tracing::warn!(launch.id = %launch, error = %error_chain(&error), "client of a relay not removed");
+        for clients in self.clients_of_every_network() {
+            if let Err(error) = clients.dismiss(launch) {
+                tracing::warn!(launch.id = %launch, error = %error_chain(&error), "client of a relay not removed");
+            }
         }
     }
 
     async fn keep(&self, live: BTreeSet<LaunchId>) {
-        let network = self.settings.borrow().settings.sandbox_docker_network.clone();
-        if let Err(error) = self.clients(&network).keep_only(&live) {
-            tracing::debug!(error = %error_chain(&error), "clients of relays not swept");
+        for clients in self.clients_of_every_network() {
+            if let Err(error) = clients.keep_only(&live) {
+                tracing::debug!(error = %error_chain(&error), "clients of relays not swept");
+            }
         }
         if live.is_empty() {
             return;
+        }
+        // Those of a network that the settings named before, too.
+        if let Err(error) = self.relays.renew_used(&*self.host).await {
+            tracing::warn!(error = %error_chain(&error), "relays in use not renewed");
         }
         let kept = match self.surroundings().await {
             Ok(around) => self

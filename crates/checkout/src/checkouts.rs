@@ -1,5 +1,7 @@
 //! The directory of all checkouts: makes one for a run, lists and removes them.
 
+mod not_made;
+
 use std::{
     fmt, fs, io,
     os::unix::fs::DirBuilderExt as _,
@@ -14,6 +16,7 @@ use core_types::{
 use launcher::launcher::Launcher;
 use uuid::Uuid;
 
+use self::not_made::NotMade;
 use crate::{
     access::RemoteAccess,
     branch::BranchName,
@@ -26,7 +29,6 @@ use crate::{
     objects::{Source, bring_objects},
     remote::Remote,
     roots::AllowedRoots,
-    trouble::Trouble,
     url::RepositoryUrl,
 };
 
@@ -215,21 +217,6 @@ impl Checkouts {
         made
     }
 
-    async fn try_prepare(
-        &self,
-        request: &PrepareRequest<'_>,
-        boxed: bool,
-    ) -> Result<Checkout, NotMade> {
-        let start = match request.repository {
-            Repository::Local { path } => self.start_locally(path, request.base_branch).await,
-            Repository::Git { url } => self.start_remotely(url, request).await,
-        };
-        let start = start.map_err(NotMade::before)?;
-        self.remove(request.run).await.map_err(NotMade::before)?;
-        let remote = start.remote.clone();
-        self.make(request, start, boxed).await.map_err(|error| NotMade { error, remote })
-    }
-
     async fn start_locally(
         &self,
         path: &str,
@@ -350,31 +337,6 @@ struct Start {
     remote: Option<Arc<Remote>>,
     /// Keeps the mirror as it is until its objects are linked.
     mirror: Option<Fetched>,
-}
-
-/// Why there is no checkout; with the remote where the copy of it was at hand, and something failed on that.
-struct NotMade {
-    error: CheckoutError,
-    remote: Option<Arc<Remote>>,
-}
-
-impl NotMade {
-    const fn before(error: CheckoutError) -> Self {
-        Self { error, remote: None }
-    }
-
-    /// Where even a new copy cannot be used, it is the repository that git cannot deal with.
-    fn into_error(self) -> CheckoutError {
-        match (self.error, self.remote) {
-            (CheckoutError::Git { doing, detail }, Some(remote))
-                if Trouble::of(&detail) != Trouble::DiskFull =>
-            {
-                let detail = format!("git could not {doing}: {detail}");
-                remote.error(Trouble::Damaged, remote.detail(&detail)).into()
-            }
-            (error, _) => error,
-        }
-    }
 }
 
 /// Makes the directories, the borrowed objects and the agent's own git directory.

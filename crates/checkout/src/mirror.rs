@@ -9,6 +9,9 @@
 //! pack last: a fetch that is killed anywhere leaves nothing that counts, and a git that outlives its caller writes where
 //! nobody looks. So whatever commit is in a mirror, all of its history is.
 
+mod healing;
+mod layout;
+
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
@@ -22,15 +25,15 @@ use rustix::fs::FlockOperation;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use self::layout::{clear_leftovers, clear_locks, make_repository, move_packs};
 use crate::{
     branch::BranchName,
     error::CheckoutError,
     files::{blocking, directory_bytes, io_error, make_private_dir, remove_tree, write_new},
     git::{CommitId, GitCall, path_text},
-    git_dir::{GitDir, ObjectFormat},
+    git_dir::ObjectFormat,
     remote::{Advertised, Remote, RemoteCall},
-    results::RESULTS,
-    trouble::{RemoteError, Trouble},
+    trouble::Trouble,
 };
 
 /// The mirror itself.
@@ -205,59 +208,6 @@ impl Mirror<'_> {
                 }
             }
         }
-    }
-
-    /// Whether it may be this copy, and not the remote, that an error is about.
-    async fn may_be_at_fault(&self, error: &CheckoutError) -> bool {
-        use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound};
-        match error {
-            CheckoutError::Git { .. } => !error.is_disk_full(),
-            CheckoutError::Io { source, .. } => {
-                matches!(source.kind(), InvalidData | IsADirectory | NotADirectory | NotFound)
-            }
-            CheckoutError::Remote(RemoteError { trouble, .. }) => match trouble {
-                Trouble::TooLarge | Trouble::Damaged => self.holds_something(),
-                Trouble::NotFound => self.is_wrong(&["rev-parse", "--git-dir"]).await,
-                Trouble::Failed => {
-                    let check = ["fsck", "--connectivity-only", "--no-dangling", "--no-progress"];
-                    self.holds_something() && self.is_wrong(&check).await
-                }
-                Trouble::Denied
-                | Trouble::NotTrusted
-                | Trouble::Unreachable
-                | Trouble::TimedOut
-                | Trouble::HungUp
-                | Trouble::Moved
-                | Trouble::PushRefused
-                | Trouble::DiskFull => false,
-            },
-            _ => false,
-        }
-    }
-
-    fn holds_something(&self) -> bool {
-        let packs = fs::read_dir(self.git_dir.join("objects/pack"));
-        packs.is_ok_and(|mut packs| packs.next().is_some())
-    }
-
-    /// Whether git, asked about this copy alone, says that something is wrong with it.
-    async fn is_wrong(&self, question: &[&str]) -> bool {
-        let Ok(call) = self.call("check the mirror") else {
-            return false;
-        };
-        call.args(question.iter().copied()).try_run().await.is_ok_and(|answer| !answer.success)
-    }
-
-    /// Makes room for a new copy. Of several old ones the first is kept: it is the one that has the results.
-    async fn set_aside(&self) -> Result<(), CheckoutError> {
-        let (git_dir, old) = (self.git_dir.clone(), self.directory.join(OLD));
-        blocking(move || {
-            if old.is_dir() || !git_dir.is_dir() {
-                return remove_tree(&git_dir);
-            }
-            fs::rename(&git_dir, &old).map_err(io_error("set aside", &git_dir))
-        })
-        .await
     }
 
     /// Makes the repository where it is not there, and removes what killed calls left.
@@ -465,77 +415,4 @@ fn note_use(directory: &Path, url: &str) -> Result<(), CheckoutError> {
     remove_tree(&new)?;
     write_new(&new, format!("{url}\n").as_bytes())?;
     fs::rename(&new, &path).map_err(io_error("write", &path))
-}
-
-/// Removes what fetches left that were killed.
-fn clear_leftovers(directory: &Path) -> Result<(), CheckoutError> {
-    for entry in fs::read_dir(directory).map_err(io_error("list", directory))?.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("incoming-") || name.starts_with("making-") {
-            remove_file_or_tree(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes the lock files and half-written packs of a git that was killed: we hold the mirror's own lock.
-fn clear_locks(git_dir: &Path) -> Result<(), CheckoutError> {
-    for directory in ["", "refs", "refs/opentiger", RESULTS, "objects/pack"] {
-        let directory = git_dir.join(directory);
-        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name.ends_with(".lock") || name.starts_with("tmp_") || name.starts_with(".tmp-") {
-                remove_file_or_tree(&entry.path())?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn remove_file_or_tree(path: &Path) -> Result<(), CheckoutError> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(()),
-        Err(_) => remove_tree(path),
-    }
-}
-
-/// Makes an empty repository in the place of whatever is there.
-fn make_repository(
-    directory: &Path,
-    git_dir: &Path,
-    format: ObjectFormat,
-) -> Result<(), CheckoutError> {
-    let making = directory.join(format!("making-{}", Uuid::new_v4().simple()));
-    let repository = GitDir {
-        path: making.clone(),
-        format,
-        bare: true,
-        borrow_from: None,
-        head: "ref: refs/heads/none".to_owned(),
-        shallow: None,
-        exclude: None,
-    };
-    repository.make()?;
-    remove_tree(git_dir)?;
-    fs::rename(&making, git_dir).map_err(io_error("make", git_dir))
-}
-
-/// Moves packs over; each counts from the moment its index is there.
-fn move_packs(from: &Path, into: &Path) -> Result<(), CheckoutError> {
-    let names: Vec<String> = fs::read_dir(from)
-        .map_err(io_error("list", from))?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    for stem in names.iter().filter_map(|name| name.strip_suffix(".idx")) {
-        for suffix in ["pack", "rev", "idx"] {
-            let name = format!("{stem}.{suffix}");
-            if names.contains(&name) {
-                let target = into.join(&name);
-                fs::rename(from.join(&name), &target).map_err(io_error("write", &target))?;
-            }
-        }
-    }
-    Ok(())
 }

@@ -28,6 +28,14 @@ Examples:
 Where the server is: --api, else OPENTIGER_API_URL, else the server of the state directory.
 Who asks: OPENTIGER_API_KEY or API_SECRET, from the environment only.";
 
+const DOCTOR: &str = "\
+Logins are checked at the provider, without a model where that is possible, else with a prompt of one word.
+Without a server, this machine alone is looked at. Exit code 1 where anything fails.
+
+Examples:
+  opentiger doctor
+  opentiger doctor --json | jq '.checks[] | select(.state != \"ok\")'";
+
 /// Queue tasks for coding agents, watch them work, and take what they made.
 #[derive(Debug, Parser)]
 #[command(name = "opentiger", version, after_help = after_help(), max_term_width = 100)]
@@ -54,6 +62,9 @@ enum Command {
     Down(system::DownArgs),
     /// Show whether it is ready, and what runs.
     Status,
+    /// Look at everything that a task needs, and say what to do about what is missing.
+    #[command(after_help = DOCTOR)]
+    Doctor,
     /// Remove what ended runs and launches left on the disk.
     Gc(system::GcArgs),
     /// Make, watch and end tasks, and take their results.
@@ -109,6 +120,7 @@ pub(crate) async fn run(
         Command::Up(args) => running::up::run(&args, &wanted, surroundings, console).await,
         Command::Down(args) => running::down::run(&args, &wanted, surroundings, console).await,
         Command::Status => running::status::run(&wanted, surroundings, console).await,
+        Command::Doctor => running::doctor::run(&wanted, surroundings, console).await,
         Command::Gc(args) => running::gc::run(&args, &wanted, surroundings, console).await,
         Command::Task(command) => tasks::run(command, &wanted, surroundings, console).await,
         Command::Config(command) => {

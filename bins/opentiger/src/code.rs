@@ -29,7 +29,7 @@ macro_rules! codes {
 
 codes! {
     Done = 0, "done; with `--follow`: the task is done; `status`: ready";
-    Failed = 1, "failed; `status`: running, but not ready";
+    Failed = 1, "failed; `status`: running, but not ready; `doctor`: something fails";
     Usage = 2, "the command line, the settings or the content of a request are not valid";
     NotRunning = 3, "no server answers: not running, or not to be reached";
     Forbidden = 4, "the server refuses who asks: a key is missing or wrong";

@@ -19,6 +19,29 @@ pub struct DiskSpace {
     pub total: u64,
 }
 
+/// What space on a disk is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpaceLevel {
+    /// Runs have room.
+    Enough,
+    /// People should know: less than 5 GiB.
+    Little,
+    /// Runs are about to fail: less than 512 MiB.
+    None,
+}
+
+impl DiskSpace {
+    /// What it is good for.
+    #[must_use]
+    pub const fn level(self) -> SpaceLevel {
+        match self.free {
+            ..0x2000_0000 => SpaceLevel::None,
+            0x2000_0000..0x1_4000_0000 => SpaceLevel::Little,
+            0x1_4000_0000.. => SpaceLevel::Enough,
+        }
+    }
+}
+
 /// What a program says of its version: the first line of what `--version` prints.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! The command line as its users call it: the built program, and what it starts, in a state directory of the test's own.
 
+mod doctor;
 mod gc;
 mod journey;
 mod page;

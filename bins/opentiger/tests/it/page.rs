@@ -12,6 +12,7 @@ const COMMANDS: &[&str] = &[
     "up",
     "down",
     "status",
+    "doctor",
     "gc",
     "task add",
     "task list",

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use auth_probe::{finding::Report, machine};
+use auth_probe::{
+    finding::Report,
+    machine::{self, SpaceLevel},
+};
 use axum::{Json, extract::State};
 use core_types::{
     auth::{AuthReason, Language},
@@ -22,11 +25,6 @@ use crate::{
         readiness::{CheckState, FullCheckView, FullReadinessView},
     },
 };
-
-/// Below this much free space runs are about to fail.
-const DISK_FAIL: u64 = 512 << 20;
-/// Below this much people should know.
-const DISK_WARN: u64 = 5 << 30;
 
 /// Looks at everything that a task needs, logins included, and says of each what was found and what to do about it.
 #[utoipa::path(
@@ -180,10 +178,10 @@ fn disk(state: &ApiState) -> FullCheckView {
     let (free, total) = (gib(space.free), gib(space.total));
     let found = format!("{free} of {total} GiB free at `{}`", path.display());
     let fix = "free some, or try `opentiger gc`";
-    match space.free {
-        ..DISK_FAIL => FullCheckView::bad("disk", CheckState::Fail, found, fix),
-        DISK_FAIL..DISK_WARN => FullCheckView::bad("disk", CheckState::Warn, found, fix),
-        DISK_WARN.. => FullCheckView::ok("disk", found),
+    match space.level() {
+        SpaceLevel::None => FullCheckView::bad("disk", CheckState::Fail, found, fix),
+        SpaceLevel::Little => FullCheckView::bad("disk", CheckState::Warn, found, fix),
+        SpaceLevel::Enough => FullCheckView::ok("disk", found),
     }
 }
 

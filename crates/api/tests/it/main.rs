@@ -2,6 +2,7 @@
 
 mod access;
 mod agent;
+mod auth;
 mod bad_input;
 mod cleanup;
 mod config;

@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use agent_queue::queue::Queue;
 use api::{
+    logins::Checks,
     server::{Served, Server},
     state::ApiState,
 };
+use auth_probe::{checker::Checker, host::Host};
 use bytes::Bytes;
 use checkout::{git::GitCommand, mirror::Mirrors};
 use core_config::{
@@ -89,15 +91,24 @@ impl Api {
         let git = GitCommand::find(&testing::programs::search_path()).expect("git is installed");
         let state_dir = TempDir::new().expect("a directory can be made");
         let launcher = ProcessLauncher::new(state_dir.path().to_path_buf());
+        let launcher = Arc::new(launcher.expect("the directory can be used"));
+        let home = state_dir.path().to_string_lossy().into_owned();
+        let seen = [("PATH", testing::programs::search_path()), ("HOME", home)];
+        let seen: BTreeMap<String, String> =
+            seen.map(|(name, value)| (name.to_owned(), value)).into();
+        let scratch = state_dir.path().join("checks");
+        let here = Host::new(Arc::<ProcessLauncher>::clone(&launcher), scratch, seen.clone());
+        let checks = Checks { checker: Checker::new(Arc::new(here), None), environment: seen };
         let processes = Control {
             store: store.clone(),
-            launcher: Arc::new(launcher.expect("the directory can be used")),
+            launcher,
             host: HostId::new("here"),
             may_manage: watched.borrow().settings.process_manager == ProcessManager::On,
         };
         let state = ApiState::new(store, watched, Some(git), stop.clone())
             .with_processes(processes)
             .with_mirrors(Mirrors::new(state_dir.path().join("mirrors")))
+            .with_checks(checks)
             .with_queue(queue);
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(any_port, state).await.expect("the loopback takes a listener");

@@ -1,0 +1,192 @@
+//! `doctor`: everything that a task needs, what was found of it, and what to do about what is missing.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use auth_probe::{checker::Checker, host::Host, machine, place::Ask};
+use client::client::Client;
+use core_config::settings::Settings;
+use core_types::{
+    auth::{AuthReason, Language},
+    task::{ExecutionEnvironment, ExecutorKind},
+};
+use executor::environment::allow_list;
+use launcher::process::ProcessLauncher;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    code::Code,
+    console::{Console, Style},
+    failure::Failure,
+    server::Wanted,
+    surroundings::Surroundings,
+};
+
+/// One thing that was looked at, as the server tells it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Check {
+    name: String,
+    /// `ok`, `warn`, `fail` or `unknown`.
+    state: String,
+    cause: String,
+    fix: Option<String>,
+}
+
+/// Looks at everything and shows it.
+pub(crate) async fn run(
+    wanted: &Wanted,
+    surroundings: &Surroundings,
+    console: &Console,
+) -> Result<Code, Failure> {
+    let told = match wanted.client(surroundings) {
+        Ok(client) => ask(&client).await,
+        Err(failure) => Err(failure),
+    };
+    let (running, answer) = match told {
+        Ok(answer) => (true, answer),
+        Err(failure) if failure.code == Code::NotRunning => {
+            let why = failure.text.unwrap_or_default();
+            (false, alone(why, wanted, surroundings).await?)
+        }
+        Err(failure) => return Err(failure),
+    };
+    let checks: Vec<Check> = answer
+        .get("checks")
+        .and_then(|checks| Vec::deserialize(checks).ok())
+        .ok_or_else(|| Failure::new(Code::Failed, "the server does not say how it stands"))?;
+    let mut whole = json!({ "running": running });
+    if let (Value::Object(whole), Value::Object(answer)) = (&mut whole, answer) {
+        whole.extend(answer);
+    }
+    console.value(&whole)?;
+    print(&checks, console)?;
+    let fails = checks.iter().any(|check| check.state == "fail");
+    Ok(if fails { Code::Failed } else { Code::Done })
+}
+
+async fn ask(client: &Client) -> Result<Value, Failure> {
+    Ok(client.get("/system/readiness?refresh=true").await?)
+}
+
+fn print(checks: &[Check], console: &Console) -> std::io::Result<()> {
+    for check in checks {
+        let (style, sign) = match check.state.as_str() {
+            "ok" => (Style::Green, "ok"),
+            "warn" => (Style::Yellow, "warn"),
+            "fail" => (Style::Red, "FAIL"),
+            _ => (Style::Yellow, "?"),
+        };
+        let fix = check.fix.as_deref().map(|fix| format!("  fix: {fix}")).unwrap_or_default();
+        console.parts(&[
+            (style, &format!("{sign:<5}")),
+            (Style::Plain, &format!("{:<15}", check.name)),
+            (Style::Plain, &check.cause),
+            (Style::Yellow, &fix),
+        ])?;
+    }
+    let count = |state: &str| checks.iter().filter(|check| check.state == state).count();
+    console.line("")?;
+    console.line(format!(
+        "{} fail, {} not known, {} to be known, {} well",
+        count("fail"),
+        count("unknown"),
+        count("warn"),
+        count("ok")
+    ))
+}
+
+/// What can be looked at without a server: this machine, where the server that is meant would run on it.
+async fn alone(
+    why: String,
+    wanted: &Wanted,
+    surroundings: &Surroundings,
+) -> Result<Value, Failure> {
+    let settings = surroundings.settings()?;
+    let mut checks = vec![check("server", "fail", why, Some("`opentiger up` starts it"))];
+    if !wanted.is_named(surroundings) {
+        checks.extend(this_machine(&settings, surroundings).await?);
+    }
+    let environment = settings.execution_environment.as_str();
+    Ok(json!({ "ready": false, "environment": environment, "checks": checks }))
+}
+
+async fn this_machine(
+    settings: &Settings,
+    surroundings: &Surroundings,
+) -> Result<Vec<Check>, Failure> {
+    let variables: BTreeMap<String, String> = surroundings
+        .variables()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let seen = allow_list(&variables);
+    let mut checks = vec![git(&seen).await, disk(&settings.state_dir)];
+    let scratch = tempfile::TempDir::new()
+        .map_err(|error| Failure::of("make a temporary directory", &error))?;
+    let launcher = ProcessLauncher::new(scratch.path())
+        .map_err(|error| Failure::of("look at what can be started here", &error))?;
+    let host = Host::new(Arc::new(launcher), scratch.path().join("checks"), variables);
+    let checker = Checker::new(Arc::new(host), None);
+    for executor in ExecutorKind::ALL {
+        checks.push(login(&checker, settings, *executor).await);
+    }
+    Ok(checks)
+}
+
+async fn login(checker: &Checker, settings: &Settings, executor: ExecutorKind) -> Check {
+    let environment = ExecutionEnvironment::Host;
+    let home = settings.opentiger_claude_home.clone();
+    let ask = Ask { executor, settings: settings.into(), home };
+    let report = checker.check(environment, ask, true).await;
+    let reason = report.finding.reason;
+    let detail = report.finding.detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
+    let cause = format!("{}{detail}", reason.message(executor, Language::English));
+    let state = match reason {
+        AuthReason::Ready => "ok",
+        AuthReason::Unknown | AuthReason::Timeout => "unknown",
+        _ if executor == settings.llm_executor => "fail",
+        _ => "warn",
+    };
+    let name = match executor {
+        ExecutorKind::ClaudeCode => "claude_auth",
+        ExecutorKind::Opencode => "opencode_auth",
+    };
+    check(name, state, cause, reason.hint(executor, environment, Language::English))
+}
+
+async fn git(environment: &BTreeMap<String, String>) -> Check {
+    match machine::version("git", environment).await {
+        Ok(version) => check("git", "ok", version, None),
+        Err(why) => check("git", "fail", why, Some("install git")),
+    }
+}
+
+/// The disk of the state directory, or of the nearest directory above it that is there.
+fn disk(state_dir: &Path) -> Check {
+    let there = state_dir.ancestors().find_map(|path| machine::disk_space(path).ok());
+    let Some(space) = there else {
+        let cause = format!("the disk of `{}` cannot be looked at", state_dir.display());
+        return check("disk", "unknown", cause, Some("see whether OPENTIGER_STATE_DIR is right"));
+    };
+    let found = format!(
+        "{} of {} free at `{}`",
+        crate::units::bytes(space.free),
+        crate::units::bytes(space.total),
+        state_dir.display()
+    );
+    match space.level() {
+        machine::SpaceLevel::Enough => check("disk", "ok", found, None),
+        machine::SpaceLevel::Little => check("disk", "warn", found, Some(FREE_SPACE)),
+        machine::SpaceLevel::None => check("disk", "fail", found, Some(FREE_SPACE)),
+    }
+}
+
+const FREE_SPACE: &str = "free some, or try `opentiger gc`";
+
+fn check(name: &str, state: &str, cause: impl Into<String>, fix: Option<&str>) -> Check {
+    Check {
+        name: name.to_owned(),
+        state: state.to_owned(),
+        cause: cause.into(),
+        fix: fix.map(ToOwned::to_owned),
+    }
+}

@@ -20,7 +20,7 @@ use self::{
         ACCESS_KEY_LENGTH, is_access_key, is_address, is_branch, is_host, is_plain_http_url,
         is_program, is_redis_url, split_list,
     },
-    scalars::{boolean, integer},
+    scalars::{boolean, integer, quoted},
 };
 
 /// Longest text of a setting, in bytes.
@@ -315,13 +315,6 @@ fn wrong_type(json: &serde_json::Value, expected: &str) -> Complaint {
         serde_json::Value::Object(_) => "an object",
     };
     Complaint(format!("is {got}, expected {expected}"))
-}
-
-/// A given text in backticks, cut to 80 characters and on one line.
-fn quoted(text: &str) -> String {
-    let shown: String = text.chars().take(80).collect();
-    let cut = if shown.len() < text.len() { "…" } else { "" };
-    format!("`{}{cut}`", shown.escape_debug())
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub mod sandboxed;
 pub mod spending;
 
 mod ending;
+mod holding;
 pub(crate) mod picking;
 mod telling;
 

@@ -1,6 +1,6 @@
 //! The forms of what names an engine of containers and what is on it: images, networks, the engine's address.
 
-use super::{Complaint, quoted};
+use super::{Complaint, scalars::quoted};
 
 /// What documents call the usual image. No engine takes it as it is, and `sandbox` knows what it stands for.
 const DOCUMENTED_IMAGE: &str = "openTiger/worker:latest";

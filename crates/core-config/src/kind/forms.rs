@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Complaint, quoted};
+use super::{Complaint, scalars::quoted};
 
 /// The least length of a key or token by which somebody may enter: too many to try, however they were chosen.
 pub(super) const ACCESS_KEY_LENGTH: usize = 16;

@@ -2,7 +2,7 @@
 
 use figment::value::Value;
 
-use super::{Complaint, Given, quoted, wrong_type};
+use super::{Complaint, Given, wrong_type};
 
 pub(super) fn integer(given: Given<'_>, min: u64, max: u64) -> Result<Value, Complaint> {
     let number = match given {
@@ -32,4 +32,11 @@ pub(super) fn boolean(text: &str) -> Result<Value, Complaint> {
         "false" => Ok(Value::from(false)),
         _ => Err(Complaint(format!("{} is neither `true` nor `false`", quoted(text)))),
     }
+}
+
+/// A given text in backticks, cut to 80 characters and on one line.
+pub(super) fn quoted(text: &str) -> String {
+    let shown: String = text.chars().take(80).collect();
+    let cut = if shown.len() < text.len() { "…" } else { "" };
+    format!("`{}{cut}`", shown.escape_debug())
 }

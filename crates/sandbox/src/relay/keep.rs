@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Relay, RelayError, clients::Clients, listeners::Listeners};
 
-/// How long a relay lives that nobody renews. [`ensure`] has to be called more often than that while containers live.
+/// How long a relay lives that nobody renews. It has to be renewed more often than that while containers live.
 pub const LEASE: Duration = Duration::from_secs(60);
 /// The label that a relay is found by; its value is `network address`.
 pub const LABEL: &str = "opentiger.relay";

@@ -228,12 +228,14 @@ impl Stack {
         }
     }
 
-    /// Ends the servers that the programs started for themselves. Where that fails they end by their leases.
+    /// Ends what the programs started for themselves: servers, and relays for sandboxes. Where that fails they end by
+    /// their leases.
     async fn stop_private_servers(&self) {
         for found in self.launcher.discover().await.unwrap_or_default() {
             let is_server =
                 found.labels.get("opentiger.part").is_some_and(|part| part == "embedded");
-            if !is_server || matches!(found.state, LaunchState::Ended(_)) {
+            let is_relay = found.labels.contains_key("opentiger.relay");
+            if !(is_server || is_relay) || matches!(found.state, LaunchState::Ended(_)) {
                 continue;
             }
             if let Ok(handle) = self.launcher.attach(&found.record).await {

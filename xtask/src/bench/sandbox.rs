@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use core_types::event::{NumberedEvent, RunEvent};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -148,10 +149,13 @@ async fn claim_to_first_byte(client: &Client, run: &Value) -> Result<Duration> {
     let id = run.get("id").and_then(Value::as_str).context("find the run's id")?;
     let mut events = client.events(&format!("/runs/{id}/events/stream")).await?;
     while let Some(event) = events.next().await? {
-        let event: Value = serde_json::from_str(&event.data).context("read an event")?;
-        match event.get("kind").and_then(Value::as_str) {
-            Some("agent_started") => return since(claimed, point(&event, "at")?),
-            Some("ended") => bail!("the agent of {id} said nothing: {event}"),
+        let NumberedEvent { at, event, .. } =
+            serde_json::from_str(&event.data).context("read an event")?;
+        match event {
+            RunEvent::AgentStarted { .. } => return since(claimed, at),
+            RunEvent::Ended { outcome, message } => {
+                bail!("the agent of {id} said nothing: {outcome:?}, {message:?}")
+            }
             _ => {}
         }
     }

@@ -5,6 +5,7 @@ mod remotes;
 mod system;
 
 mod deaths;
+mod docker;
 mod gates;
 mod journey;
 mod redis;

@@ -209,6 +209,16 @@ impl System {
         Part::ALL.into_iter().map(tail).collect()
     }
 
+    /// Waits until a part has written this.
+    pub(crate) async fn wait_log(&self, part: Part, words: &str) {
+        let path = self.state.path().join(format!("{}.log", part.program()));
+        wait_for(words, DEADLINE, async || {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            if text.contains(words) { Ok(()) } else { Err(self.logs()) }
+        })
+        .await;
+    }
+
     /// Queues a task for the scratch repository; fields of `more` come on top.
     pub(crate) async fn queue(&self, goal: &str, more: Value) -> String {
         let mut body = json!({
@@ -342,7 +352,7 @@ pub(crate) fn text_at(value: &Value, pointer: &str) -> String {
 }
 
 /// A program of this workspace, built beside this test.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     let directory = test.parent().and_then(Path::parent).expect("tests lie in target/…/deps");
     let path = directory.join(name);

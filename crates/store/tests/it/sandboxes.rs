@@ -115,6 +115,25 @@ async fn worker_starts_beats_tells_and_reports_its_own_run() {
 }
 
 #[tokio::test]
+async fn text_about_a_nul_is_kept_as_it_is() {
+    let sandbox = Box::new().await;
+    let worker = sandbox.started().await;
+    let texts = [r"[\u0000-\u001f]", r"\\u0000", "\\\0", "\0", "\0\0-", r"\", "\\\\\0\\u0000"]
+        .map(str::to_owned);
+    let numbered = (1..).zip(&texts).map(|(seq, text)| {
+        let event = RunEvent::Text { text: text.clone() };
+        NumberedEvent { seq, at: Timestamp::now(), event }
+    });
+    worker.append_events(&numbered.collect::<Vec<_>>()).await.unwrap();
+    let kept = sandbox.world.store.events(sandbox.key.run, 0, 10).await.unwrap();
+    let kept = kept.into_iter().map(|numbered| match numbered.event {
+        RunEvent::Text { text } => text,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(kept.collect::<Vec<_>>(), texts);
+}
+
+#[tokio::test]
 async fn first_report_counts_and_a_second_one_changes_nothing() {
     let sandbox = Box::new().await;
     let worker = sandbox.started().await;

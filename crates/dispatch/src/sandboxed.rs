@@ -11,5 +11,6 @@ pub mod containers;
 pub mod ending;
 pub mod outfit;
 pub mod readiness;
+pub mod sessions;
 pub mod tenders;
 pub mod tending;

@@ -5,9 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    fs,
     net::IpAddr,
-    os::unix::fs::{DirBuilderExt as _, lchown},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -44,7 +42,10 @@ use store::pool::Store;
 use telemetry::chain::error_chain;
 use tokio::{sync::watch, time::Instant};
 
-use super::outfit::{NotReady, Order, Outfit, Outfitter};
+use super::{
+    outfit::{NotReady, Order, Outfit, Outfitter},
+    sessions::Sessions,
+};
 
 /// How often it is asked whether a relayed service lets strangers in.
 const KNOCK_EVERY: Duration = Duration::from_secs(60);
@@ -237,22 +238,8 @@ impl Containers {
 
     /// What the command line of a task keeps between its runs, and whether there is something.
     fn state_of(&self, task: TaskId) -> Result<(PathBuf, bool), NotReady> {
-        let root = self.state_dir.join("sandbox/sessions");
-        let directory = root.join(task.to_string());
-        let make = || -> std::io::Result<bool> {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
-            match fs::DirBuilder::new().mode(0o700).create(&directory) {
-                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-                Ok(()) | Err(_) => {
-                    lchown(&directory, Some(self.user.uid), Some(self.user.gid))?;
-                    Ok(fs::read_dir(&directory)?.next().is_some())
-                }
-            }
-        };
-        let held = make().map_err(|error| {
-            NotReady::new(format!("cannot make `{}`: {error}", directory.display()))
-        })?;
-        Ok((directory, held))
+        let opened = Sessions::of(&self.state_dir).open(task, self.user);
+        opened.map_err(|error| NotReady::new(format!("cannot make the state of {task}: {error}")))
     }
 
     /// A run keeps its network when the setting changes.
@@ -359,6 +346,9 @@ impl Outfitter for Containers {
     }
 
     async fn keep(&self, live: BTreeSet<LaunchId>) {
+        if let Err(error) = Sessions::of(&self.state_dir).sweep(&self.store).await {
+            tracing::debug!(error = %error_chain(&error), "sessions of tasks not swept");
+        }
         for clients in self.clients_of_every_network() {
             if let Err(error) = clients.keep_only(&live) {
                 tracing::debug!(error = %error_chain(&error), "clients of relays not swept");

@@ -3,6 +3,7 @@
 //! An agent at work is one that waits at a gate: a command that ends as soon as the test puts a file into its checkout.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -12,6 +13,7 @@ use model_stub::{
     server::ModelStub,
 };
 use serde_json::json;
+use store::config_rows::ConfigUpdate;
 use testing::{
     engine::{shared_host, static_worker, worker_image},
     wait::wait_for,
@@ -31,10 +33,10 @@ struct Sandboxed {
 
 impl Sandboxed {
     async fn start() -> Self {
-        Self::start_with("EXECUTION_ENVIRONMENT", "sandbox").await
+        Self::start_with(&[("EXECUTION_ENVIRONMENT", "sandbox")]).await
     }
 
-    async fn start_with(key: &str, value: &str) -> Self {
+    async fn start_with(more: &[(&str, &str)]) -> Self {
         assert_eq!(static_worker(), program("worker-static"), "a dispatcher uses its neighbour");
         let wait = "touch started && until [ -e go ]; do sleep 0.1; done && rm started go";
         let gate = Turn::call("Bash", json!({ "command": wait, "description": "Wait" }));
@@ -44,7 +46,6 @@ impl Sandboxed {
         let network = Network::new();
         let claude = testing::programs::claude_path().to_string_lossy().into_owned();
         let settings = [
-            (key, value.to_owned()),
             ("DOCKER_HOST", shared_host()),
             ("SANDBOX_DOCKER_IMAGE", worker_image()),
             ("SANDBOX_DOCKER_NETWORK", network.0.clone()),
@@ -53,13 +54,23 @@ impl Sandboxed {
             ("ANTHROPIC_API_KEY", KEY.to_owned()),
             ("CLAUDE_CODE_COMMAND", claude),
         ];
-        let system = System::start(settings.map(|(key, value)| (key.to_owned(), value))).await;
+        let more = more.iter().map(|(key, value)| (*key, (*value).to_owned()));
+        let all = settings.into_iter().chain(more).map(|(key, value)| (key.to_owned(), value));
+        let system = System::start(all).await;
         Self { system, network, _model: model }
     }
 
     async fn queue(&self) -> String {
         let verification = json!({ "verification": [["test", "-f", "HELLO.md"]] });
         self.system.queue(GOAL, verification).await
+    }
+
+    /// Changes the setting as a person does who uses the API, while everything runs.
+    async fn choose(&self, environment: &str) {
+        let update = ConfigUpdate { value: Some(json!(environment)), secret: false };
+        let updates = BTreeMap::from([("EXECUTION_ENVIRONMENT".to_owned(), update)]);
+        let store = &self.system.database.as_ref().expect("it runs on a test database").store;
+        store.set_config_rows(&updates, "a test", None).await.expect("the row is written");
     }
 
     fn work(&self, run: &str) -> PathBuf {
@@ -104,7 +115,7 @@ impl Sandboxed {
             let containers = self.network.containers();
             let below = |name: &str| files_below(&self.system.state.path().join(name));
             let clients = format!("sandbox/relay/{}", self.network.0);
-            let all = ["checkouts", "containers", &clients];
+            let all = ["checkouts", "containers", "sandbox/sessions", &clients];
             let left: Vec<PathBuf> = all.into_iter().flat_map(below).collect();
             if containers.is_empty() && left.is_empty() {
                 Ok(())
@@ -237,4 +248,26 @@ async fn a_cancelled_task_has_its_container_ended_and_leaves_no_branch() {
     let seen: Vec<String> = runs.iter().map(|run| text_at(run, "/outcome")).collect();
     assert_eq!(seen, ["cancelled"], "{}", it.system.logs());
     assert_eq!(it.system.repository.git(&["branch", "--list", "opentiger/*"]), "");
+}
+
+#[tokio::test]
+async fn a_task_finishes_in_its_container_when_the_setting_changes_to_the_host() {
+    let mut it = Sandboxed::start_with(&[]).await;
+    it.choose("sandbox").await;
+    // It begins with that setting, so that it takes nothing for the host before.
+    it.system.kill(Part::Dispatcher);
+    it.system.spawn(Part::Dispatcher);
+    let task = it.queue().await;
+    let (run, container) = it.wait_at_gate(&task, 1).await;
+    it.choose("host").await;
+    let other = it.system.queue("[script: demo] [file: OTHER.md] write it", json!({})).await;
+    it.system.wait_status(&other, "done").await;
+    assert_eq!(
+        it.network.containers(),
+        [container],
+        "the first one works on, the other is on the host"
+    );
+    it.open_gate(&run);
+    it.wait_done(&task, &["succeeded"]).await;
+    it.wait_clean().await;
 }

@@ -5,13 +5,23 @@
 //! may do is asked of the server each time: a right that somebody grants later is found. What no owner of one database
 //! can forbid stays: reading the catalogues, notifications without content, session locks (on which nothing rests), and
 //! other databases of the server whose own rights let everybody in; those are named, for somebody to close.
+//!
+//! Nor can it be forbidden that a login changes its own password and settings, and ends the sessions of others that use
+//! it. So each look compares both with what was made, and puts them right: the same password again, for workers that
+//! run have no other.
 
 use core_types::secret::Secret;
 use deadpool_postgres::{GenericClient as _, Transaction};
-use tokio_postgres::{Row, error::SqlState};
+use tokio::time::timeout;
+use tokio_postgres::{NoTls, Row, config::TargetSessionAttrs, error::SqlState};
 
 use super::random_hex;
-use crate::{connections::Connection, error::StoreError, pool::Store, row::get};
+use crate::{
+    connections::{CONNECT_TIMEOUT, Connection},
+    error::StoreError,
+    pool::Store,
+    row::get,
+};
 
 /// The functions that the login may call.
 const FUNCTIONS: &str = "sandbox.start(uuid, bigint, text),
@@ -23,6 +33,9 @@ const FUNCTIONS: &str = "sandbox.start(uuid, bigint, text),
 const LARGE_OBJECTS: &str =
     "('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_open', 'lo_put', 'lo_get', 'lowrite',
     'loread', 'lo_truncate', 'lo_truncate64', 'lo_unlink', 'lo_import', 'lo_export')";
+/// The settings of the login that it could change itself, sorted, as the catalogue has them.
+const SETTINGS: [&str; 3] =
+    ["idle_in_transaction_session_timeout=10s", "search_path=pg_catalog", "statement_timeout=30s"];
 
 /// The login of all sandboxes of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +140,12 @@ const RIGHTS: &str = "
         ARRAY(
             SELECT o.datname::text FROM pg_database o WHERE o.oid <> d.oid AND o.datallowconn
                 AND has_database_privilege(r.oid, o.oid, 'CONNECT') ORDER BY 1
-        ) AS others
+        ) AS others,
+        ARRAY(
+            SELECT one FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS one
+            WHERE s.setrole = r.oid AND s.setdatabase IN (0, d.oid)
+                AND split_part(one, '=', 1) IN (SELECT name FROM pg_settings WHERE context = 'user')
+        ) AS settings
     FROM pg_roles r, pg_database d WHERE r.rolname = $1 AND d.datname = current_database()";
 
 /// Where the database as the login's owner sees it stands.
@@ -159,7 +177,7 @@ impl Look {
         })
     }
 
-    /// The login as it stands; none where it is not there or not usable.
+    /// The login as it stands; none where it is not there, not usable or set up in another way.
     async fn login(
         self,
         client: &impl crate::connections::Statements,
@@ -173,7 +191,12 @@ impl Look {
             return Ok(None);
         };
         let could = too_much(row)?;
+        let mut settings: Vec<String> = get(row, "settings")?;
+        settings.sort_unstable();
         if could.is_empty() {
+            if settings != SETTINGS {
+                return Ok(None);
+            }
             let other_databases = get(row, "others")?;
             Ok(Some(SandboxLogin { name: self.name, password, other_databases }))
         } else {
@@ -201,7 +224,7 @@ fn too_much(row: &Row) -> Result<Vec<&'static str>, StoreError> {
 
 impl Store {
     /// The login for this database's sandboxes, made where it is not there. Any number of dispatchers may ask at once; a
-    /// login that can be used is never changed.
+    /// login that can be used is never changed, and one that changed itself is put right.
     ///
     /// Making it takes from everybody what a database gives everybody: to connect to this one, temporary tables, objects
     /// in its schemas and, where the owner may say so, large objects. Superusers, owners and whoever was granted these by
@@ -212,7 +235,9 @@ impl Store {
     pub async fn ensure_sandbox_login(&self) -> Result<SandboxLogin, SandboxLoginError> {
         let connection = self.connection().await?;
         let found = Look::take(&connection).await?.login(&connection).await;
-        if let Ok(Some(login)) = found {
+        if let Ok(Some(login)) = found
+            && self.takes_password(&login).await
+        {
             return Ok(login);
         }
         make(connection).await.map_err(|error| match error {
@@ -222,6 +247,20 @@ impl Store {
             other => other,
         })
     }
+
+    /// Whether the server takes the login's password; true where that cannot be told. It looks at the password before
+    /// it counts the login's connections.
+    async fn takes_password(&self, login: &SandboxLogin) -> bool {
+        let mut config = self.config().clone();
+        config
+            .user(&login.name)
+            .password(login.password.expose())
+            .target_session_attrs(TargetSessionAttrs::Any);
+        match timeout(CONNECT_TIMEOUT, config.connect(NoTls)).await {
+            Ok(Err(error)) => error.code() != Some(&SqlState::INVALID_PASSWORD),
+            Ok(Ok(_)) | Err(_) => true,
+        }
+    }
 }
 
 async fn make(mut connection: Connection) -> Result<SandboxLogin, SandboxLoginError> {
@@ -229,11 +268,8 @@ async fn make(mut connection: Connection) -> Result<SandboxLogin, SandboxLoginEr
     // A lock that only the owner can take.
     run(&tx, "LOCK TABLE sandbox_login IN EXCLUSIVE MODE").await?;
     let look = Look::take(&tx).await?;
-    let (name, known) = (look.name.clone(), look.password.clone());
-    let password = match known {
-        Some(password) if look.made => password,
-        _ => set_password(&tx, &look).await?,
-    };
+    let name = look.name.clone();
+    let password = set_password(&tx, &look).await?;
     take_rights(&tx, &look).await?;
     let made = Look { password: Some(password), ..look }.login(&tx).await?;
     let login = made.ok_or_else(|| {
@@ -244,10 +280,13 @@ async fn make(mut connection: Connection) -> Result<SandboxLogin, SandboxLoginEr
     Ok(login)
 }
 
-/// Makes the login, or gives one whose password nobody knows a new one.
+/// Makes the login, or gives one that is there its password again, and a new one where nobody knows it.
 async fn set_password(tx: &Transaction<'_>, look: &Look) -> Result<Secret, StoreError> {
-    let password = random_hex()?;
+    let known = look.password.clone().filter(|_| look.made);
+    let password = known.map_or_else(random_hex, Ok)?;
     let verb = if look.made { "ALTER" } else { "CREATE" };
+    // Only who has an attribute may so much as take it from a login that is there.
+    let attributes = if look.made && !look.superuser { "" } else { "NOCREATEDB NOCREATEROLE" };
     // The server's log may hold statements.
     let verifier = postgres_protocol::password::scram_sha_256(password.expose().as_bytes());
     let name = &look.name;
@@ -257,7 +296,7 @@ async fn set_password(tx: &Transaction<'_>, look: &Look) -> Result<Secret, Store
     run(
         tx,
         &format!(
-            "{verb} ROLE {name} LOGIN NOCREATEDB NOCREATEROLE NOINHERIT CONNECTION LIMIT {most} PASSWORD '{verifier}'"
+            "{verb} ROLE {name} LOGIN {attributes} NOINHERIT CONNECTION LIMIT {most} PASSWORD '{verifier}'"
         ),
     )
     .await?;
@@ -276,7 +315,9 @@ async fn take_rights(tx: &Transaction<'_>, look: &Look) -> Result<(), StoreError
     run(
         tx,
         &format!(
-            "ALTER ROLE {name} SET search_path = pg_catalog;
+            "ALTER ROLE {name} RESET ALL;
+             ALTER ROLE {name} IN DATABASE {database} RESET ALL;
+             ALTER ROLE {name} SET search_path = pg_catalog;
              ALTER ROLE {name} SET statement_timeout = '30s';
              ALTER ROLE {name} SET idle_in_transaction_session_timeout = '10s';
              REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM PUBLIC;

@@ -360,6 +360,34 @@ async fn right_that_somebody_grants_later_is_found() {
 }
 
 #[tokio::test]
+async fn login_that_changes_itself_is_put_right() {
+    let sandbox = Box::new().await;
+    let login = sandbox.world.store.ensure_sandbox_login().await.unwrap();
+    let (own, mut driver) = (&login.name, JoinSet::new());
+    let database = sandbox.url.expose().rsplit('/').next().unwrap();
+    for change in [
+        format!("ALTER ROLE {own} PASSWORD 'mine'"),
+        format!("ALTER ROLE {own} PASSWORD NULL"),
+        format!("ALTER ROLE {own} SET default_transaction_read_only = on"),
+        format!("ALTER ROLE {own} IN DATABASE {database} SET default_transaction_read_only = on"),
+        format!("ALTER ROLE {own} SET statement_timeout = '1ms'"),
+        format!("ALTER ROLE {own} RESET ALL"),
+        "DROP OWNED BY CURRENT_USER".to_owned(),
+    ] {
+        let hostile = sandbox.hostile(&mut driver).await;
+        hostile.batch_execute(&change).await.unwrap();
+        let again = sandbox.world.store.ensure_sandbox_login().await.unwrap();
+        assert_eq!(again.password, login.password, "{change}: workers that run have no other");
+        let fresh = sandbox.hostile(&mut driver).await;
+        let settings = "SELECT concat_ws(' ', current_setting('default_transaction_read_only'),
+            current_setting('statement_timeout'), current_setting('search_path'))";
+        let settings: String = fresh.query_one(settings, &[]).await.unwrap().get(0);
+        assert_eq!(settings, "off 30s pg_catalog", "{change}");
+    }
+    sandbox.started().await;
+}
+
+#[tokio::test]
 async fn owner_that_may_make_no_roles_is_told_what_to_grant() {
     let world = World::new().await;
     let name: String = world.sql.query_one("SELECT current_database()", &[]).await.unwrap().get(0);

@@ -60,15 +60,17 @@ pub(crate) fn claude(settings: &ExecutorSettings, home: &Path) -> Result<Found, 
     }
 }
 
+/// What the CLI takes for a login when the user's settings set it.
+const LOGIN_VARIABLES: [&str; 3] =
+    ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
+
 /// A key helper, a variable or a profile of the user's own, which come before a stored login or stand in for it.
 fn has_another_way(home: &Path) -> bool {
     let settings = read_json(&home.join(CLAUDE_SETTINGS)).ok().flatten().unwrap_or_default();
     let names = |key: &str| settings.get(key).is_some_and(|value| !value.is_null());
     let sets_key = settings.get("env").and_then(Value::as_object).is_some_and(|env| {
         env.keys().any(|name| {
-            name.starts_with("ANTHROPIC_")
-                || name == "CLAUDE_CODE_OAUTH_TOKEN"
-                || name.starts_with("CLAUDE_CODE_USE_")
+            LOGIN_VARIABLES.contains(&name.as_str()) || name.starts_with("CLAUDE_CODE_USE_")
         })
     });
     names("apiKeyHelper")

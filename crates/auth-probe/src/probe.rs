@@ -63,8 +63,11 @@ async fn by_usage(spot: &Spot, claude: &ClaudeCode) -> Result<Option<Finding>, F
     let call = claude.usage_check(&spot.place).map_err(|error| not_callable(&error))?;
     let ran = run::run(spot, &call, CheckedBy::Usage, USAGE_WITHIN).await?;
     match usage::read(&ran.stdout) {
-        Some(UsageAnswer::Told { windows, extra }) => Ok(told(windows, extra)),
-        Some(UsageAnswer::NotTold | UsageAnswer::NoLogin) => Ok(None),
+        // An answer in which no limit can be read says nothing about the login.
+        Some(UsageAnswer::Told { windows, extra }) if !windows.is_empty() => {
+            Ok(told(windows, extra))
+        }
+        Some(UsageAnswer::Told { .. } | UsageAnswer::NotTold | UsageAnswer::NoLogin) => Ok(None),
         None => Err(no_answer(&ran, CheckedBy::Usage)),
     }
 }

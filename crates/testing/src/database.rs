@@ -197,7 +197,15 @@ impl Admin {
         self.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
         if let Ok(Some(row)) = oid {
             let oid: String = row.get(0);
-            self.run(&format!("DROP ROLE IF EXISTS opentiger_sandbox_{oid}")).await;
+            // Roles belong to the whole server, and two tests that drop theirs may meet there. Few tests have one.
+            let drop_role = format!("DROP ROLE IF EXISTS opentiger_sandbox_{oid}");
+            for _ in 0..20 {
+                if self.client.batch_execute(&drop_role).await.is_ok() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            self.run(&drop_role).await;
         }
     }
 

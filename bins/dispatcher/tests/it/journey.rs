@@ -49,24 +49,27 @@ async fn cancelled_task_has_its_agent_stopped_and_leaves_no_branch() {
     assert_eq!(system.repository.git(&["branch", "--list", "opentiger/*"]), "");
 }
 
+const NO_ENGINE: &str = "/nowhere/docker.sock";
+
 #[tokio::test]
-async fn sandbox_environment_pauses_claims_and_says_so() {
+async fn a_sandbox_without_an_engine_pauses_claims_and_says_so() {
     let fake = testing::programs::fake_agent_path().to_string_lossy().into_owned();
     let system = System::start([
         ("CLAUDE_CODE_COMMAND".to_owned(), fake),
         ("EXECUTION_ENVIRONMENT".to_owned(), "sandbox".to_owned()),
+        ("DOCKER_HOST".to_owned(), format!("unix://{NO_ENGINE}")),
     ])
     .await;
-    testing::wait::wait_for("readiness to name the setting", DEADLINE, async || {
+    testing::wait::wait_for("readiness to name the engine", DEADLINE, async || {
         let said = system.wait_ready(503).await.to_string();
-        if said.contains("EXECUTION_ENVIRONMENT") { Ok(()) } else { Err(said) }
+        if said.contains(NO_ENGINE) { Ok(()) } else { Err(said) }
     })
     .await;
     let task = system.queue("[fake: nothing]", json!({})).await;
     testing::wait::wait_for("the reason to show", DEADLINE, async || {
         let shown = system.task(&task).await?;
         let waiting = shown.pointer("/waiting").cloned().unwrap_or_default().to_string();
-        if waiting.contains("EXECUTION_ENVIRONMENT") { Ok(()) } else { Err(shown.to_string()) }
+        if waiting.contains(NO_ENGINE) { Ok(()) } else { Err(shown.to_string()) }
     })
     .await;
     assert!(system.runs(&task).await.is_empty());

@@ -148,9 +148,13 @@ async fn read(
 ) -> Result<Diff, ApiError> {
     let git = state.repositories.git()?;
     let place = Place::of(state, repository)?;
-    let _permit = READING.acquire().await.map_err(|_| ApiError::internal())?;
+    let permit = READING.acquire().await.map_err(|_| ApiError::internal())?;
     let runtime = Handle::current();
-    let reading = move || runtime.block_on(place.diff(&git, (&base, &commit), limits));
+    let reading = move || {
+        // Held until git is done, also where nobody waits for it any more.
+        let _permit = permit;
+        runtime.block_on(place.diff(&git, (&base, &commit), limits))
+    };
     let read = spawn_blocking(reading).await.map_err(|panicked| {
         tracing::error!(error = %panicked, "difference not read");
         ApiError::internal()

@@ -1,6 +1,7 @@
 //! `/health`: does this process answer, and is everything there that a task needs.
 
 use axum::{Json, extract::State};
+use core_types::task::ExecutionEnvironment;
 use http::StatusCode;
 use store::{error::StoreError, pool::Store};
 use telemetry::chain::error_chain;
@@ -50,7 +51,10 @@ pub(crate) async fn checks(state: &ApiState) -> Vec<CheckView> {
     if reachable {
         checks.push(schema(state).await);
         checks.push(dispatcher(state).await);
-        checks.push(agent(state).await);
+        // In a sandbox the dispatcher starts what a task needs.
+        if state.settings().settings.execution_environment == ExecutionEnvironment::Host {
+            checks.push(agent(state).await);
+        }
     }
     checks
 }

@@ -9,7 +9,7 @@ use auth_probe::{
 use axum::{Json, extract::State};
 use core_types::{
     auth::{AuthReason, Language},
-    task::ExecutorKind,
+    task::{ExecutionEnvironment, ExecutorKind},
 };
 
 use crate::{
@@ -51,10 +51,20 @@ pub(crate) async fn show(
     checks.push(embedded(&state));
     checks.extend([git, claude, opencode]);
     let used = state.settings().settings.llm_executor;
-    for report in [claude_auth?, opencode_auth?] {
-        checks.push(auth(&report, report.executor == used));
+    for (executor, report) in
+        [(ExecutorKind::ClaudeCode, claude_auth), (ExecutorKind::Opencode, opencode_auth)]
+    {
+        checks.push(match report {
+            Ok(report) => auth(&report, executor == used),
+            Err(_) => not_looked(auth_name(executor)),
+        });
     }
-    Ok(Json(FullReadinessView::new(environment, checks)))
+    let mut view = FullReadinessView::new(environment, checks);
+    // A login that is not known to work is none to count on.
+    view.ready &= view.checks.iter().any(|check| {
+        check.name == auth_name(used) && matches!(check.state, CheckState::Ok | CheckState::Warn)
+    });
+    Ok(Json(view))
 }
 
 /// What `/health/ready` looks at, with what to do about it.
@@ -122,6 +132,14 @@ async fn cli(state: &ApiState, executor: ExecutorKind) -> FullCheckView {
         ExecutorKind::ClaudeCode => ("claude_cli", &settings.claude_code_command),
         ExecutorKind::Opencode => ("opencode_cli", &settings.opencode_command),
     };
+    if settings.execution_environment == ExecutionEnvironment::Sandbox {
+        return FullCheckView::bad(
+            name,
+            CheckState::Unknown,
+            "agents run with the program of their image, and that is not looked into",
+            "`cargo xtask image` builds an image that has it",
+        );
+    }
     let Some(checks) = &state.checks else {
         return not_looked(name);
     };
@@ -139,12 +157,16 @@ async fn cli(state: &ApiState, executor: ExecutorKind) -> FullCheckView {
     }
 }
 
-fn auth(report: &Report, used: bool) -> FullCheckView {
-    let (reason, executor) = (report.finding.reason, report.executor);
-    let name = match executor {
+const fn auth_name(executor: ExecutorKind) -> &'static str {
+    match executor {
         ExecutorKind::ClaudeCode => "claude_auth",
         ExecutorKind::Opencode => "opencode_auth",
-    };
+    }
+}
+
+fn auth(report: &Report, used: bool) -> FullCheckView {
+    let (reason, executor) = (report.finding.reason, report.executor);
+    let name = auth_name(executor);
     let message = reason.message(executor, Language::English);
     let quota = report.finding.quota.iter();
     let quota: Vec<String> =

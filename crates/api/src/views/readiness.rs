@@ -21,7 +21,7 @@ words! {
 /// Everything that was looked at.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FullReadinessView {
-    /// Whether nothing fails.
+    /// Whether nothing fails, and the login that tasks use by default is known to work.
     pub(crate) ready: bool,
     #[schema(schema_with = crate::schema::environment)]
     pub(crate) environment: ExecutionEnvironment,

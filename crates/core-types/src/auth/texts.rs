@@ -139,8 +139,8 @@ const fn in_sandbox(reason: R, executor: ExecutorKind) -> Option<Pair> {
             "ホストで `claude` を一度実行してログインを更新してください(コンテナ内では更新されません)",
         ),
         (R::CliMissing | R::CliIncompatible, _) => (
-            "build the image again: `docker build -f ops/docker/worker.Dockerfile -t opentiger/worker:latest .`",
-            "`ops/docker/worker.Dockerfile` から worker image を再 build してください",
+            "build the image again: `cargo xtask image`",
+            "worker image を再 build してください: `cargo xtask image`",
         ),
         _ => return None,
     })

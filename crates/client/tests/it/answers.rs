@@ -82,18 +82,6 @@ async fn a_readiness_check_that_fails_is_an_answer() {
 }
 
 #[tokio::test]
-async fn a_readiness_check_that_is_refused_is_a_refusal_and_may_come_later() {
-    let body = r#"{"error":"too many requests","code":"rate_limited"}"#;
-    for status in ["429 Too Many Requests", "503 Service Unavailable"] {
-        let server = Server::answering(vec![answer(status, "retry-after: 2\r\n", body)]).await;
-        let error = server.client().look("/health/ready").await.unwrap_err();
-        let refusal = error.refusal().expect(status);
-        assert_eq!(refusal.retry_after, Some(Duration::from_secs(2)), "{status}");
-        assert!(error.is_transient(), "{status}");
-    }
-}
-
-#[tokio::test]
 async fn an_answer_of_somebody_else_is_foreign() {
     let server = Server::answering(vec![answer("502 Bad Gateway", "", "<html>")]).await;
     let error = server.client().get("/tasks").await.unwrap_err();

@@ -32,7 +32,7 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Longest wait for an end: the launcher kills a shim that does not answer after 35 s.
 const END_WITHIN: Duration = Duration::from_secs(45);
 /// Removes nothing.
-const NOTHING: ReapPolicy =
+pub(crate) const NOTHING: ReapPolicy =
     ReapPolicy { keep_ended: Duration::MAX, keep_unassigned: Duration::MAX, dry_run: true };
 
 /// Finds and ends launches of this host.

@@ -40,7 +40,10 @@ use sandbox::{
 };
 use store::pool::Store;
 use telemetry::chain::error_chain;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{
     outfit::{NotReady, Order, Outfit, Outfitter},
@@ -49,6 +52,8 @@ use super::{
 
 /// How often it is asked whether a relayed service lets strangers in.
 const KNOCK_EVERY: Duration = Duration::from_secs(60);
+/// How long an engine may take to answer while relays are kept; the client's own patience is longer than their leases.
+const KEEP_WITHIN: Duration = Duration::from_secs(10);
 /// What a run may take beside its agent's time: the seal, and each of its verification commands.
 const BESIDE_TIMEBOX: Duration = Duration::from_secs(30 * 60);
 
@@ -237,7 +242,7 @@ impl Containers {
     }
 
     /// What the command line of a task keeps between its runs, and whether there is something.
-    fn state_of(&self, task: TaskId) -> Result<(PathBuf, bool), NotReady> {
+    fn open_state(&self, task: TaskId) -> Result<(PathBuf, bool), NotReady> {
         let opened = Sessions::of(&self.state_dir).open(task, self.user);
         opened.map_err(|error| NotReady::new(format!("cannot make the state of {task}: {error}")))
     }
@@ -288,7 +293,7 @@ impl Outfitter for Containers {
         self.check_relays(&around.relays).await?;
         let loaded = &around.loaded;
         let task = &order.task.new;
-        let (state, held) = self.state_of(task.id)?;
+        let (state, held) = self.open_state(task.id)?;
         let timebox = task.timebox.unwrap_or(loaded.settings.task_timebox);
         let commands = u32::try_from(task.verification.len().max(1)).unwrap_or(u32::MAX);
         let verification = loaded.settings.verification_timeout.saturating_mul(commands);
@@ -361,7 +366,8 @@ impl Outfitter for Containers {
         if let Err(error) = self.relays.renew_used(&*self.host).await {
             tracing::warn!(error = %error_chain(&error), "relays in use not renewed");
         }
-        let kept = match self.surroundings().await {
+        let found = timeout(KEEP_WITHIN, self.surroundings()).await;
+        let kept = match found.unwrap_or_else(|_| Err(silent())) {
             Ok(around) => self
                 .relays
                 .ensure(&*self.host, &around.relays)
@@ -374,10 +380,25 @@ impl Outfitter for Containers {
             tracing::warn!(%error, "relays of running sandboxes not renewed");
         }
     }
+
+    fn state_of(&self, task: TaskId) -> Option<PathBuf> {
+        Some(Sessions::of(&self.state_dir).directory(task))
+    }
+
+    async fn forget(&self, task: TaskId) {
+        Sessions::of(&self.state_dir).forget(task).await;
+    }
 }
 
 fn fault(error: &(dyn std::error::Error + 'static), hint: Option<&str>) -> NotReady {
     NotReady { reason: error_chain(error).to_string(), hint: hint.map(str::to_owned) }
+}
+
+fn silent() -> NotReady {
+    NotReady::new(format!(
+        "engine and database were not looked at within {} s",
+        KEEP_WITHIN.as_secs()
+    ))
 }
 
 fn of_relay(error: &RelayError) -> NotReady {

@@ -1,11 +1,11 @@
 //! What turns a claimed run into something to launch.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, path::PathBuf};
 
 use async_trait::async_trait;
 use checkout::{checkouts::Checkouts, sandboxed::SandboxMounts};
 use core_types::{
-    ids::RunKey,
+    ids::{RunKey, TaskId},
     sandbox::{AttemptsBefore, SandboxCheckout},
     secret::Secret,
 };
@@ -89,6 +89,17 @@ pub trait Outfitter: fmt::Debug + Send + Sync + 'static {
     /// Keeps alive what the containers of this host need, and nothing for others. Called every few seconds.
     async fn keep(&self, live: BTreeSet<LaunchId>) {
         drop(live);
+    }
+
+    /// Where the containers of a task keep what its next run goes on with; they can fill it.
+    fn state_of(&self, task: TaskId) -> Option<PathBuf> {
+        let _ = task;
+        None
+    }
+
+    /// Removes what a task's runs keep, while it has none. May be called for a task that keeps nothing.
+    async fn forget(&self, task: TaskId) {
+        let _ = task;
     }
 }
 

@@ -12,6 +12,7 @@ use launcher::spec::UserId;
 use store::{error::StoreError, pool::Store};
 use telemetry::chain::error_chain;
 use tokio::task::spawn_blocking;
+use uuid::Uuid;
 
 /// What the name of a directory begins with that is being removed.
 const LEAVING: &str = ".leaving-";
@@ -34,7 +35,7 @@ impl Sessions {
     /// # Errors
     /// It cannot be made or handed over.
     pub fn open(&self, task: TaskId, user: UserId) -> io::Result<(PathBuf, bool)> {
-        let directory = self.root.join(task.to_string());
+        let directory = self.directory(task);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root)?;
         match fs::DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
@@ -42,6 +43,22 @@ impl Sessions {
         }
         let held = fs::read_dir(&directory)?.next().is_some();
         Ok((directory, held))
+    }
+
+    /// The directory of a task, whether or not it is there.
+    #[must_use]
+    pub fn directory(&self, task: TaskId) -> PathBuf {
+        self.root.join(task.to_string())
+    }
+
+    /// Removes what a task keeps, while no container of it runs; the sweep tries again what fails.
+    pub async fn forget(&self, task: TaskId) {
+        let leaving = self.root.join(format!("{LEAVING}{}", Uuid::new_v4()));
+        if fs::rename(self.directory(task), &leaving).is_ok()
+            && let Ok(Err(error)) = spawn_blocking(move || fs::remove_dir_all(leaving)).await
+        {
+            tracing::warn!(task.id = %task, error = %error_chain(&error), "session of a sandbox not removed");
+        }
     }
 
     /// Removes those of tasks that are over. What the database does not know is left alone.

@@ -94,6 +94,7 @@ struct Entry {
     facts: watch::Sender<Facts>,
     renewing: Arc<AtomicBool>,
     lost: CancellationToken,
+    tending: tokio::task::Id,
 }
 
 impl Tenders {
@@ -178,7 +179,14 @@ impl Tenders {
                 self.entries.remove(&run);
             }
             // Its entry stays, so that this run is left to its lease and not tried again and again.
-            Err(error) => tracing::error!(error = %error_chain(&error), "tending a run failed"),
+            Err(error) => {
+                tracing::error!(error = %error_chain(&error), "tending a run failed");
+                let failed = self.entries.values().find(|entry| entry.tending == error.id());
+                if let Some(entry) = failed {
+                    // Recovery sees it only once nobody renews it.
+                    entry.renewing.store(false, Ordering::Relaxed);
+                }
+            }
         }
     }
 
@@ -276,10 +284,10 @@ impl Tenders {
         let tended =
             Tended { key, task, facts: facts.subscribe(), renewing: Arc::clone(&renewing), fresh };
         let (lost, stop) = (CancellationToken::new(), self.stop.clone());
-        let entry = Entry { key, facts, renewing, lost: lost.clone() };
-        self.entries.insert(key.run, entry);
-        let hands = Arc::clone(&self.hands);
-        self.work.spawn(async move { (key.run, hands.tend(&tended, &lost, &stop).await) });
+        let (hands, token) = (Arc::clone(&self.hands), lost.clone());
+        let work = async move { (key.run, hands.tend(&tended, &token, &stop).await) };
+        let tending = self.work.spawn(work).id();
+        self.entries.insert(key.run, Entry { key, facts, renewing, lost, tending });
     }
 
     /// Renews the leases that are ours to renew, in one statement.

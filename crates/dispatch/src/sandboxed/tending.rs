@@ -41,7 +41,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{ending::judge, outfit::Outfitter, readiness::Readiness};
-use crate::launches::aside;
+use crate::launches::{NOTHING, aside};
 
 /// Checkouts prepared at once.
 const PREPARED_AT_ONCE: usize = 4;
@@ -149,6 +149,10 @@ impl Hands {
         };
         tended.renewing.store(true, Ordering::Relaxed);
         let report = self.report(tended, ended.as_ref()).await;
+        if report.outcome == RunOutcome::DiskLimit {
+            // The next attempt would end by it too.
+            self.outfitter.forget(tended.task).await;
+        }
         self.finish(tended.key, &report).await
     }
 
@@ -168,16 +172,28 @@ impl Hands {
             None => return Ok(None),
         };
         let exit = self.watch(tended, &handle).await;
+        // Its address may be another container's from now on.
+        self.outfitter.dismiss(&id).await;
         Ok(Some(Ended { exit, handle }))
     }
 
-    /// Finds what is there of a launch; waits until its launcher answers.
+    /// Finds what is there of a launch; waits until its launcher answers, and until what bears its name can be read: what
+    /// is not known may be running.
     async fn find(&self, id: &LaunchId) -> Option<Discovered> {
         let mut said = false;
         loop {
             let launcher = Arc::clone(&self.launcher);
             match aside(async move { launcher.discover().await }).await {
-                Ok(launches) => return launches.into_iter().find(|found| found.id == *id),
+                Ok(launches) => {
+                    let found = launches.into_iter().find(|found| found.id == *id);
+                    if found.is_some() || !self.is_named(id).await {
+                        return found;
+                    }
+                    if !said {
+                        said = true;
+                        tracing::warn!(launch.id = %id, "sandbox not readable; mend or remove its directory");
+                    }
+                }
                 Err(error) if !said => {
                     said = true;
                     tracing::warn!(launch.id = %id, error = %error_chain(&error), "sandboxes not listed");
@@ -186,6 +202,17 @@ impl Hands {
             }
             sleep(TRY_AGAIN).await;
         }
+    }
+
+    /// Whether there is something with the name of a launch, readable or not; `true` where that cannot be found out.
+    async fn is_named(&self, id: &LaunchId) -> bool {
+        let launcher = Arc::clone(&self.launcher);
+        let Ok(entries) = aside(async move { launcher.reap(&NOTHING).await }).await else {
+            return true;
+        };
+        let mut ids = [&entries.kept, &entries.removed, &entries.failed].into_iter().flatten();
+        let mut foreign = entries.foreign.iter().filter_map(|path| path.file_name());
+        ids.any(|other| other == id) || foreign.any(|name| name == id.as_str())
     }
 
     /// Goes on with a launch that was found. One that never got its assignment is removed, so that it can be made anew.

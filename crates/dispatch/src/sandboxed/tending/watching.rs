@@ -1,6 +1,6 @@
 //! A container while it works: its end, its disk, its cancel, and a worker that does not start or does not end.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{path::PathBuf, sync::atomic::Ordering, time::Duration};
 
 use checkout::sandboxed::DiskUse;
 use core_types::task::RunStatus;
@@ -10,10 +10,11 @@ use launcher::{
     outcome::ExitReport,
     output::{LogContent, LogCursor},
 };
+use sandbox::disk::{self, DiskError, DiskLimits};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::{Facts, Hands, Tended};
-use crate::sandboxed::ending::Stopped;
+use crate::{launches::aside, sandboxed::ending::Stopped};
 
 /// How often a container is looked at besides its end.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -98,8 +99,23 @@ impl Hands {
         };
         let checkouts = self.outfitter.checkouts().ok()?;
         let used = checkouts.sandbox_use(tended.key.run, limit).await;
-        *uncounted = if used.uncounted { *uncounted + 1 } else { 0 };
-        (used.exceeds(limit) || *uncounted >= UNCOUNTED).then_some(Stopped::DiskLimit)
+        let left = DiskLimits {
+            bytes: bytes.map(|bytes| bytes.saturating_sub(used.bytes)),
+            files: files.map(|files| files.saturating_sub(used.files)),
+        };
+        let state: Vec<PathBuf> = self.outfitter.state_of(tended.task).into_iter().collect();
+        let kept = aside(async move { disk::usage(&state, left) }).await;
+        let is_uncounted = used.uncounted || matches!(kept, Err(DiskError::Io { .. }));
+        *uncounted = if is_uncounted { *uncounted + 1 } else { 0 };
+        let exceeds = used.exceeds(limit) || kept.is_err_and(|error| is_too_much(&error));
+        (exceeds || *uncounted >= UNCOUNTED).then_some(Stopped::DiskLimit)
+    }
+}
+
+const fn is_too_much(error: &DiskError) -> bool {
+    match error {
+        DiskError::TooLarge { .. } | DiskError::TooManyFiles { .. } | DiskError::TooDeep => true,
+        DiskError::BelowReserve { .. } | DiskError::Io { .. } => false,
     }
 }
 

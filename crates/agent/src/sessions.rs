@@ -13,6 +13,7 @@ use std::{
 
 use core_types::{ids::TaskId, sandbox::Logins, task::ExecutorKind};
 use executor::opencode::{LOGIN_IN_HOME, LOGIN_IN_STATE};
+use launcher::removal::remove_tree;
 use telemetry::chain::error_chain;
 
 /// The directories of all tasks of this host.
@@ -59,7 +60,7 @@ impl Sessions {
         for path in entries.flatten().map(|entry| entry.path()) {
             let age = fs::symlink_metadata(path.join(STAMP)).and_then(|found| found.modified());
             let old = age.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > older_than));
-            if old && let Err(error) = fs::remove_dir_all(&path) {
+            if old && let Err(error) = remove_tree(&path) {
                 tracing::warn!(error = %error_chain(&error), "sessions of a task not removed");
             }
         }
@@ -109,18 +110,10 @@ fn touch(own: &Path) -> io::Result<()> {
     };
     let file = open().or_else(|_| {
         // Not a plain file of ours: made anew, what it was is not touched.
-        remove(&stamp)?;
+        remove_tree(&stamp)?;
         open()
     })?;
     file.set_modified(SystemTime::now())
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    }
 }
 
 #[cfg(test)]

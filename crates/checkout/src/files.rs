@@ -5,11 +5,11 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, lchown},
     path::{Component, Path},
 };
 
-use launcher::spec::UserId;
+use launcher::{removal, spec::UserId};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use crate::error::CheckoutError;
@@ -140,44 +140,7 @@ pub(crate) fn read_small(base: &Path, relative: &str, limit: u64) -> io::Result<
 
 /// Removes a directory with all it holds, read-only directories too. Nothing there is fine.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), CheckoutError> {
-    let mut last = None;
-    for attempt in 0..4 {
-        match fs::remove_dir_all(path) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && is_gone(path) => return Ok(()),
-            Err(error) => last = Some(error),
-        }
-        if attempt == 0 {
-            open_up(path);
-        }
-    }
-    let source = last.unwrap_or_else(|| io::Error::other("still there"));
-    Err(CheckoutError::Io { doing: "remove", path: path.to_owned(), source })
-}
-
-fn is_gone(path: &Path) -> bool {
-    matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
-}
-
-/// Makes every directory below a path writable for its owner. What cannot be changed stays, and the removal says so.
-fn open_up(path: &Path) {
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return;
-    };
-    if !metadata.is_dir() {
-        return;
-    }
-    if metadata.permissions().mode() & 0o700 != 0o700 {
-        drop(fs::set_permissions(path, fs::Permissions::from_mode(0o700)));
-    }
-    let Ok(entries) = fs::read_dir(path) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open_up(&entry.path());
-        }
-    }
+    removal::remove_tree(path).map_err(io_error("remove", path))
 }
 
 /// Gives a directory and all it holds to a user, no link followed. For trees that nobody else writes.

@@ -50,5 +50,6 @@ pub mod outcome;
 pub mod output;
 mod pidfd;
 pub mod process;
+pub mod removal;
 pub mod spec;
 pub mod tool;

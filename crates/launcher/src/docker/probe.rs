@@ -89,7 +89,7 @@ impl DockerLauncher {
                 let shim: Option<Identity> = found.read_if_there("shim.json")?;
                 Ok::<_, io::Error>(shim.is_some_and(|shim| shim.boot_id == procfs::boot_id()))
             });
-            std::fs::remove_dir_all(&looked)?;
+            crate::removal::remove_tree(&looked)?;
             found.transpose()
         });
         let seen = seen.await.map_err(unusable)?.unwrap_or(false);

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     error::{LaunchError, LauncherError},
     id::LaunchId,
+    removal::remove_tree,
     spec::LaunchSpec,
 };
 
@@ -204,7 +205,7 @@ impl Store {
             .and_then(|()| rename_new(parent.as_fd(), &hidden, id.as_str()));
         if !matches!(renamed, Ok(true)) {
             // An abandoned one is swept by `reap`.
-            fs::remove_dir_all(&path).ok();
+            remove_tree(&path).ok();
             return renamed.map(|_| None);
         }
         Directory::open(&self.path(id))
@@ -218,7 +219,7 @@ impl Store {
                 // First, so that whoever still looks at it does not take a missing record for a
                 // lost launch, or missing output for a gap.
                 fs::remove_file(hidden.join("intent.json")).ok();
-                fs::remove_dir_all(&hidden)
+                remove_tree(&hidden)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
@@ -232,7 +233,7 @@ impl Store {
         let age = fs::symlink_metadata(&path).and_then(|data| data.modified());
         let age = age.ok().and_then(|at| at.elapsed().ok());
         // What cannot be removed is tried again with the next sweep.
-        age.is_some_and(|age| age > older_than) && fs::remove_dir_all(&path).is_ok()
+        age.is_some_and(|age| age > older_than) && remove_tree(&path).is_ok()
     }
 
     /// Whether an entry without a readable intent is what a power failure left of a launch: our

@@ -202,7 +202,8 @@ impl Checkouts {
     ) -> Result<Checkout, CheckoutError> {
         let mut made = self.try_prepare(&request, boxed).await;
         // A copy of somebody else's repository may be damaged where only reading all of it shows. It can be made anew.
-        if let Err(NotMade { error: error @ CheckoutError::Git { .. }, remote: Some(remote) }) = &made
+        if let Err(NotMade { error: error @ CheckoutError::Git { .. }, remote: Some(remote) }) =
+            &made
             && !error.is_disk_full()
             && let Some(mirrors) = self.mirrors()
         {

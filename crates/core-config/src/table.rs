@@ -235,7 +235,7 @@ pub const SETTINGS: &[Setting] = &[
         "EXECUTION_ENVIRONMENT",
         Kind::Choice(core_types::task::ExecutionEnvironment::WORDS),
         Fallback::Text("host"),
-        "Where agents run: as processes of this host, or each task in a container of its own; `sandbox` is not ready in this version, so that no task is claimed.",
+        "Where agents run: as processes of this host, or each task in a container of its own.",
     ),
     Setting::database(
         "MAX_CONCURRENT_WORKERS",

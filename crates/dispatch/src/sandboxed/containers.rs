@@ -122,6 +122,27 @@ fn network<'a>(
 }
 
 impl Containers {
+    /// Renews the relays that containers of this host use.
+    async fn keep_relays(&self) {
+        // Those of a network that the settings named before, too.
+        if let Err(error) = self.relays.renew_used(&*self.host).await {
+            tracing::warn!(error = %error_chain(&error), "relays in use not renewed");
+        }
+        let found = timeout(KEEP_WITHIN, self.surroundings()).await;
+        let kept = match found.unwrap_or_else(|_| Err(silent())) {
+            Ok(around) => self
+                .relays
+                .ensure(&*self.host, &around.relays)
+                .await
+                .map(drop)
+                .map_err(|error| of_relay(&error)),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%error, "relays of running sandboxes not renewed");
+        }
+    }
+
     /// Looks at engine, network and database, without changing anything but the database's login.
     async fn surroundings(&self) -> Result<Surroundings, NotReady> {
         let loaded = Arc::clone(&self.settings.borrow());
@@ -351,33 +372,17 @@ impl Outfitter for Containers {
     }
 
     async fn keep(&self, live: BTreeSet<LaunchId>) {
-        if let Err(error) = Sessions::of(&self.state_dir).sweep(&self.store).await {
-            tracing::debug!(error = %error_chain(&error), "sessions of tasks not swept");
-        }
         for clients in self.clients_of_every_network() {
             if let Err(error) = clients.keep_only(&live) {
                 tracing::debug!(error = %error_chain(&error), "clients of relays not swept");
             }
         }
-        if live.is_empty() {
-            return;
+        if !live.is_empty() {
+            self.keep_relays().await;
         }
-        // Those of a network that the settings named before, too.
-        if let Err(error) = self.relays.renew_used(&*self.host).await {
-            tracing::warn!(error = %error_chain(&error), "relays in use not renewed");
-        }
-        let found = timeout(KEEP_WITHIN, self.surroundings()).await;
-        let kept = match found.unwrap_or_else(|_| Err(silent())) {
-            Ok(around) => self
-                .relays
-                .ensure(&*self.host, &around.relays)
-                .await
-                .map(drop)
-                .map_err(|error| of_relay(&error)),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = kept {
-            tracing::warn!(%error, "relays of running sandboxes not renewed");
+        // After what cannot wait: it asks the database, and what it removes may be large.
+        if let Err(error) = Sessions::of(&self.state_dir).sweep(&self.store).await {
+            tracing::debug!(error = %error_chain(&error), "sessions of tasks not swept");
         }
     }
 

@@ -55,7 +55,8 @@ impl Sessions {
     pub async fn forget(&self, task: TaskId) {
         let leaving = self.root.join(format!("{LEAVING}{}", Uuid::new_v4()));
         if fs::rename(self.directory(task), &leaving).is_ok()
-            && let Ok(Err(error)) = spawn_blocking(move || fs::remove_dir_all(leaving)).await
+            && let Ok(Err(error)) =
+                spawn_blocking(move || launcher::removal::remove_tree(&leaving)).await
         {
             tracing::warn!(task.id = %task, error = %error_chain(&error), "session of a sandbox not removed");
         }
@@ -82,7 +83,9 @@ impl Sessions {
                     Err(_) => continue,
                 }
             };
-            if let Ok(Err(error)) = spawn_blocking(move || fs::remove_dir_all(leaving)).await {
+            if let Ok(Err(error)) =
+                spawn_blocking(move || launcher::removal::remove_tree(&leaving)).await
+            {
                 tracing::warn!(name, error = %error_chain(&error), "session of a sandbox not removed");
             }
         }

@@ -197,15 +197,17 @@ impl Control {
         Ok(Asked { process: self.show(name, settings).await?, skipped: None })
     }
 
-    /// Wants no process to run, and tells how each one that may be alive stands.
+    /// Wants no process to run, and tells how each one that may be alive stood before.
     ///
     /// # Errors
     /// [`ControlError`]; nothing was noted.
     pub async fn stop_all(&self, settings: &Settings) -> Result<Vec<ProcessInfo>, ControlError> {
         self.expect_manager().await?;
+        // As they were before: one that ends at once was stopped all the same.
+        let before = self.list(settings).await?;
         let all: Vec<ProcessName> = ProcessName::all().collect();
         self.store.wish_stop_all(&all).await?;
-        Ok(self.list(settings).await?)
+        Ok(before)
     }
 
     /// Wants what the settings say, and nothing else.

@@ -197,17 +197,19 @@ impl Control {
         Ok(Asked { process: self.show(name, settings).await?, skipped: None })
     }
 
-    /// Wants no process to run, and tells how each one that may be alive stood before.
+    /// Wants no process to run, and tells how each one that was ever launched stood before.
     ///
     /// # Errors
     /// [`ControlError`]; nothing was noted.
     pub async fn stop_all(&self, settings: &Settings) -> Result<Vec<ProcessInfo>, ControlError> {
         self.expect_manager().await?;
-        // As they were before: one that ends at once was stopped all the same.
-        let before = self.list(settings).await?;
+        // As they were before: one that ends at once was stopped all the same. What was never launched is not there
+        // to be stopped, however much the settings want it.
+        let mut launched = self.list(settings).await?;
+        launched.retain(|process| process.generation.is_some());
         let all: Vec<ProcessName> = ProcessName::all().collect();
         self.store.wish_stop_all(&all).await?;
-        Ok(before)
+        Ok(launched)
     }
 
     /// Wants what the settings say, and nothing else.

@@ -15,15 +15,11 @@ use dispatch::{
     sandboxed::{containers::Containers, readiness::Readiness, tenders::Sandboxes},
 };
 use executor::environment::DEFAULT_PATH;
-use launcher::{
-    docker::{DockerConfig, DockerLauncher},
-    process::ProcessLauncher,
-    spec::UserId,
-};
+use launcher::{docker::DockerLauncher, process::ProcessLauncher};
 use notices::deliverer::{self, Deliverer};
 use sandbox::{
-    relay::keep::Relays,
-    view::{self, Sources, View},
+    premises::{Opening, Premises},
+    view::Sources,
 };
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -58,7 +54,7 @@ pub(crate) async fn run(check_config: bool) -> anyhow::Result<()> {
         host: started.host.clone(),
         settings: settings.clone(),
         sandboxes: Some(Sandboxes {
-            launcher: Arc::<DockerLauncher>::clone(&containers.launcher),
+            launcher: Arc::<DockerLauncher>::clone(&containers.premises.launcher),
             outfitter: Arc::<Containers>::clone(&containers),
             readiness: Arc::new(Readiness::new()),
         }),
@@ -82,34 +78,26 @@ fn containers(
     settings: watch::Receiver<Arc<Loaded>>,
     checkouts: Checkouts,
 ) -> anyhow::Result<Containers> {
-    let state_dir = started.state_dir.clone();
     let first = &started.settings.settings;
-    let config = DockerConfig { host: first.docker_host.clone(), store: state_dir.clone() };
-    let launcher = DockerLauncher::open(config).context("open the directory of containers")?;
-    let own = UserId {
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
-    };
-    let user = view::user(own);
-    let beside = std::env::current_exe().context("find own program")?;
-    let worker = beside.with_file_name("worker");
+    let own = std::env::current_exe().context("find own program")?;
+    let premises = Premises::open(Opening {
+        docker_host: first.docker_host.clone(),
+        state_dir: &started.state_dir,
+        programs: own.parent().context("find the directory of the own program")?,
+        host: Arc::<ProcessLauncher>::clone(&started.launcher),
+        environment: bootstrap::environment::environment(),
+    })?;
     let url = started.embedded.as_ref().map(|embedded| &embedded.url);
     let url = url.or(first.database_url.as_ref()).context("find the database's address")?;
     Ok(Containers {
-        launcher: Arc::new(launcher),
+        premises,
         host: Arc::<ProcessLauncher>::clone(&started.launcher),
         store: started.store.clone(),
         database_url: url.clone(),
         settings,
-        environment: bootstrap::environment::environment(),
         checkouts,
         remotes: agent::policy::remote_access,
-        static_worker: beside.with_file_name("worker-static"),
-        relays: Relays { worker, state_dir: state_dir.clone() },
-        user,
-        view: View::open(&state_dir, user).context("make the view of the logins")?,
-        state_dir,
-        memory: Mutex::default(),
+        warned: Mutex::default(),
     })
 }
 
@@ -119,9 +107,9 @@ async fn keep_view(
     settings: watch::Receiver<Arc<Loaded>>,
     stop: CancellationToken,
 ) {
-    let home = containers.environment.get("HOME").map(PathBuf::from);
+    let home = containers.premises.environment.get("HOME").map(PathBuf::from);
     let sources = move || Sources::of(&settings.borrow().settings, home.as_deref()).ok();
-    containers.view.clone().keep(sources, watch::Sender::new(None), stop).await;
+    containers.premises.view.clone().keep(sources, watch::Sender::new(None), stop).await;
 }
 
 /// What the command that takes notices sees of this process's environment.

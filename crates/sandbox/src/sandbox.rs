@@ -67,6 +67,23 @@ pub struct Purpose<'a> {
     pub labels: BTreeMap<String, String>,
 }
 
+impl Purpose<'_> {
+    /// An agent's worker without a checkout, limits or labels.
+    #[must_use]
+    pub const fn of(executor: ExecutorKind) -> Self {
+        Self {
+            args: &["once"],
+            executor,
+            checkout: None,
+            objects: None,
+            state: None,
+            wall: None,
+            lease: None,
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
 /// Why there can be no sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SandboxError {

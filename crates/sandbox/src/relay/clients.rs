@@ -23,6 +23,11 @@ const LOOKS: Duration = Duration::from_millis(25);
 /// The largest entry that is read, in bytes; an address takes up to 40.
 const LARGEST: u64 = 4096;
 
+/// How the launch ids of checks begin. Dispatchers know nothing of those, and leave young ones alone.
+pub const CHECK_PREFIX: &str = "check-";
+/// No check lasts so long.
+const CHECK_AGE: Duration = Duration::from_secs(120);
+
 /// The clients of the relays on one network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clients {
@@ -85,13 +90,22 @@ impl Clients {
         }
     }
 
-    /// Forgets every container but these, as after a crash.
+    /// Forgets every container but these and those of checks under way, as after a crash.
     ///
     /// # Errors
     /// The system's error, where the directory cannot be read or an entry cannot be removed.
     pub fn keep_only(&self, containers: &BTreeSet<LaunchId>) -> io::Result<()> {
-        let gone = self.entries()?.into_iter().filter(|id| !containers.contains(id));
+        let stays = |id: &LaunchId| containers.contains(id) || self.is_check_under_way(id);
+        let gone = self.entries()?.into_iter().filter(|id| !stays(id));
         gone.collect::<Vec<_>>().iter().try_for_each(|id| self.dismiss(id))
+    }
+
+    fn is_check_under_way(&self, id: &LaunchId) -> bool {
+        let written = || {
+            let found = fs::symlink_metadata(self.directory.join(id.as_str())).ok()?;
+            found.modified().ok()?.elapsed().ok()
+        };
+        id.as_str().starts_with(CHECK_PREFIX) && written().is_some_and(|age| age < CHECK_AGE)
     }
 
     /// The containers that are let in.
@@ -162,8 +176,13 @@ mod tests {
         let other = Clients::of_network(state.path(), "other");
         other.admit(&id("r-4"), &[address("172.18.0.2")]).unwrap();
         assert_eq!(Clients::of_every_network(state.path()).unwrap().len(), 2);
+        for check in ["check-old", "check-young"] {
+            clients.admit(&id(check), &[address("172.17.0.9")]).unwrap();
+        }
+        let old = fs::File::options().write(true).open(clients.directory().join("check-old"));
+        old.unwrap().set_modified(std::time::SystemTime::now() - 2 * CHECK_AGE).unwrap();
         clients.keep_only(&BTreeSet::from([id("r-3")])).unwrap();
         assert_eq!(other.entries().unwrap(), [id("r-4")]);
-        assert!(clients.entries().unwrap().is_empty());
+        assert_eq!(clients.entries().unwrap(), [id("check-young")]);
     }
 }

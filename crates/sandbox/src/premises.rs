@@ -1,0 +1,327 @@
+//! What every sandbox of this host is made with, whoever launches it: the engine with the network of the settings, the
+//! addresses that it is given, the relays to what those name, the view of the logins.
+//!
+//! A run and a check of a login are launched by different programs, and must meet the same. What they have in common is
+//! here; whose checkout, assignment and labels a sandbox gets is its launcher's business. It makes no login of the
+//! database and no container.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use core_config::settings::Settings;
+use core_types::{secret::Secret, task::ExecutorKind};
+use launcher::{
+    docker::{DockerConfig, DockerLauncher, EngineInfo, NetworkInfo},
+    error::{EngineError, LaunchError, LauncherError},
+    id::LaunchId,
+    launcher::Launcher,
+    spec::UserId,
+};
+use telemetry::chain::error_chain;
+use tokio::time::Instant;
+
+use crate::{
+    addresses::{Addresses, Given, rewrite},
+    relay::{
+        Network, Relay, RelayError,
+        clients::Clients,
+        keep::Relays,
+        plan,
+        strangers::{ServiceOpenToLoopback, knock},
+    },
+    rewrite::RewriteError,
+    sandbox::{Purpose, Sandbox, SandboxError},
+    view::{self, Sources, View, ViewError},
+};
+
+/// How often it is asked whether a relayed service lets strangers in.
+const KNOCK_EVERY: Duration = Duration::from_secs(60);
+
+/// What sandboxes of this host are made with.
+#[derive(Debug)]
+pub struct Premises {
+    /// The engine.
+    pub launcher: Arc<DockerLauncher>,
+    /// Starts relays on this host.
+    pub host: Arc<dyn Launcher>,
+    /// The environment of this process, of which proxies are taken.
+    pub environment: BTreeMap<String, String>,
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// The static worker that containers run.
+    pub static_worker: PathBuf,
+    /// How relays are started.
+    pub relays: Relays,
+    /// Who sandboxes run as.
+    pub user: UserId,
+    /// The view of the host's logins.
+    pub view: View,
+    knocked: Mutex<Option<(Vec<Relay>, Instant)>>,
+}
+
+/// What [`Premises`] are opened with.
+#[derive(Debug)]
+pub struct Opening<'a> {
+    /// The engine's address as in `DOCKER_HOST`, where the settings name one.
+    pub docker_host: Option<String>,
+    /// The state directory.
+    pub state_dir: &'a Path,
+    /// The directory with the programs `worker` and `worker-static`.
+    pub programs: &'a Path,
+    /// Starts relays on this host.
+    pub host: Arc<dyn Launcher>,
+    /// The environment of this process.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Why there are no premises.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory of the containers cannot be used.
+    #[error("open the directory of containers")]
+    Containers(#[source] LauncherError),
+    /// The view of the logins cannot be made.
+    #[error("make the view of the logins")]
+    View(#[source] ViewError),
+}
+
+/// Engine, network and addresses of a moment.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The settings in force.
+    pub settings: Arc<Settings>,
+    /// The engine.
+    pub engine: EngineInfo,
+    /// The network of the settings.
+    pub network: NetworkInfo,
+    /// Whether the engine runs in this machine's own network.
+    pub engine_is_here: bool,
+    /// Every address that a sandbox is given.
+    pub addresses: Addresses,
+    /// The relays that those need.
+    pub relays: Vec<Relay>,
+}
+
+/// Why there can be no sandbox for now, whatever it is for.
+#[derive(Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// The engine gives no usable answer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The engine has no such network.
+    #[error("network `{network}` not found")]
+    NetworkMissing {
+        /// As the setting names it.
+        network: String,
+    },
+    /// What a sandbox is made of is missing on this host.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The image is not there, or cannot be fetched.
+    #[error(transparent)]
+    Image(#[from] LaunchError),
+    /// An address cannot be given to a sandbox.
+    #[error(transparent)]
+    Address(#[from] RewriteError),
+    /// A service on loopback cannot be led to.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// A service on loopback would let sandboxes in as anybody.
+    #[error("service_open_to_loopback: {0}")]
+    Open(ServiceOpenToLoopback),
+    /// The view of the logins cannot be kept.
+    #[error(transparent)]
+    View(#[from] ViewError),
+}
+
+impl Obstacle {
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> &str {
+        match self {
+            Self::Engine(error) => error.hint(),
+            Self::NetworkMissing { .. } => {
+                "make it with `docker network create`, or set SANDBOX_DOCKER_NETWORK"
+            }
+            Self::Sandbox(error) => error.hint(),
+            Self::Image(error) => error.hint(),
+            Self::Address(error) => error.hint(),
+            Self::Relay(error) => error.hint(),
+            Self::Open(open) => open.hint(),
+            Self::View(error) => error.hint(),
+        }
+    }
+}
+
+impl Surroundings {
+    /// The network as planning takes it.
+    #[must_use]
+    pub fn network(&self) -> Network<'_> {
+        as_planned(&self.network, self.engine_is_here)
+    }
+}
+
+fn as_planned(network: &NetworkInfo, engine_is_here: bool) -> Network<'_> {
+    Network { name: &network.name, gateways: &network.gateways, engine_is_here }
+}
+
+impl Premises {
+    /// Opens them; the engine need not be there yet.
+    ///
+    /// # Errors
+    /// [`OpenError`], where the state directory cannot be used.
+    pub fn open(opening: Opening<'_>) -> Result<Self, OpenError> {
+        let Opening { docker_host, state_dir, programs, host, environment } = opening;
+        let config = DockerConfig { host: docker_host, store: state_dir.to_owned() };
+        let launcher = DockerLauncher::open(config).map_err(OpenError::Containers)?;
+        let user = view::user(UserId {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+        });
+        Ok(Self {
+            launcher: Arc::new(launcher),
+            host,
+            environment,
+            state_dir: state_dir.to_owned(),
+            static_worker: programs.join("worker-static"),
+            relays: Relays { worker: programs.join("worker"), state_dir: state_dir.to_owned() },
+            user,
+            view: View::open(state_dir, user).map_err(OpenError::View)?,
+            knocked: Mutex::default(),
+        })
+    }
+
+    /// The network of the settings.
+    ///
+    /// # Errors
+    /// [`Obstacle::Engine`] and [`Obstacle::NetworkMissing`].
+    pub async fn network(&self, settings: &Settings) -> Result<NetworkInfo, Obstacle> {
+        let name = &settings.sandbox_docker_network;
+        let found = self.launcher.network(name).await?;
+        found.ok_or_else(|| Obstacle::NetworkMissing { network: name.clone() })
+    }
+
+    /// Looks at engine and network, and plans addresses and relays, without changing anything. `database` is the
+    /// database's address with the login of sandboxes.
+    ///
+    /// # Errors
+    /// See [`Obstacle`].
+    pub async fn survey(
+        &self,
+        settings: &Arc<Settings>,
+        database: &Secret,
+    ) -> Result<Surroundings, Obstacle> {
+        let engine = self.launcher.engine().await?;
+        let found = self.network(settings).await?;
+        let engine_is_here = !engine.rootless && self.launcher.host().starts_with("unix:");
+        let on = as_planned(&found, engine_is_here);
+        let given = Given { database, redis: None, settings, environment: &self.environment };
+        let addresses = rewrite(given, on)?;
+        let relays = plan(on, &addresses.targets, Some(settings.api_listen))?;
+        let settings = Arc::clone(settings);
+        Ok(Surroundings { settings, engine, network: found, engine_is_here, addresses, relays })
+    }
+
+    /// A sandbox of these surroundings.
+    #[must_use]
+    pub fn sandbox<'a>(&'a self, around: &'a Surroundings) -> Sandbox<'a> {
+        Sandbox {
+            settings: &around.settings,
+            network: around.network(),
+            worker: &self.static_worker,
+            user: self.user,
+            view: &self.view,
+        }
+    }
+
+    /// Whether the image is there; it is fetched where the settings say so.
+    ///
+    /// # Errors
+    /// [`Obstacle::Engine`] and [`Obstacle::Image`].
+    pub async fn ensure_image(&self, around: &Surroundings) -> Result<(), Obstacle> {
+        let purpose = Purpose::of(ExecutorKind::ClaudeCode);
+        let spec = self.sandbox(around).launch(&purpose);
+        let Some(container) = spec.container else { return Ok(()) };
+        if self.launcher.image(&container.image).await?.is_some() {
+            return Ok(());
+        }
+        Ok(self.launcher.fetch_image(&container).await?)
+    }
+
+    /// Makes sure that relays run and that what they lead to refuses strangers.
+    ///
+    /// # Errors
+    /// [`Obstacle::Relay`] and [`Obstacle::Open`].
+    pub async fn ensure_relays(&self, relays: &[Relay]) -> Result<(), Obstacle> {
+        self.relays.ensure(&*self.host, relays).await?;
+        if !self.is_knock_due(relays) {
+            return Ok(());
+        }
+        for relay in relays {
+            knock(relay).await.map_err(Obstacle::Open)?;
+        }
+        *self.knocked() = Some((relays.to_vec(), Instant::now()));
+        Ok(())
+    }
+
+    /// Lets a container that was created, and has no input yet, reach what relays lead to.
+    ///
+    /// # Errors
+    /// [`AdmitError`]; it reaches nothing then.
+    pub async fn admit(&self, network: &str, launch: &LaunchId) -> Result<(), AdmitError> {
+        let addresses: Vec<IpAddr> = self.launcher.addresses(launch).await?;
+        Ok(Clients::of_network(&self.state_dir, network).admit(launch, &addresses)?)
+    }
+
+    /// Takes back what a container was let reach. May be called for one that never was.
+    pub fn dismiss(&self, launch: &LaunchId) {
+        for clients in self.clients_of_every_network() {
+            if let Err(error) = clients.dismiss(launch) {
+                tracing::warn!(launch.id = %launch, error = %error_chain(&error), "client of a relay not removed");
+            }
+        }
+    }
+
+    /// A container keeps its network when the setting changes.
+    #[must_use]
+    pub fn clients_of_every_network(&self) -> Vec<Clients> {
+        Clients::of_every_network(&self.state_dir).unwrap_or_else(|error| {
+            tracing::warn!(error = %error_chain(&error), "clients of relays not found");
+            Vec::new()
+        })
+    }
+
+    /// Where the logins are looked for.
+    ///
+    /// # Errors
+    /// [`ViewError`], where a setting names what is not there.
+    pub fn sources(&self, settings: &Settings) -> Result<Sources, ViewError> {
+        Sources::of(settings, self.environment.get("HOME").map(Path::new))
+    }
+
+    fn is_knock_due(&self, relays: &[Relay]) -> bool {
+        let knocked = self.knocked();
+        !knocked.as_ref().is_some_and(|(known, at)| known == relays && at.elapsed() < KNOCK_EVERY)
+    }
+
+    fn knocked(&self) -> std::sync::MutexGuard<'_, Option<(Vec<Relay>, Instant)>> {
+        self.knocked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a container was not let reach anything.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// The engine does not tell its addresses.
+    #[error("ask for the container's addresses")]
+    Engine(#[from] EngineError),
+    /// The list cannot be written.
+    #[error("write the relay's list")]
+    List(#[from] io::Error),
+}

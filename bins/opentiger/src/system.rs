@@ -8,7 +8,6 @@ pub(crate) mod up;
 
 mod api_server;
 mod processes;
-mod readiness;
 mod records;
 mod state;
 

@@ -19,12 +19,15 @@ use crate::{
     address::BaseUrl,
     credentials::Credentials,
     error::{ClientError, Refusal},
+    readiness::Readiness,
 };
 
 /// How long a connection may take to be there.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long an answer may take where nobody asked for more; the server itself gives up before.
 const ANSWER_LIMIT: Duration = Duration::from_secs(40);
+/// Where a system says whether it is ready.
+const READINESS: &str = "/health/ready";
 /// The longest answer that is read; a diff may be long.
 const ANSWER_BYTES: usize = 256 << 20;
 
@@ -160,14 +163,18 @@ impl Client {
         Err(self.refusal(status, &headers, &body))
     }
 
-    /// Asks for a resource and hands back what the server says, whatever the status: a readiness check that fails is an
-    /// answer too.
+    /// Asks whether the system is ready. That it is not is an answer too.
     ///
     /// # Errors
-    /// [`ClientError`], but never [`ClientError::Refused`].
-    pub async fn look(&self, path: &str) -> Result<(StatusCode, Value), ClientError> {
-        let (status, _, bytes) = self.exchange(Call::new(Method::GET, path)).await?;
-        Ok((status, content(&bytes)))
+    /// [`ClientError`]; [`ClientError::Refused`] where the server does not look, such as for a caller who asks too much.
+    pub async fn readiness(&self) -> Result<Readiness, ClientError> {
+        let (status, headers, bytes) = self.exchange(Call::new(Method::GET, READINESS)).await?;
+        let body = content(&bytes);
+        match Readiness::read(&body) {
+            Some(readiness) => Ok(readiness),
+            None if status.is_success() => Err(self.foreign("it does not say whether it is ready")),
+            None => Err(self.refusal(status, &headers, &body)),
+        }
     }
 
     async fn exchange(

@@ -150,6 +150,12 @@ impl ClientError {
         }
     }
 
+    /// When to come back, where the server says so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.refusal()?.retry_after
+    }
+
     /// Whether asking again may help: the network, or a server that cannot now.
     #[must_use]
     pub fn is_transient(&self) -> bool {

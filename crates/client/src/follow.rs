@@ -125,7 +125,7 @@ impl Follower {
             return Err(error);
         }
         self.away = Some((since, (pause * 2).min(LONGEST_PAUSE)));
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(error.retry_after().unwrap_or(pause).min(PATIENCE)).await;
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use client::client::Client;
+use client::{client::Client, error::ClientError};
 use launcher::identity::ProcessIdentity;
 use serde_json::json;
 
@@ -92,22 +92,29 @@ async fn drain(
     console: &Console,
     ended: &mut Ended,
 ) -> Result<bool, Failure> {
-    match processes::stop_all(client).await {
-        Ok(Some(())) => {}
-        Ok(None) => return Ok(false),
-        Err(error) if error.is_transient() || processes::is_unmanaged(&error) => {
-            console.remark("the server cannot ask its processes to end; they are ended from here");
-            return Ok(false);
-        }
-        Err(error) => return Err(error.into()),
-    }
     let deadline = Instant::now() + grace;
+    loop {
+        match processes::stop_all(client).await {
+            Ok(Some(())) => break,
+            Ok(None) => return Ok(false),
+            // It turns away who asks too much, and is there all the same.
+            Err(error) if error.retry_after().is_some() && Instant::now() < deadline => {
+                progress.during(&error.to_string(), rest(&error, deadline)).await;
+            }
+            Err(error) if error.is_transient() || processes::is_unmanaged(&error) => {
+                console
+                    .remark("the server cannot ask its processes to end; they are ended from here");
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
     let mut seen: Vec<String> = Vec::new();
     loop {
         let live = match processes::list(client).await {
             Ok(list) => live(list),
             Err(error) if error.is_transient() && Instant::now() < deadline => {
-                tokio::time::sleep(POLL).await;
+                rest(&error, deadline).await;
                 continue;
             }
             Err(error) if error.is_transient() => return Ok(true),
@@ -128,6 +135,13 @@ async fn drain(
             .await;
         seen = live;
     }
+}
+
+/// Waits until the server may be asked again, or the time is up.
+async fn rest(error: &ClientError, deadline: Instant) {
+    let pause = error.retry_after().unwrap_or(POLL).max(POLL);
+    let left = deadline.saturating_duration_since(Instant::now());
+    tokio::time::sleep(pause.min(left)).await;
 }
 
 fn live(list: Option<Vec<processes::Process>>) -> Vec<String> {

@@ -3,13 +3,13 @@
 use client::{
     client::Client,
     error::{ClientError, Meaning},
+    readiness::Readiness,
 };
 use core_types::task::TaskStatus;
 use serde_json::{Map, Value, json};
 
 use super::{
     processes::{Process, optional, read as read_processes},
-    readiness::Readiness,
     state::{Kind, StateDir},
 };
 use crate::{
@@ -44,7 +44,7 @@ pub(crate) async fn run(
         }
         Err(failure) => return Err(failure),
     };
-    let (readiness, answer) = match Readiness::of(&client).await {
+    let readiness = match client.readiness().await {
         Ok(told) => told,
         Err(error @ ClientError::Unreachable { .. }) => {
             return not_running(error.into(), wanted, surroundings, console).await;
@@ -56,7 +56,7 @@ pub(crate) async fn run(
         ("running".to_owned(), true.into()),
         ("api".to_owned(), client.base().as_str().into()),
         ("ready".to_owned(), readiness.ready.into()),
-        ("checks".to_owned(), answer.get("checks").cloned().unwrap_or_default()),
+        ("checks".to_owned(), readiness.answer.get("checks").cloned().unwrap_or_default()),
     ]);
     whole.extend(parts.clone());
     console.value(&whole)?;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use client::client::Client;
+use client::{client::Client, error::ClientError};
 use core_config::settings::ProcessManager;
 use launcher::{
     handle::{Handle, LaunchState},
@@ -10,7 +10,7 @@ use launcher::{
 };
 use serde_json::json;
 
-use super::{api_server, expect_this_machine, processes, readiness::Readiness, state::StateDir};
+use super::{api_server, expect_this_machine, processes, state::StateDir};
 use crate::{
     cli::system::UpArgs,
     code::Code,
@@ -80,16 +80,19 @@ async fn start(
     };
     loop {
         waiting.expect_alive(&settings.state_dir).await?;
-        if let Some(client) =
-            announced(&settings.state_dir)?.map(|file| client_of(&file, surroundings))
-            && waiting.look(&client).await?
-        {
-            return Ok((origin, client));
-        }
-        if Instant::now() > deadline {
+        let client = announced(&settings.state_dir)?.map(|file| client_of(&file, surroundings));
+        let pause = match client {
+            None => POLL,
+            Some(client) => match waiting.look(&client).await? {
+                Look::Ready => return Ok((origin, client)),
+                Look::Again(pause) => pause,
+            },
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
             return Err(waiting.late(args.timeout));
         }
-        progress.during(&waiting.step(), tokio::time::sleep(POLL)).await;
+        progress.during(&waiting.step(), tokio::time::sleep(pause.min(left))).await;
     }
 }
 
@@ -117,19 +120,22 @@ impl Waiting<'_> {
     }
 
     /// Whether it is ready; what is missing is kept.
-    async fn look(&mut self, client: &Client) -> Result<bool, Failure> {
-        let readiness = match Readiness::of(client).await {
-            Ok((readiness, _)) => readiness,
-            // It listens and does not answer yet, or not any more: the next look tells.
-            Err(error) if error.is_transient() => return Ok(false),
-            Err(error) => return Err(error.into()),
+    async fn look(&mut self, client: &Client) -> Result<Look, Failure> {
+        let readiness = match client.readiness().await {
+            Ok(readiness) => readiness,
+            // It listens and does not answer yet, or not any more, or turns away who asks too much: the next look tells.
+            Err(error) => {
+                let again = Look::after(&error);
+                self.missing =
+                    error.refusal().map(|refusal| refusal.error.clone()).into_iter().collect();
+                return again.ok_or_else(|| error.into());
+            }
         };
         self.missing = readiness.missing().map(|check| check.message.clone()).collect();
         if !self.asked_to_start && self.wants_processes(readiness.ready) {
-            self.asked_to_start = self.start_all(client).await?;
-            return Ok(false);
+            return self.start_all(client).await;
         }
-        Ok(readiness.ready && self.are_settled(client).await?)
+        if readiness.ready { are_settled(client).await } else { Ok(Look::Again(POLL)) }
     }
 
     /// An earlier `down` wanted no process to run, and that is still on record. One that runs already is left as it is.
@@ -137,21 +143,15 @@ impl Waiting<'_> {
         matches!(self.origin, Origin::Launched(_)) || !ready
     }
 
-    /// Those of an earlier start count as alive for a while after a sudden end.
-    async fn are_settled(&self, client: &Client) -> Result<bool, Failure> {
-        match processes::list(client).await {
-            Ok(list) => Ok(processes::are_settled(&list.unwrap_or_default())),
-            Err(error) if error.is_transient() => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn start_all(&self, client: &Client) -> Result<bool, Failure> {
+    async fn start_all(&mut self, client: &Client) -> Result<Look, Failure> {
         match processes::start_all(client).await {
-            Ok(Some(()) | None) => Ok(true),
-            // Nobody manages processes yet, or the database is on its way: the next look asks again.
-            Err(error) if error.is_transient() || processes::is_unmanaged(&error) => Ok(false),
-            Err(error) => Err(error.into()),
+            Ok(Some(()) | None) => {
+                self.asked_to_start = true;
+                Ok(Look::Again(POLL))
+            }
+            // Nobody manages processes yet: the next look asks again.
+            Err(error) if processes::is_unmanaged(&error) => Ok(Look::Again(POLL)),
+            Err(error) => Look::after(&error).ok_or_else(|| error.into()),
         }
     }
 
@@ -166,6 +166,33 @@ impl Waiting<'_> {
         Failure::new(Code::Failed, format!("not ready after {}", length(after)))
             .with_notes(self.missing.iter().cloned())
             .with_hint("it goes on trying: `opentiger status` shows how it stands, `opentiger down` ends it")
+    }
+}
+
+/// What a look at the server gives.
+#[derive(Debug)]
+enum Look {
+    /// The system is ready.
+    Ready,
+    /// It is not yet; when to look again.
+    Again(Duration),
+}
+
+impl Look {
+    /// What follows an error that may pass: it is asked again, but not before the server wants to be.
+    fn after(error: &ClientError) -> Option<Self> {
+        error.is_transient().then(|| Self::Again(error.retry_after().unwrap_or(POLL).max(POLL)))
+    }
+}
+
+/// Those of an earlier start count as alive for a while after a sudden end.
+async fn are_settled(client: &Client) -> Result<Look, Failure> {
+    match processes::list(client).await {
+        Ok(list) => {
+            let settled = processes::are_settled(&list.unwrap_or_default());
+            Ok(if settled { Look::Ready } else { Look::Again(POLL) })
+        }
+        Err(error) => Look::after(&error).ok_or_else(|| error.into()),
     }
 }
 

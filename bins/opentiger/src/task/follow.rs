@@ -86,7 +86,7 @@ async fn patient(client: &Client, path: &str) -> Result<serde_json::Value, Failu
     loop {
         match client.get(path).await {
             Err(error) if error.is_transient() && begun.elapsed() < Duration::from_secs(30) => {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(error.retry_after().unwrap_or(LOOK).max(LOOK)).await;
             }
             answer => return Ok(answer?),
         }

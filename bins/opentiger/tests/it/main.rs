@@ -9,4 +9,5 @@ mod refusals;
 mod remotes;
 mod system;
 mod terminal;
+mod turned_away;
 mod world;

@@ -73,12 +73,54 @@ async fn a_refusal_keeps_the_server_s_words_and_details() {
 }
 
 #[tokio::test]
-async fn a_readiness_check_that_fails_is_an_answer() {
-    let body = r#"{"ready":false,"checks":[]}"#;
-    let server = Server::answering(vec![answer("503 Service Unavailable", "", body)]).await;
-    let (status, body) = server.client().look("/health/ready").await.unwrap();
-    assert_eq!(status.as_u16(), 503);
-    assert_eq!(body["ready"], json!(false));
+async fn a_system_that_is_ready_or_not_says_so_whatever_the_status() {
+    let missing = json!({
+        "ready": false, "error": "no agent is alive", "code": "not_ready", "warnings": [],
+        "checks": [
+            { "name": "database", "ok": true, "message": "the database answers" },
+            { "name": "agent", "ok": false, "message": "no agent is alive" },
+        ],
+    });
+    let server = Server::answering(vec![
+        answer("200 OK", "", r#"{"ready":true,"checks":[],"warnings":[]}"#),
+        answer("503 Service Unavailable", "", &missing.to_string()),
+    ])
+    .await;
+    let ready = server.client().readiness().await.unwrap();
+    assert!(ready.ready && ready.checks.is_empty());
+    let told = server.client().readiness().await.unwrap();
+    assert!(!told.ready);
+    let missing_checks: Vec<&str> = told.missing().map(|check| check.name.as_str()).collect();
+    assert_eq!(missing_checks, ["agent"]);
+    assert_eq!(told.answer, missing);
+    assert!(server.asked().concat().starts_with("get /health/ready "));
+}
+
+#[tokio::test]
+async fn a_question_about_readiness_that_is_refused_is_a_refusal_and_may_be_asked_later() {
+    let body = r#"{"error":"too many requests","code":"too_many_requests"}"#;
+    for status in ["429 Too Many Requests", "503 Service Unavailable"] {
+        let server = Server::answering(vec![answer(status, "retry-after: 2\r\n", body)]).await;
+        let error = server.client().readiness().await.unwrap_err();
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(2)), "{status}");
+        assert!(error.is_transient(), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn what_neither_says_whether_it_is_ready_nor_refuses_is_foreign() {
+    for (status, body) in [
+        ("200 OK", "<html>"),
+        ("200 OK", "{}"),
+        ("429 Too Many Requests", r#"{"message":"slow down"}"#),
+        ("503 Service Unavailable", "no upstream"),
+        ("404 Not Found", ""),
+    ] {
+        let server = Server::answering(vec![answer(status, "retry-after: 2\r\n", body)]).await;
+        let error = server.client().readiness().await.unwrap_err();
+        assert!(matches!(error, ClientError::Foreign { .. }), "{status} {body}: {error:?}");
+        assert!(!error.is_transient());
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The files under `docs/` that are written from code: settings and the API's description.
+//! The files under `docs/` that are written from code: settings, metrics and the API's description.
 
 use std::{fs, path::PathBuf};
 
@@ -29,5 +29,10 @@ pub(crate) fn run(check: bool) -> Result<()> {
 fn files() -> Result<Vec<(PathBuf, String)>> {
     let settings = core_config::document::render_markdown();
     let api = api::openapi::render_json().context("write the API's description")?;
-    Ok(vec![("docs/config.md".into(), settings), ("docs/openapi.json".into(), api)])
+    let metrics = api::metrics::render_markdown();
+    Ok(vec![
+        ("docs/config.md".into(), settings),
+        ("docs/metrics.md".into(), metrics),
+        ("docs/openapi.json".into(), api),
+    ])
 }

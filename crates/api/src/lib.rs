@@ -18,6 +18,7 @@ mod extract;
 mod fields;
 mod hub;
 pub mod logins;
+pub mod metrics;
 mod middleware;
 mod path_ids;
 mod repositories;

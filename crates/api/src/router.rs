@@ -19,8 +19,8 @@ use crate::{
     middleware::{observe, panicked},
     openapi::{self, About},
     routes::{
-        agents, auth, cleanup, config, diff, events, gates, health, log, notices, processes,
-        readiness, runs, spend, tasks,
+        agents, auth, cleanup, config, diff, events, gates, health, log, metrics, notices,
+        processes, readiness, runs, spend, tasks,
     },
     state::ApiState,
 };
@@ -65,6 +65,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(processes::log))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
+        .routes(routes!(metrics::show))
         .routes(routes!(openapi::serve))
 }
 

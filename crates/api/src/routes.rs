@@ -11,6 +11,7 @@ pub(crate) mod events;
 pub(crate) mod gates;
 pub(crate) mod health;
 pub(crate) mod log;
+pub(crate) mod metrics;
 pub(crate) mod notices;
 pub(crate) mod processes;
 pub(crate) mod readiness;

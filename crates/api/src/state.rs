@@ -11,7 +11,10 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
-use crate::{error::ApiError, hub::EventHub, logins::Checks, repositories::Repositories};
+use crate::{
+    error::ApiError, hub::EventHub, logins::Checks, repositories::Repositories,
+    routes::metrics::LastMeasures,
+};
 
 /// What the API works with; clones share everything.
 #[derive(Debug, Clone)]
@@ -32,6 +35,8 @@ pub struct ApiState {
     pub(crate) stop: CancellationToken,
     /// Changes that run to their end although their client may have left.
     pub(crate) changes: TaskTracker,
+    /// The numbers that were read last.
+    pub(crate) measures: LastMeasures,
 }
 
 impl ApiState {
@@ -54,6 +59,7 @@ impl ApiState {
             queue: None,
             stop,
             changes: TaskTracker::new(),
+            measures: LastMeasures::default(),
         }
     }
 

@@ -27,6 +27,7 @@ pub mod dispatch;
 pub mod dispatchers;
 pub mod error;
 pub mod gates;
+pub mod measures;
 pub mod migrate;
 pub mod notices;
 pub mod page;

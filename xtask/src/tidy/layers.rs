@@ -127,6 +127,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("fred", &["agent-queue"]),
     ("hyper-rustls", &["notices"]),
     ("postgres-protocol", &["store"]),
+    ("prometheus-client", &["api"]),
     ("refinery", &["store"]),
     ("tokio-postgres", &["embedded", "store", "testing"]),
     ("tower-http", &["api"]),

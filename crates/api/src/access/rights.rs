@@ -25,6 +25,8 @@ words! {
 const RIGHTS: &[(&str, Right)] = &[
     ("health", Right::Open),
     ("readiness", Right::Open),
+    // How much work there is, what it costs and who does it: as much as lists tell.
+    ("showMetrics", Right::Read),
     ("openapi", Right::Read),
     ("listTasks", Right::Read),
     ("countTasks", Right::Read),

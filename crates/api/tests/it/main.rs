@@ -13,6 +13,7 @@ mod events;
 mod filters;
 mod gates;
 mod logs;
+mod metrics;
 mod notices;
 mod outages;
 mod processes;

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::support::Api;
 
-async fn behind_a_proxy() -> (Api, FaultProxy) {
+pub(crate) async fn behind_a_proxy() -> (Api, FaultProxy) {
     let database = TestDatabase::new().await;
     let proxy = FaultProxy::start(database.server_address()).await;
     let options = PoolOptions {

@@ -17,6 +17,7 @@ mod filters;
 mod finishing;
 mod gates;
 mod lists;
+mod measures;
 mod migrating;
 mod outages;
 mod processes;

@@ -236,23 +236,26 @@ impl Store {
     }
 
     /// Signs off the agents of a process, so that they get no more work, and tells whether one of them has a run in
-    /// hand. Served by `agents_by_process`.
+    /// hand. With an `epoch` that is over none is signed off. Served by `agents_by_process`.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn sign_off_agents_of(
         &self,
+        epoch: i64,
         host: &HostId,
         name: &str,
         pid: i32,
     ) -> Result<bool, StoreError> {
         let connection = self.connection().await?;
-        let process: &[&(dyn ToSql + Sync)] = &[&host.as_str(), &pid, &name];
+        let host = host.as_str();
+        let process: &[&(dyn ToSql + Sync)] = &[&host, &pid, &name];
         connection
             .execute(
                 "UPDATE agents SET retired_at = clock_timestamp()
-                 WHERE host = $1 AND pid = $2 AND name = $3 AND retired_at IS NULL",
-                process,
+                 FROM (SELECT FROM process_manager WHERE epoch = $4 FOR SHARE) AS manager
+                 WHERE agents.host = $1 AND pid = $2 AND name = $3 AND retired_at IS NULL",
+                &[&host, &pid, &name, &epoch],
             )
             .await?;
         // A claim that was faster has set the run by now: the update waited for it.

@@ -177,6 +177,43 @@ async fn of_two_servers_one_manages_and_either_is_asked_until_the_other_goes_on_
 }
 
 #[tokio::test]
+async fn a_manager_that_is_suspended_is_followed_by_another_and_changes_nothing_when_it_returns() {
+    let house = House::new().await;
+    let (first, first_address) = house.serve(Some("1"));
+    let before = running(&first_address, &["dispatcher", "worker-1", "tester-1", "docser-1"]).await;
+    let (_second, address) = house.serve(Some("1"));
+    first.signal(Signal::STOP);
+    // What it would see when it returns: an end, and a wish.
+    kill(before["tester-1"]);
+    program::json(&program::post(&address, "/system/processes/docser-1/stop", "{}"));
+    let three = ["dispatcher", "worker-1", "tester-1"];
+    wait_for("the other one to manage", DEADLINE, async || {
+        let tester = listed(&address)["tester-1"].clone();
+        if tester["generation"] == 2 { Ok(()) } else { Err(tester.to_string()) }
+    })
+    .await;
+    let after = running(&address, &three).await;
+    for name in ["dispatcher", "worker-1"] {
+        assert_eq!(after[name], before[name], "{name} is the same process");
+    }
+    let store = &house.database.as_ref().expect("it has one").store;
+    let rows = store.processes().await.unwrap();
+    first.signal(Signal::CONT);
+    wait_for("the first one to learn it", DEADLINE, async || {
+        let said = first.said();
+        let over = ["the lock of the process manager is lost", "another one manages processes"];
+        if over.iter().any(|text| said.contains(text)) { Ok(()) } else { Err(said) }
+    })
+    .await;
+    // It answers again, as one that does not manage.
+    assert_eq!(running(&first_address, &three).await, after);
+    assert_eq!(store.processes().await.unwrap(), rows);
+    let mut alive = house.alive().await;
+    alive.sort();
+    assert_eq!(alive, ["dispatcher", "tester-1", "worker-1"]);
+}
+
+#[tokio::test]
 async fn a_count_that_is_changed_is_followed_and_everything_can_be_stopped_for_good() {
     let house = House::new().await;
     let (mut server, address) = house.serve(None);

@@ -75,8 +75,8 @@ impl Reign {
             return self.stop(name, "it is one too many", settings).await;
         };
         let text = name.to_string();
-        let store = &self.manager.store;
-        let busy = insist("agent", || store.sign_off_agents_of(&host, &text, pid)).await;
+        let (store, epoch) = (&self.manager.store, self.epoch);
+        let busy = insist("agent", || store.sign_off_agents_of(epoch, &host, &text, pid)).await;
         if busy { Ok(()) } else { self.stop(name, "it is one too many and idle", settings).await }
     }
 

@@ -31,17 +31,25 @@ impl Reign {
     pub(super) fn sweep(&mut self, grace: Duration) {
         let launcher = Arc::clone(&self.manager.launcher);
         let instance = self.instance.clone();
-        // Only what is older than a generation that is known now: newer ones may be under way.
-        let present = self.children.iter().map(|(name, child)| (*name, child.row.generation));
-        let present: BTreeMap<ProcessName, u64> = present.collect();
+        // Only what is older than a generation that is known now: newer ones may be under way. One that is over by its
+        // row never lives again, and nobody follows what lives of it all the same.
+        let present = self
+            .children
+            .iter()
+            .map(|(name, child)| (*name, (child.row.generation, child.row.state.is_live())));
+        let present: BTreeMap<ProcessName, (u64, bool)> = present.collect();
         self.work.spawn(async move {
             match launcher.discover().await {
                 Ok(found) => {
                     let ours = found.into_iter();
                     let ours =
                         ours.filter_map(|found| Some((Start::of(&found, &instance)?, found)));
-                    let old = ours.filter(|(start, _)| {
-                        present.get(&start.name).is_some_and(|now| start.generation < *now)
+                    let old = ours.filter(|(start, found)| {
+                        let ended = matches!(found.state, LaunchState::Ended(_));
+                        present.get(&start.name).is_some_and(|(now, is_live)| {
+                            let is_over = !is_live && !ended && start.generation == *now;
+                            start.generation < *now || is_over
+                        })
                     });
                     clear(&*launcher, old.collect(), grace).await;
                 }

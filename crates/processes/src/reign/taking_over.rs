@@ -34,9 +34,12 @@ impl Reign {
             self.children.insert(name, Child { row, handle: None });
             self.adopt(name, &launches, &settings).await?;
         }
+        // A row that says it is over is followed by nobody: what lives of it all the same is as good as without a row.
         let current = |start: &Start| {
             let child = self.children.get(&start.name);
-            child.is_some_and(|child| child.row.generation == start.generation)
+            child.is_some_and(|child| {
+                child.row.generation == start.generation && child.row.state.is_live()
+            })
         };
         let orphans: Vec<Discovered> = launches
             .into_iter()

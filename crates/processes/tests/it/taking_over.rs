@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use core_types::process::ProcessState::{Running, Stopped, Stopping};
+use core_types::process::ProcessState::{Failed, Running, Stopped, Stopping};
 use launcher::{handle::StopRequest, launcher::Launcher as _};
 use serde_json::Value;
 use testing::wait::wait_for;
@@ -93,6 +93,30 @@ async fn a_launch_without_a_row_is_ended_and_a_row_without_a_launch_is_started()
     stage.wait_generation("worker-5", 10).await;
     stage.wait_alive(&["dispatcher", "worker-5"]).await;
     assert!(!is_alive(orphan) && !is_alive(other));
+}
+
+#[tokio::test]
+async fn what_lives_although_its_row_says_that_it_is_over_is_ended() {
+    let mut stage = Stage::new(&[]).await;
+    let first = stage.manage();
+    let lost = stage.wait_generation("dispatcher", 1).await;
+    stage.control.start(of("worker-5"), &stage.settings()).await.unwrap();
+    let given_up = stage.wait_generation("worker-5", 1).await;
+    stage.kill_manager(first).await;
+    // As if a launch that was taken for refused was there all the same.
+    let over = "UPDATE processes SET record = NULL, pid = NULL, started_at = NULL,
+        state = CASE name WHEN 'dispatcher' THEN 'stopped' ELSE 'failed' END";
+    stage.database.run(over).await;
+    stage.manage();
+    let new = stage.wait_generation("dispatcher", 2).await;
+    wait_for("the forgotten ones to be gone", DEADLINE, async || {
+        let left: Vec<i32> = [lost, given_up].into_iter().filter(|pid| is_alive(*pid)).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    stage.wait_alive(&["dispatcher"]).await;
+    assert!(is_alive(new));
+    assert_eq!(stage.row("worker-5").await.state, Failed, "nobody asked for it again");
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
-use core_types::process::{ProcessName, ProcessState, Wanted};
+use core_types::{
+    process::{ProcessName, ProcessState, Wanted},
+    task::Role,
+};
 use store::{
     agents::HostId,
     pool::{PoolOptions, Store},
@@ -103,6 +106,24 @@ async fn a_manager_whose_connection_is_cut_or_silent_learns_it() {
     proxy.pause();
     timeout(LIMIT, silent.lost()).await.expect("silence is seen");
     proxy.resume();
+}
+
+#[tokio::test]
+async fn the_agents_of_a_process_are_signed_off_by_who_manages_alone() {
+    let world = World::new().await;
+    let id = world.agent(Role::Worker).await;
+    let agent = world.store.agent(id).await.unwrap().expect("it registered");
+    let first = manage(&world.store).await;
+    let epoch = first.epoch();
+    drop(first);
+    let second = manage(&world.store).await;
+    let is_retired = "SELECT count(*) FROM agents WHERE retired_at IS NOT NULL";
+    for (epoch, retired) in [(epoch, 0), (second.epoch(), 1)] {
+        let pid = agent.process.pid;
+        let signed = world.store.sign_off_agents_of(epoch, &agent.host, &agent.name, pid);
+        assert!(!signed.await.unwrap(), "it has no run");
+        assert_eq!(world.count(is_retired).await, retired);
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::{io::Write as _, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use api::{
+    breaker::{LOOK_AT_LOGIN_EVERY, watch_logins},
     server::{Served, Server},
     state::ApiState,
 };
@@ -28,6 +29,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
         .with_checks(crate::processes::checks(&started))
         .with_mirrors(Mirrors::new(started.state_dir.join("mirrors")))
         .with_queue(started.queue.clone());
+    let watching = watch_logins(state.clone(), LOOK_AT_LOGIN_EVERY, stop.clone());
     let address = started.settings.settings.api_listen;
     let server = Server::bind(address, state)
         .await
@@ -35,6 +37,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let _announced = announce_in_state_dir(&server, &started.state_dir);
     announce(&server)?;
     let mut managing = JoinSet::new();
+    managing.spawn(watching);
     if let Some(manager) = manager {
         managing.spawn(manager.run(stop));
     }

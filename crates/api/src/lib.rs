@@ -5,6 +5,7 @@
 //!
 //! Who may ask what is decided by one layer around all routes, `access`: callers on this machine, and callers with a key.
 
+pub mod breaker;
 pub mod error;
 pub mod openapi;
 pub mod server;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::{
     finding::{Finding, Report},
     place::{Ask, Site},
-    probe::probe,
+    probe::{probe, probe_free},
 };
 
 /// How long an answer holds.
@@ -86,6 +86,29 @@ impl Checker {
         };
         *kept = Some(Kept { ask, report: report.clone(), ended: Instant::now() });
         report
+    }
+
+    /// Finds out as much as costs nothing: a look at the credentials, and the exchange without a model where there is one.
+    /// Nothing where only a prompt could tell. It is always made anew, one at a time, and is no answer for [`Self::check`].
+    ///
+    /// # Cancel safety
+    /// As [`Self::check`].
+    pub async fn check_free(&self, environment: ExecutionEnvironment, ask: Ask) -> Option<Report> {
+        let asked = Instant::now();
+        let cell = self.cell(environment, ask.executor);
+        let _one_at_a_time = cell.lock().await;
+        let finding = match self.site(environment) {
+            Some(site) => probe_free(&*site, &ask).await?,
+            None => return None,
+        };
+        Some(Report {
+            executor: ask.executor,
+            environment,
+            finding,
+            checked_at: Timestamp::now(),
+            took: asked.elapsed(),
+            cached: false,
+        })
     }
 
     fn site(&self, environment: ExecutionEnvironment) -> Option<Arc<dyn Site>> {

@@ -40,6 +40,24 @@ pub async fn probe(site: &dyn Site, ask: &Ask) -> Finding {
     }
 }
 
+/// Finds out what can be found out without a model; nothing where only a model could tell.
+///
+/// # Cancel safety
+/// As [`probe`].
+pub async fn probe_free(site: &dyn Site, ask: &Ask) -> Option<Finding> {
+    let spot = match site.open(ask).await {
+        Ok(spot) => spot,
+        Err(finding) => return Some(finding),
+    };
+    match (ask.executor, spot.login) {
+        (ExecutorKind::ClaudeCode, Login::Stored) => {
+            let claude = ClaudeCode::new(ask.settings.claude_code.clone());
+            by_usage(&spot, &claude).await.unwrap_or_else(Some)
+        }
+        (ExecutorKind::ClaudeCode, Login::Other) | (ExecutorKind::Opencode, _) => None,
+    }
+}
+
 async fn ask_provider(spot: &Spot, ask: &Ask) -> Result<Finding, Finding> {
     match ask.executor {
         ExecutorKind::ClaudeCode => {

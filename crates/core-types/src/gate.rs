@@ -4,8 +4,12 @@
 //! gate closes when runs end with what concerns the executor as a whole; when its time has come exactly one run is let
 //! through as a trial, and what comes of that opens the gate or closes it for longer.
 //!
+//! A check of the login tells the gate, too ([`checked`]).
+//!
 //! Plain decisions from a gate and the end of a run to the next gate. Where gates are kept, and that two decisions
 //! about one never cross, is for others.
+
+pub mod checked;
 
 use std::time::Duration;
 

@@ -4,21 +4,22 @@
 //! for; a claim never waits for it.
 
 use core_types::{
-    gate::{Gate, GateState, GateWord, Shut, Streak},
+    auth::QuotaWindow,
+    gate::{Gate, GateState, GateWord, Shut, Streak, checked::CheckEnd},
     ids::RunId,
     provider::Provider,
     task::{ExecutionEnvironment, ExecutorKind},
 };
 use deadpool_postgres::{GenericClient as _, Transaction};
 use jiff::Timestamp;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::Json};
 use uuid::Uuid;
 
 use crate::{
     connections::{Connection, Statements as _},
     error::StoreError,
     pool::Store,
-    row::{clean_opt, get, number, word, word_opt},
+    row::{clean_opt, get, json, number, word, word_opt},
     wake::Channel,
 };
 
@@ -44,6 +45,17 @@ pub struct StoredGate {
     pub changed_at: Timestamp,
     /// The database's clock when it was read.
     pub now: Timestamp,
+}
+
+/// What a provider last told of an account's limits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToldQuota {
+    /// The gate of the runs that use the account.
+    pub key: GateKey,
+    /// Each limit.
+    pub windows: Vec<QuotaWindow>,
+    /// When it was told.
+    pub told_at: Timestamp,
 }
 
 macro_rules! columns {
@@ -125,7 +137,66 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn try_gate(&self, key: &GateKey) -> Result<Option<StoredGate>, StoreError> {
-        self.change_gate(key, |gate, now| gate.tried_anew(now)).await
+        self.change_gate(key, IfMissing::Leave, |gate, now| gate.tried_anew(now)).await
+    }
+
+    /// Tells a gate what a check of the login found; tells how the gate stands then. One of which nothing was said so far
+    /// is made if the check may close it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn tell_check(
+        &self,
+        key: &GateKey,
+        end: &CheckEnd<'_>,
+    ) -> Result<Option<StoredGate>, StoreError> {
+        let if_missing = if end.sign.closes() { IfMissing::Make } else { IfMissing::Leave };
+        self.change_gate(key, if_missing, |gate, now| gate.checked(end, now)).await
+    }
+
+    /// Keeps what a provider told of an account's limits, in place of what it told before. Served by the primary key.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn note_quota(
+        &self,
+        key: &GateKey,
+        windows: &[QuotaWindow],
+    ) -> Result<(), StoreError> {
+        let GateKey { environment, executor, provider } = key;
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(
+                "INSERT INTO account_quotas (environment, executor, provider, windows, told_at)
+                 VALUES ($1, $2, $3, $4, clock_timestamp())
+                 ON CONFLICT (environment, executor, provider)
+                     DO UPDATE SET windows = excluded.windows, told_at = excluded.told_at",
+            )
+            .await?;
+        let (environment, executor) = (environment.as_str(), executor.as_str());
+        let provider = provider.as_str();
+        connection
+            .execute(&statement, &[&environment, &executor, &provider, &Json(windows)])
+            .await?;
+        Ok(())
+    }
+
+    /// What providers last told of their limits, in a fixed order.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn quotas(&self) -> Result<Vec<ToldQuota>, StoreError> {
+        let connection = self.connection().await?;
+        let sql = "SELECT environment, executor, provider, windows, told_at FROM account_quotas
+                   ORDER BY environment, executor, provider";
+        let rows = connection.query_cached(sql, &[]).await?;
+        let quota = |row: &Row| {
+            let (environment, executor) = (word(row, "environment")?, word(row, "executor")?);
+            let provider = Provider::named(get(row, "provider")?);
+            let key = GateKey { environment, executor, provider };
+            Ok(ToldQuota { key, windows: json(row, "windows")?, told_at: get(row, "told_at")? })
+        };
+        rows.iter().map(quota).collect()
     }
 
     /// Opens the gate whose trial has lived long enough; tells how the gate stands then.
@@ -136,7 +207,7 @@ impl Store {
         if !self.trial_answered(key).await? {
             return Ok(None);
         }
-        self.change_gate(key, |gate, now| gate.outlived(now)).await
+        self.change_gate(key, IfMissing::Leave, |gate, now| gate.outlived(now)).await
     }
 
     /// Whether the model has answered in the run that tries this gate. Served by the primary keys.
@@ -156,10 +227,11 @@ impl Store {
     async fn change_gate(
         &self,
         key: &GateKey,
+        if_missing: IfMissing,
         change: impl Fn(&Gate, Timestamp) -> Option<Gate> + Copy,
     ) -> Result<Option<StoredGate>, StoreError> {
         let (gate, changed) =
-            self.retrying(|connection| try_change(connection, key, change)).await?;
+            self.retrying(|connection| try_change(connection, key, if_missing, change)).await?;
         if changed {
             self.wake(Channel::Tasks);
         }
@@ -167,13 +239,27 @@ impl Store {
     }
 }
 
+/// What becomes of a gate without a row.
+#[derive(Debug, Clone, Copy)]
+enum IfMissing {
+    /// It is open, and stays so.
+    Leave,
+    /// It gets one.
+    Make,
+}
+
 async fn try_change(
     mut connection: Connection,
     key: &GateKey,
+    if_missing: IfMissing,
     change: impl Fn(&Gate, Timestamp) -> Option<Gate>,
 ) -> Result<(Option<StoredGate>, bool), StoreError> {
     let tx = connection.transaction().await?;
-    let Some(mut stored) = lock(&tx, key).await? else {
+    let locked = match if_missing {
+        IfMissing::Leave => lock(&tx, key).await?,
+        IfMissing::Make => lock_or_make(&tx, key).await?,
+    };
+    let Some(mut stored) = locked else {
         return Ok((None, false));
     };
     let Some(gate) = change(&stored.gate, stored.now) else {

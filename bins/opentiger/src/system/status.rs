@@ -121,6 +121,7 @@ fn print(
     }
     if let Some(answer) = parts.get("gates") {
         gates(answer, console)?;
+        quotas(answer, console)?;
     }
     Ok(())
 }
@@ -167,18 +168,45 @@ fn agents(answer: &Value, console: &Console) -> std::io::Result<()> {
     table.print(console)
 }
 
+fn text_of<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    value.get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
+}
+
+/// The runs that a gate is for.
+fn name_of(gate: &Value) -> String {
+    let executor = text_of(gate, "executor").unwrap_or("an executor");
+    let provider = text_of(gate, "provider").map(|provider| format!("/{provider}"));
+    format!("{executor}{}", provider.unwrap_or_default())
+}
+
+/// How much of their limits accounts have used, as far as their providers told.
+fn quotas(answer: &Value, console: &Console) -> std::io::Result<()> {
+    let items = answer.get("items").and_then(Value::as_array).into_iter().flatten();
+    for gate in items {
+        let windows = gate.get("quota").and_then(Value::as_array).into_iter().flatten();
+        let told = windows.filter_map(|window| {
+            let used = window.get("usedPercent").and_then(Value::as_f64)?;
+            let resets = text_of(window, "resetsAt").map(|at| format!(", begins anew at {at}"));
+            let name = text_of(window, "name")?;
+            Some(format!("{name} {used:.0}% used{}", resets.unwrap_or_default()))
+        });
+        let told: Vec<String> = told.collect();
+        if !told.is_empty() {
+            console.line(format!("limits of {}: {}", name_of(gate), told.join("; ")))?;
+        }
+    }
+    Ok(())
+}
+
 /// Gates that let no run of an executor through, each with why and what to do.
 fn gates(answer: &Value, console: &Console) -> std::io::Result<()> {
     let items = answer.get("items").and_then(Value::as_array).into_iter().flatten();
     for gate in items {
-        let text =
-            |key: &str| gate.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let text = |key: &str| text_of(gate, key);
         if text("state") == Some("open") {
             continue;
         }
-        let executor = text("executor").unwrap_or("an executor");
-        let provider = text("provider").map(|provider| format!("/{provider}"));
-        let name = format!("{executor}{}", provider.unwrap_or_default());
+        let name = name_of(gate);
         let why = text("message").or_else(|| text("cause")).unwrap_or("no run is handed out");
         console.parts(&[(Style::Red, &name), (Style::Plain, ": "), (Style::Plain, why)])?;
         if let Some(hint) = text("hint") {

@@ -6,7 +6,7 @@ use axum::{
 };
 use core_types::{provider::Provider, task::ExecutorKind};
 use http::request::Parts;
-use store::gates::GateKey;
+use store::gates::{GateKey, StoredGate};
 
 use crate::{
     error::{ApiError, FieldFault},
@@ -40,8 +40,12 @@ impl FromRequestParts<ApiState> for PathExecutor {
     responses((status = 200, description = "The gates.", body = GateList), Always)
 )]
 pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<GateList>, ApiError> {
-    let gates = state.store.gates().await?;
-    Ok(Json(GateList { items: gates.into_iter().map(GateView::from).collect() }))
+    let (gates, quotas) = (state.store.gates().await?, state.store.quotas().await?);
+    let view = |stored: StoredGate| {
+        let told = quotas.iter().find(|told| told.key == stored.key).cloned();
+        GateView::from(stored).with_quota(told)
+    };
+    Ok(Json(GateList { items: gates.into_iter().map(view).collect() }))
 }
 
 /// Has one run of an executor tried now at each of its gates, or at one provider's, in the environment in force. A gate

@@ -7,8 +7,10 @@ use core_types::{
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use store::gates::{GateKey, StoredGate};
+use store::gates::{GateKey, StoredGate, ToldQuota};
 use utoipa::ToSchema;
+
+use super::auth::QuotaView;
 
 /// Whether runs of an executor are handed out.
 #[derive(Debug, Serialize, ToSchema)]
@@ -49,6 +51,11 @@ pub(crate) struct GateView {
     trial_run: Option<RunId>,
     #[schema(value_type = String, format = DateTime)]
     changed_at: Timestamp,
+    /// How much of the account's limits is used, as the provider last told.
+    quota: Option<Vec<QuotaView>>,
+    /// When it told.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    quota_told_at: Option<Timestamp>,
 }
 
 /// Every gate.
@@ -84,6 +91,17 @@ impl From<StoredGate> for GateView {
             failures,
             trial_run,
             changed_at,
+            quota: None,
+            quota_told_at: None,
         }
+    }
+}
+
+impl GateView {
+    /// The same with what was told of the account's limits.
+    pub(crate) fn with_quota(self, told: Option<ToldQuota>) -> Self {
+        let (windows, told_at) = told.map(|told| (told.windows, told.told_at)).unzip();
+        let quota = windows.map(|windows| windows.into_iter().map(QuotaView::from).collect());
+        Self { quota, quota_told_at: told_at, ..self }
     }
 }

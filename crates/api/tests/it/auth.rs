@@ -1,12 +1,11 @@
 //! Checks of logins and readiness in full, with a stand-in for Claude Code.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use http::{Method, StatusCode};
 use http_body_util::Full;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use testing::wait::wait_for;
 
 use crate::support::Api;
 
@@ -107,7 +106,7 @@ async fn others_are_answered_while_a_check_goes_on() {
 }
 
 #[tokio::test]
-async fn gate_that_closed_because_of_the_login_is_tried_when_a_check_comes_out_well() {
+async fn gate_that_closed_because_of_the_login_opens_when_a_check_comes_out_well() {
     let (api, _dir) = with_claude(REPLY).await;
     api.database
         .run(
@@ -117,17 +116,39 @@ async fn gate_that_closed_because_of_the_login_is_tried_when_a_check_comes_out_w
         )
         .await;
     api.get("/system/claude/auth").await;
-    wait_for("the gate to let a run through", Duration::from_secs(10), async || {
-        let gates = api.get("/system/gates").await.json;
-        let items = gates["items"].as_array().expect("it is a list");
-        let gate = items.iter().find(|gate| gate["cause"] == "login").expect("it is closed");
-        if gate["retry_in_s"].as_f64().is_some_and(|s| s < 5.0) {
-            Ok(())
-        } else {
-            Err(gate.to_string())
-        }
-    })
+    let gate = gate(&api).await;
+    assert_eq!((&gate["state"], &gate["cause"]), (&json!("open"), &json!(null)), "{gate}");
+}
+
+/// The gate of Claude Code on the host.
+async fn gate(api: &Api) -> Value {
+    let gates = api.get("/system/gates").await.json;
+    let items = gates["items"].as_array().expect("it is a list");
+    let of = |gate: &&Value| gate["executor"] == "claude_code" && gate["environment"] == "host";
+    items.iter().find(of).expect("every executor has one").clone()
+}
+
+#[tokio::test]
+async fn a_check_that_is_refused_closes_the_gate_and_tasks_say_so_until_one_is_not() {
+    let refusal = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":401,"result":"Failed to authenticate. API Error: 401 invalid x-api-key"}"#;
+    let (api, dir) = with_claude(&format!(
+        "if [ -e \"$(dirname \"$0\")/mended\" ]; then {REPLY}; else echo '{refusal}'; fi"
+    ))
     .await;
+    let task = api.make(&json!({})).await;
+    let refused = api.get("/system/claude/auth").await.json;
+    assert_eq!(refused["reason"], "login_required", "{refused}");
+    let closed = gate(&api).await;
+    assert_eq!((&closed["state"], &closed["cause"]), (&json!("closed"), &json!("login")));
+    assert_eq!(closed["hint"], refused["hint"]);
+    let waiting = api.get(&format!("/tasks/{task}")).await.json["waiting"].clone();
+    assert_eq!(waiting["kind"], "login", "{waiting}");
+    fs::write(dir.path().join("mended"), "").unwrap();
+    // The answer from before opens nothing.
+    api.get("/system/claude/auth").await;
+    assert_eq!(gate(&api).await["state"], "closed");
+    api.get("/system/claude/auth?refresh=true").await;
+    assert_eq!(gate(&api).await["state"], "open");
 }
 
 #[tokio::test]

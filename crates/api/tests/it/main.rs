@@ -4,6 +4,7 @@ mod access;
 mod agent;
 mod auth;
 mod bad_input;
+mod breaker;
 mod cleanup;
 mod config;
 mod diffs;

@@ -1,5 +1,9 @@
 use core_types::{
-    gate::{GateCause, GateState, GateWord},
+    auth::QuotaWindow,
+    gate::{
+        GateCause, GateState, GateWord,
+        checked::{CheckEnd, CheckSign},
+    },
     ids::TaskId,
     outcome::{RunOutcome, RunReport},
     provider::Provider,
@@ -88,6 +92,64 @@ async fn end(world: &World, runs: &[Claimed], outcome: RunOutcome) {
     for run in runs {
         world.finish(run.key, outcome).await;
     }
+}
+
+fn check(sign: CheckSign) -> CheckEnd<'static> {
+    CheckEnd {
+        sign,
+        began_at: Timestamp::now(),
+        retry_at: None,
+        message: Some("log in, please"),
+        hint: Some("run `claude /login`"),
+    }
+}
+
+#[tokio::test]
+async fn a_check_closes_a_gate_before_any_run_does_and_another_one_opens_it() {
+    let world = World::new().await;
+    let tasks = plain(&world, 3).await;
+    agents(&world, 2).await;
+    world.store.tell_check(&claude(), &check(CheckSign::Refuses)).await.unwrap();
+    assert!(world.claim(5).await.is_empty());
+    let why = world
+        .store
+        .why_waiting(
+            *tasks.first().unwrap(),
+            &SpendLimits::default(),
+            ExecutionEnvironment::Host,
+            &Provider::default(),
+        )
+        .await
+        .unwrap();
+    let Some(Waiting::Gate { shut, until: Some(_), .. }) = why else { panic!("{why:?}") };
+    assert_eq!((shut.cause, shut.message.as_deref()), (GateCause::Login, Some("log in, please")));
+    // As a server that starts anew reads it.
+    assert_eq!(word(&world).await, GateWord::Closed);
+    let lets_in = CheckSign::LetsIn { within_limits: false };
+    world.store.tell_check(&claude(), &check(lets_in)).await.unwrap();
+    assert_eq!(word(&world).await, GateWord::Open);
+    assert_eq!(world.claim(5).await.len(), 2);
+    // One of which nothing was said has no row until something closes it.
+    let openai = opencode("openai");
+    world.store.tell_check(&openai, &check(lets_in)).await.unwrap();
+    assert!(gate_of(&world, &openai).await.is_none());
+    world.store.tell_check(&openai, &check(CheckSign::AtLimit)).await.unwrap();
+    let closed = gate_of(&world, &openai).await.expect("it was made").gate;
+    assert_eq!(closed.shut().map(|shut| shut.cause), Some(GateCause::Quota));
+}
+
+#[tokio::test]
+async fn the_last_quota_that_was_told_is_kept() {
+    let world = World::new().await;
+    assert!(world.store.quotas().await.unwrap().is_empty());
+    for used_percent in [12.5, 80.0] {
+        let window = QuotaWindow { name: "five_hour".to_owned(), used_percent, resets_at: None };
+        world.store.note_quota(&claude(), &[window]).await.unwrap();
+    }
+    let told = world.store.quotas().await.unwrap();
+    let [one] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!(one.key, claude());
+    assert!((one.windows[0].used_percent - 80.0).abs() < 0.01);
 }
 
 #[tokio::test]

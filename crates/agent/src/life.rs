@@ -176,9 +176,10 @@ impl Life<'_> {
     }
 
     /// Carries a step through, unless the run must stop or the step takes for ever. What a step that is cut short
-    /// leaves is removed with the checkout.
+    /// leaves is removed with the checkout; what takes for ever ends with the outcome `late`.
     async fn unless_stopped<T>(
         &self,
+        late: RunOutcome,
         step: impl Future<Output = Result<T, EndedEarly>>,
     ) -> Result<T, EndedEarly> {
         // The step may be dropped anywhere: nothing of it counts unless it is carried through.
@@ -187,7 +188,7 @@ impl Life<'_> {
             authority = self.around.told_to_stop() => Err(self.stopped(authority)),
             () = sleep(STEP_WITHIN + self.policy.remotes.timeout) => {
                 let message = "a step on the checkout took too long; is the disk or the network stuck?";
-                Err(Box::new(RunReport::new(RunOutcome::HostFailed).with_message(message)))
+                Err(Box::new(RunReport::new(late).with_message(message)))
             }
         }
     }
@@ -256,7 +257,7 @@ impl Life<'_> {
             let sealed = checkouts.seal(checkout, launcher, &env, &message).await;
             sealed.map_err(|error| report_of(Step::Collect, &error))
         };
-        let (notices, sealed) = match self.unless_stopped(seal).await? {
+        let (notices, sealed) = match self.unless_stopped(RunOutcome::HostFailed, seal).await? {
             Sealed::Nothing { notices } => (notices, None),
             Sealed::Commit(sealed) => (sealed.notices.clone(), Some(sealed)),
         };

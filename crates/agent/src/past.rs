@@ -75,44 +75,6 @@ fn unread(error: &StoreError) {
 }
 
 fn last_failed(mut runs: Vec<Run>, count: usize) -> Vec<Run> {
-    runs.retain(|run| run.outcome().is_some_and(is_about_the_work));
+    runs.retain(|run| run.outcome().is_some_and(RunOutcome::is_about_the_work));
     runs.split_off(runs.len().saturating_sub(count))
-}
-
-/// Whether an outcome says something about the work that the next attempt should know.
-const fn is_about_the_work(outcome: RunOutcome) -> bool {
-    match outcome {
-        RunOutcome::NothingDone
-        | RunOutcome::VerificationFailed
-        | RunOutcome::AgentFailed
-        | RunOutcome::ToolsDenied
-        | RunOutcome::IdleTimeout
-        | RunOutcome::TimedOut
-        | RunOutcome::OutOfMemory
-        | RunOutcome::DiskLimit
-        | RunOutcome::LimitReached
-        | RunOutcome::CollectFailed => true,
-        RunOutcome::Succeeded
-        | RunOutcome::NoChange
-        | RunOutcome::LoginRequired
-        | RunOutcome::KeyRejected
-        | RunOutcome::QuotaExceeded
-        | RunOutcome::ProviderOverloaded
-        | RunOutcome::Cancelled
-        | RunOutcome::LaunchFailed
-        | RunOutcome::CheckoutFailed
-        | RunOutcome::RepositoryMissing
-        | RunOutcome::RepositoryDenied
-        | RunOutcome::HostNotTrusted
-        | RunOutcome::BaseBranchMissing
-        | RunOutcome::RemoteUnreachable
-        | RunOutcome::RemoteHungUp
-        | RunOutcome::PushRefused
-        | RunOutcome::BranchTaken
-        | RunOutcome::RepositoryTooLarge
-        | RunOutcome::DiskFull
-        | RunOutcome::HostFailed
-        | RunOutcome::WorkerLost
-        | RunOutcome::Interrupted => false,
-    }
 }

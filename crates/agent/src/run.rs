@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use checkout::checkouts::Checkouts;
-use core_types::{ids::RunKey, outcome::RunReport};
+use core_types::{ids::RunKey, label, outcome::RunReport};
 use launcher::{
     handle::{Destroy, StopRequest},
     launcher::Launcher,
@@ -25,10 +25,6 @@ use crate::{
     sessions::Sessions,
 };
 
-/// Label of every launch of a run: the run's id.
-pub const LABEL_RUN: &str = "opentiger.run";
-/// Label of every launch of a run: the fencing number of its claim.
-pub const LABEL_LEASE: &str = "opentiger.lease";
 /// Wait before a finish that could not be written is tried again.
 const FINISH_RETRY: Duration = Duration::from_millis(500);
 /// Longest time for removing what a run left here; what is left then is removed by the dispatcher of this host.
@@ -38,8 +34,8 @@ const CLEAN_WITHIN: Duration = Duration::from_secs(60);
 #[must_use]
 pub fn launch_labels(key: RunKey) -> BTreeMap<String, String> {
     BTreeMap::from([
-        (LABEL_RUN.to_owned(), key.run.to_string()),
-        (LABEL_LEASE.to_owned(), key.lease.to_string()),
+        (label::RUN.to_owned(), key.run.to_string()),
+        (label::LEASE.to_owned(), key.lease.to_string()),
     ])
 }
 
@@ -144,7 +140,7 @@ async fn clean_up(shop: &Workshop, key: RunKey) {
         Err(error) => tracing::warn!(error = %error_chain(&error), "launches not listed"),
         Ok(launches) => {
             let run = key.run.to_string();
-            for found in launches.iter().filter(|found| found.labels.get(LABEL_RUN) == Some(&run)) {
+            for found in launches.iter().filter(|found| found.labels.get(label::RUN) == Some(&run)) {
                 if let Err(error) = remove_launch(shop, found).await {
                     tracing::warn!(launch.id = %found.id, error, "launch directory not removed");
                 }

@@ -10,7 +10,7 @@ use std::{
     time::SystemTime,
 };
 
-use core_types::ids::RunId;
+use core_types::{ids::RunId, label};
 use futures_util::StreamExt as _;
 use launcher::{
     error::LaunchError,
@@ -112,7 +112,7 @@ impl<'a> LaunchedGit<'a> {
 
 /// The labels by which whoever recovers a run finds what was launched for it.
 pub(crate) fn labels(run: RunId, part: &str) -> BTreeMap<String, String> {
-    let labels = [("opentiger.run", run.to_string()), ("opentiger.part", part.to_owned())];
+    let labels = [(label::RUN, run.to_string()), (label::PART, part.to_owned())];
     labels.map(|(key, value)| (key.to_owned(), value)).into()
 }
 

@@ -8,6 +8,7 @@ pub mod credential;
 pub mod event;
 pub mod gate;
 pub mod ids;
+pub mod label;
 pub mod notice;
 pub mod outcome;
 pub mod process;

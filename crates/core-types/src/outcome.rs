@@ -48,6 +48,8 @@ words! {
         LaunchFailed = "launch_failed",
         /// The repository or the base branch cannot be used.
         CheckoutFailed = "checkout_failed",
+        /// The copy of the repository was not made in time.
+        CheckoutTimedOut = "checkout_timed_out",
         /// The result could not be committed, collected or moved to its branch.
         CollectFailed = "collect_failed",
         /// There is no repository at the URL, or none that this host's login may see.

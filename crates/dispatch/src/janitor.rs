@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use checkout::checkouts::Checkouts;
 use core_config::load::Loaded;
-use core_types::{ids::RunId, task::RunStatus};
+use core_types::{ids::RunId, label, task::RunStatus};
 use launcher::{
     handle::{Destroy, LaunchState, StopRequest},
     launcher::{Launcher, ReapPolicy},
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     complaints::Complaints,
-    launches::{LABEL_RUN, aside},
+    launches::aside,
     sandboxed::tending::launch_id,
 };
 
@@ -98,7 +98,7 @@ impl Janitor {
             }
         };
         for found in launches {
-            let Some(Ok(run)) = found.labels.get(LABEL_RUN).map(|run| run.parse::<RunId>()) else {
+            let Some(Ok(run)) = found.labels.get(label::RUN).map(|run| run.parse::<RunId>()) else {
                 continue;
             };
             // A container of an ended run may still be there, for the engine was away when the run ended.

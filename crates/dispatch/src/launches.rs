@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use core_types::ids::RunId;
+use core_types::{ids::RunId, label};
 use launcher::{
     error::{AttachError, LauncherError},
     handle::{Destroy, StopRequest},
@@ -22,10 +22,6 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// Label of every launch of a run; the same as crate `agent` writes.
-pub const LABEL_RUN: &str = "opentiger.run";
-/// Label of every launch of a run: the fencing number of its claim; the same as crate `agent` writes.
-pub const LABEL_LEASE: &str = "opentiger.lease";
 /// Time between asking leftovers to end and killing them. Their run is to be queued again 2 s after the death of its
 /// worker (D5), and what they do is not wanted any more.
 const GRACE: Duration = Duration::from_millis(500);
@@ -178,7 +174,7 @@ pub(crate) async fn aside<T: Send + 'static>(work: impl Future<Output = T> + Sen
 }
 
 fn belongs_to(found: &Discovered, run: RunId) -> bool {
-    found.labels.get(LABEL_RUN).is_some_and(|label| *label == run.to_string())
+    found.labels.get(label::RUN).is_some_and(|label| *label == run.to_string())
 }
 
 /// Nothing outlives its boot.

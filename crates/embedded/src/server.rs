@@ -166,7 +166,7 @@ pub(crate) fn spec(program: &Path, args: Vec<String>, account: &Account) -> Laun
     spec.env.insert("LC_ALL".to_owned(), "C".to_owned());
     spec.user = account.user;
     spec.output = OutputLimits { head_bytes: 1 << 20, tail_bytes: 4 << 20 };
-    spec.labels.insert("opentiger.part".to_owned(), "embedded".to_owned());
+    spec.labels.insert(core_types::label::PART.to_owned(), "embedded".to_owned());
     spec
 }
 

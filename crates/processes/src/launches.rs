@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use core_types::process::ProcessName;
+use core_types::{label as labelled, process::ProcessName};
 use launcher::{
     id::{LaunchId, LaunchIdError},
     launcher::Discovered,
 };
 
-/// The name of the process.
-const LABEL_PROCESS: &str = "opentiger.process";
 /// Which database it is a process of.
 const LABEL_INSTANCE: &str = "opentiger.instance";
 /// Which start of that name it is.
@@ -30,7 +28,7 @@ impl Start {
 
     pub(crate) fn labels(self, instance: &str) -> BTreeMap<String, String> {
         [
-            (LABEL_PROCESS, self.name.to_string()),
+            (labelled::PROCESS, self.name.to_string()),
             (LABEL_INSTANCE, instance.to_owned()),
             (LABEL_GENERATION, self.generation.to_string()),
         ]
@@ -44,7 +42,7 @@ impl Start {
         if label(LABEL_INSTANCE)? != instance {
             return None;
         }
-        let name = label(LABEL_PROCESS)?.parse().ok()?;
+        let name = label(labelled::PROCESS)?.parse().ok()?;
         Some(Self { name, generation: label(LABEL_GENERATION)?.parse().ok()? })
     }
 }

@@ -265,7 +265,7 @@ mod tests {
             state: None,
             wall: Some(Duration::from_secs(60)),
             lease: Some(Duration::from_secs(30)),
-            labels: BTreeMap::from([("opentiger.run".to_owned(), "r".to_owned())]),
+            labels: BTreeMap::from([(core_types::label::RUN.to_owned(), "r".to_owned())]),
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use dispatch::launches::LABEL_RUN;
+use core_types::label;
 use launcher::{
     handle::{LaunchState, StopRequest},
     launcher::Launcher as _,
@@ -288,7 +288,7 @@ impl System {
         found
             .into_iter()
             .filter(|l| {
-                l.labels.contains_key(LABEL_RUN) && !matches!(l.state, LaunchState::Ended(_))
+                l.labels.contains_key(label::RUN) && !matches!(l.state, LaunchState::Ended(_))
             })
             .map(|l| l.id.to_string())
             .collect()

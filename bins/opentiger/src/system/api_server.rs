@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use core_config::table::setting;
+use core_types::label;
 use launcher::{
     handle::{Handle, LaunchState},
     launcher::{Discovered, Launcher as _},
@@ -13,7 +14,7 @@ use launcher::{
     spec::{Input, LaunchSpec, OutputLimits, SecretValue, StopPolicy},
 };
 
-use super::state::{LABEL_PART, StateDir, output};
+use super::state::{StateDir, output};
 use crate::{code::Code, failure::Failure, surroundings::Surroundings};
 
 /// What the launch is labelled as.
@@ -79,7 +80,7 @@ fn spec(program: PathBuf, state: &StateDir) -> LaunchSpec {
     let mut spec = LaunchSpec::new(program, &state.path);
     spec.output = OUTPUT;
     spec.stop = StopPolicy { grace: GRACE, ..StopPolicy::default() };
-    spec.labels.insert(LABEL_PART.to_owned(), PART.to_owned());
+    spec.labels.insert(label::PART.to_owned(), PART.to_owned());
     spec
 }
 

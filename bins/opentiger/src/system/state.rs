@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use core_types::label;
 use futures_util::{StreamExt as _, future::join_all};
 use launcher::{
     handle::{Handle, LaunchState, StopRequest},
@@ -17,14 +18,8 @@ use launcher::{
 
 use crate::failure::Failure;
 
-/// What a part of the system is: the label that every launch of one has.
-pub(crate) const LABEL_PART: &str = "opentiger.part";
 /// The part that private servers are.
 const EMBEDDED: &str = "embedded";
-/// The label of what the process manager launched: the process's name.
-const LABEL_PROCESS: &str = "opentiger.process";
-/// The label of what belongs to a run.
-const LABEL_RUN: &str = "opentiger.run";
 /// How long to read the output of a launch before taking it for read.
 const READ_LIMIT: Duration = Duration::from_millis(500);
 
@@ -120,15 +115,15 @@ pub(crate) async fn stop(launches: &[Alive], reason: &str, grace: Duration) {
 }
 
 fn kind(launch: &Discovered) -> Kind {
-    let label = |name: &str| launch.labels.get(name).map(String::as_str);
-    match label(LABEL_PART) {
+    let labelled = |name: &str| launch.labels.get(name).map(String::as_str);
+    match labelled(label::PART) {
         Some(EMBEDDED) => return Kind::PrivateServer,
         Some(super::api_server::PART) => return Kind::ApiServer,
         Some(_) | None => {}
     }
-    if label(LABEL_PROCESS).is_some() {
+    if labelled(label::PROCESS).is_some() {
         Kind::Process
-    } else if label(LABEL_RUN).is_some() {
+    } else if labelled(label::RUN).is_some() {
         Kind::Run
     } else {
         Kind::Unknown
@@ -136,8 +131,8 @@ fn kind(launch: &Discovered) -> Kind {
 }
 
 fn name(launch: &Discovered) -> String {
-    let label = |name: &str| launch.labels.get(name).cloned();
-    label(LABEL_PROCESS).or_else(|| label(LABEL_RUN)).unwrap_or_else(|| launch.id.to_string())
+    let labelled = |name: &str| launch.labels.get(name).cloned();
+    labelled(label::PROCESS).or_else(|| labelled(label::RUN)).unwrap_or_else(|| launch.id.to_string())
 }
 
 /// What a launch has written so far. A live one is read for a moment only.

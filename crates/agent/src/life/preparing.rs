@@ -76,7 +76,7 @@ impl Life<'_> {
             let prepared = checkouts.prepare(request).await;
             prepared.map_err(|error| report_of(Step::Checkout, &error))
         };
-        let checkout = self.unless_stopped(prepare).await?;
+        let checkout = self.unless_stopped(RunOutcome::CheckoutTimedOut, prepare).await?;
         let base = checkout.base_commit.to_string();
         if let Err(error) = shop.store.record_base_commit(started.key, &base).await {
             tracing::warn!(error = %error_chain(&error), "base commit not recorded");

@@ -32,7 +32,7 @@ impl Life<'_> {
             let brought = checkouts.bring(checkout, sealed).await;
             brought.map_err(|error| report_of(Step::Collect, &error))
         };
-        let brought = self.unless_stopped(bring).await?;
+        let brought = self.unless_stopped(RunOutcome::HostFailed, bring).await?;
         let collected = match self.publish(checkouts, checkout, &brought).await {
             Ok(collected) => collected,
             Err(report) => return Err(self.kept_here(checkout, &brought, report).await),
@@ -79,7 +79,7 @@ impl Life<'_> {
             self.confirm().await?;
             let publish = async { Ok(checkouts.publish(checkout, brought).await) };
             let published = if checkout.is_pushed() {
-                self.unless_stopped(publish).await?
+                self.unless_stopped(RunOutcome::HostFailed, publish).await?
             } else {
                 // One ref of this host: done, or not done.
                 publish.await?
@@ -93,7 +93,7 @@ impl Life<'_> {
             };
             let text = format!("the push is tried again: {}", error_chain(&error));
             self.around.recorder.record(RunEvent::Notice { text }).await;
-            self.unless_stopped(async {
+            self.unless_stopped(RunOutcome::HostFailed, async {
                 sleep(*wait).await;
                 Ok(())
             })

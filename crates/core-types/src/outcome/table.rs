@@ -136,6 +136,7 @@ impl RunOutcome {
             Self::RepositoryMissing => (Class::Caller, Next::Fail, Sign::Nothing),
             Self::BaseBranchMissing => (Class::Caller, Next::Fail, Sign::Nothing),
             Self::RepositoryTooLarge => (Class::Caller, Next::Fail, Sign::Nothing),
+            Self::CheckoutTimedOut => (Class::Host, AGAIN_OR_BLOCKED, Sign::Nothing),
             Self::RepositoryDenied => (Class::Host, AGAIN_OR_BLOCKED, Sign::Nothing),
             Self::HostNotTrusted => (Class::Host, AGAIN_OR_BLOCKED, Sign::Nothing),
             Self::RemoteUnreachable => (Class::Host, AGAIN_OR_BLOCKED, Sign::Nothing),
@@ -172,6 +173,7 @@ impl RunOutcome {
             Self::ProviderOverloaded => "the provider is overloaded or fails",
             Self::LaunchFailed => "the agent's program could not be started",
             Self::CheckoutFailed => "the repository or the base branch cannot be used",
+            Self::CheckoutTimedOut => "the copy of the repository was not made in time",
             Self::RepositoryMissing => {
                 "there is no such repository, or none that this host may see"
             }
@@ -188,6 +190,46 @@ impl RunOutcome {
             Self::Cancelled => "the task was cancelled",
             Self::WorkerLost => "the process that carried the run died or fell silent",
             Self::Interrupted => "the run was interrupted",
+        }
+    }
+
+    /// Whether it says something about the work that the next attempt should know.
+    #[must_use]
+    pub const fn is_about_the_work(self) -> bool {
+        match self {
+            Self::NothingDone
+            | Self::VerificationFailed
+            | Self::AgentFailed
+            | Self::ToolsDenied
+            | Self::IdleTimeout
+            | Self::TimedOut
+            | Self::OutOfMemory
+            | Self::DiskLimit
+            | Self::LimitReached
+            | Self::CollectFailed => true,
+            Self::Succeeded
+            | Self::NoChange
+            | Self::LoginRequired
+            | Self::KeyRejected
+            | Self::QuotaExceeded
+            | Self::ProviderOverloaded
+            | Self::Cancelled
+            | Self::LaunchFailed
+            | Self::CheckoutFailed
+            | Self::CheckoutTimedOut
+            | Self::RepositoryMissing
+            | Self::RepositoryDenied
+            | Self::HostNotTrusted
+            | Self::BaseBranchMissing
+            | Self::RemoteUnreachable
+            | Self::RemoteHungUp
+            | Self::PushRefused
+            | Self::BranchTaken
+            | Self::RepositoryTooLarge
+            | Self::DiskFull
+            | Self::HostFailed
+            | Self::WorkerLost
+            | Self::Interrupted => false,
         }
     }
 

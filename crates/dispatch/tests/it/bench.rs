@@ -10,7 +10,7 @@ use core_types::{
     usage::SpendLimits,
 };
 use dispatch::{
-    launches::{LABEL_RUN, Launches},
+    launches::Launches,
     recovery::{ACCEPT_WITHIN, Recovery},
     take_back::TakeBack,
     view::{Look, View},
@@ -163,7 +163,7 @@ impl Bench {
         let mut spec = LaunchSpec::new("/bin/sh", self.state.path());
         spec.args = vec!["-c".to_owned(), format!("echo {prints}; exec sleep 600")];
         spec.env = BTreeMap::from([("PATH".to_owned(), testing::programs::search_path())]);
-        spec.labels = BTreeMap::from([(LABEL_RUN.to_owned(), run.to_owned())]);
+        spec.labels = BTreeMap::from([(core_types::label::RUN.to_owned(), run.to_owned())]);
         let id = format!("{run}.agent").parse().expect("a run id is a launch id");
         let launched = self.launcher.launch(&id, &spec, Input::default()).await;
         launched.expect("a shell can be launched").into_handle()

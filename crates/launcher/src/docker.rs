@@ -51,6 +51,7 @@ use self::{
 pub use self::{
     container::{INSTANCE_LABEL, LAUNCH_LABEL, SPEC_LABEL},
     facts::{EngineInfo, ImageInfo, NetworkInfo},
+    image::ImageFetch,
 };
 use crate::{
     container::ContainerSpec,
@@ -185,12 +186,14 @@ impl DockerLauncher {
         Ok(found.map(|found| found.addresses).unwrap_or_default())
     }
 
-    /// Makes an image be there as [`LaunchSpec::container`] asks for it, without launching.
+    /// Looks whether the image is there that [`LaunchSpec::container`] asks for, and begins to fetch it where it is not and
+    /// may be. A fetch goes on whatever becomes of who asked, and a launch that needs the image waits for the same one.
     ///
     /// # Errors
-    /// See [`LaunchError`]: the image is missing, or could not be fetched.
-    pub async fn fetch_image(&self, container: &ContainerSpec) -> Result<(), LaunchError> {
-        self.pulls.ensure(&self.site.client, container).await
+    /// See [`LaunchError`]: the image is missing, or could not be fetched. That is told for a minute; then a look begins
+    /// to fetch anew.
+    pub async fn fetch_image(&self, container: &ContainerSpec) -> Result<ImageFetch, LaunchError> {
+        self.pulls.look(&self.site.client, &self.tasks, container).await
     }
 
     fn site(&self) -> Arc<dyn Site> {
@@ -199,7 +202,7 @@ impl DockerLauncher {
 
     /// What needs no launch directory: a refusal here uses no id up.
     async fn check(&self, spec: &LaunchSpec, container: &ContainerSpec) -> Result<(), LaunchError> {
-        self.pulls.ensure(&self.site.client, container).await?;
+        self.pulls.ensure(&self.site.client, &self.tasks, container).await?;
         let network = &container.network;
         let found = self.site.client.network(network).await;
         if found.map_err(|error| error.refusing("look for the network"))?.is_none() {

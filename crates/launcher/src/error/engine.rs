@@ -65,6 +65,22 @@ impl EngineError {
         }
     }
 
+    /// The same error, for somebody else who asked.
+    #[cfg(feature = "docker")]
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Unreachable { host, source } => {
+                Self::Unreachable { host: host.clone(), source: source.to_string().into() }
+            }
+            Self::Permission { host } => Self::Permission { host: host.clone() },
+            Self::HostUnsupported { host, why } => Self::HostUnsupported { host: host.clone(), why },
+            Self::Refused { status, message } => {
+                Self::Refused { status: *status, message: message.clone() }
+            }
+            Self::Unexpected(source) => Self::Unexpected(source.to_string().into()),
+        }
+    }
+
     /// Whether the engine itself answered that the thing asked for is not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

@@ -4,6 +4,7 @@ mod conformance;
 mod death;
 mod engine;
 mod facts;
+mod fetching;
 mod hardening;
 mod limits;
 mod recovery;

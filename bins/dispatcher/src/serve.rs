@@ -12,7 +12,11 @@ use checkout::{checkouts::Checkouts, git::GitCommand};
 use core_config::load::Loaded;
 use dispatch::{
     reconciler::Dispatcher,
-    sandboxed::{containers::Containers, readiness::Readiness, tenders::Sandboxes},
+    sandboxed::{
+        containers::Containers,
+        readiness::Readiness,
+        tenders::{Sandboxes, UNTENDED},
+    },
 };
 use executor::environment::DEFAULT_PATH;
 use launcher::{docker::DockerLauncher, process::ProcessLauncher};
@@ -57,6 +61,7 @@ pub(crate) async fn run(check_config: bool) -> anyhow::Result<()> {
             launcher: Arc::<DockerLauncher>::clone(&containers.premises.launcher),
             outfitter: Arc::<Containers>::clone(&containers),
             readiness: Arc::new(Readiness::new()),
+            untended: UNTENDED,
         }),
     };
     let mut delivering = JoinSet::new();

@@ -140,7 +140,8 @@ async fn clean_up(shop: &Workshop, key: RunKey) {
         Err(error) => tracing::warn!(error = %error_chain(&error), "launches not listed"),
         Ok(launches) => {
             let run = key.run.to_string();
-            for found in launches.iter().filter(|found| found.labels.get(label::RUN) == Some(&run)) {
+            for found in launches.iter().filter(|found| found.labels.get(label::RUN) == Some(&run))
+            {
                 if let Err(error) = remove_launch(shop, found).await {
                     tracing::warn!(launch.id = %found.id, error, "launch directory not removed");
                 }

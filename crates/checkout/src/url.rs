@@ -70,6 +70,12 @@ const fn refuse<T>(what: &'static str, hint: &'static str) -> Result<T, InvalidU
 }
 
 impl RepositoryUrl {
+    /// The host in lower case, with the port where one is given that is not the usual one.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
     /// Checks an address.
     ///
     /// # Errors

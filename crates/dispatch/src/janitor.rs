@@ -18,11 +18,7 @@ use telemetry::chain::error_chain;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    complaints::Complaints,
-    launches::aside,
-    sandboxed::tending::launch_id,
-};
+use crate::{complaints::Complaints, launches::aside, sandboxed::tending::launch_id};
 
 /// How often the host is swept.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);

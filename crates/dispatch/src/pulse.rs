@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     claim::{Claims, claims_under},
     complaints::Complaints,
-    sandboxed::readiness::Readiness,
+    sandboxed::{outfit::NotReady, readiness::Readiness},
     view::{Look, View},
 };
 
@@ -61,7 +61,9 @@ impl Pulse {
             settings.mark_unchanged();
             complaints.note("spending", self.look_at_spending().await);
             let paused = self.paused();
-            if paused != said {
+            // Progress alone is no news for the log.
+            let told = |paused: &Option<Paused>| paused.as_ref().map(Paused::without_progress);
+            if told(&paused) != told(&said) {
                 log_pause(paused.as_ref());
                 said = paused;
             }
@@ -79,7 +81,7 @@ impl Pulse {
     /// # Errors
     /// [`StoreError`] where the database does not answer; the view is as it was.
     pub async fn beat(&self) -> Result<(), StoreError> {
-        let paused = self.paused().map(|paused| paused.reason);
+        let paused = self.paused().map(|paused| paused.fault.text());
         let beat = DispatcherBeat { paused, ..self.beat.clone() };
         let database = self.store.dispatcher_beat(&beat).await?;
         self.view.send_modify(|view| {
@@ -122,10 +124,10 @@ impl Pulse {
     }
 
     /// Why no sandbox can be launched.
-    fn unready(&self) -> Option<String> {
+    fn unready(&self) -> Option<NotReady> {
         match &self.sandboxes {
-            Some(readiness) => readiness.unready().map(|fault| fault.text()),
-            None => Some("this dispatcher cannot launch sandboxes".to_owned()),
+            Some(readiness) => readiness.unready(),
+            None => Some(NotReady::new("this dispatcher cannot launch sandboxes")),
         }
     }
 
@@ -134,12 +136,15 @@ impl Pulse {
             Claims::Open { environment: ExecutionEnvironment::Sandbox, .. }
                 if self.unready().is_some() =>
             {
-                self.unready().map(|reason| Paused { reason, ends_by_itself: true })
+                self.unready().map(|fault| Paused { fault, ends_by_itself: true })
             }
             Claims::Open { .. } => {
-                self.spent.borrow().clone().map(|reason| Paused { reason, ends_by_itself: true })
+                let spent = self.spent.borrow().clone();
+                spent.map(|spent| Paused { fault: NotReady::new(spent), ends_by_itself: true })
             }
-            Claims::Paused { reason } => Some(Paused { reason, ends_by_itself: false }),
+            Claims::Paused { reason } => {
+                Some(Paused { fault: NotReady::new(reason), ends_by_itself: false })
+            }
         }
     }
 }
@@ -147,14 +152,22 @@ impl Pulse {
 /// Why nothing is claimed.
 #[derive(Debug, PartialEq, Eq)]
 struct Paused {
-    reason: String,
+    fault: NotReady,
     ends_by_itself: bool,
 }
 
+impl Paused {
+    fn without_progress(&self) -> Self {
+        let fault = NotReady { progress: None, ..self.fault.clone() };
+        Self { fault, ends_by_itself: self.ends_by_itself }
+    }
+}
+
 fn log_pause(paused: Option<&Paused>) {
+    let reason = paused.map(|paused| paused.fault.text());
     match paused {
-        Some(Paused { reason, ends_by_itself: true }) => tracing::warn!(reason, "claims paused"),
-        Some(Paused { reason, ends_by_itself: false }) => tracing::error!(reason, "claims paused"),
+        Some(Paused { ends_by_itself: true, .. }) => tracing::warn!(reason, "claims paused"),
+        Some(Paused { ends_by_itself: false, .. }) => tracing::error!(reason, "claims paused"),
         None => tracing::info!("claims open"),
     }
 }

@@ -186,12 +186,11 @@ impl DockerLauncher {
         Ok(found.map(|found| found.addresses).unwrap_or_default())
     }
 
-    /// Looks whether the image is there that [`LaunchSpec::container`] asks for, and begins to fetch it where it is not and
-    /// may be. A fetch goes on whatever becomes of who asked, and a launch that needs the image waits for the same one.
+    /// Looks whether the image of a container is there, and begins to fetch it where it is not and may be. A fetch goes on
+    /// whatever becomes of who asked, and a launch that needs the image waits for the same one.
     ///
     /// # Errors
-    /// See [`LaunchError`]: the image is missing, or could not be fetched. That is told for a minute; then a look begins
-    /// to fetch anew.
+    /// See [`LaunchError`]. That a fetch failed is told for a minute; then a look begins another one.
     pub async fn fetch_image(&self, container: &ContainerSpec) -> Result<ImageFetch, LaunchError> {
         self.pulls.look(&self.site.client, &self.tasks, container).await
     }

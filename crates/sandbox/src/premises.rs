@@ -17,7 +17,7 @@ use std::{
 use core_config::settings::Settings;
 use core_types::{secret::Secret, task::ExecutorKind};
 use launcher::{
-    docker::{DockerConfig, DockerLauncher, EngineInfo, NetworkInfo},
+    docker::{DockerConfig, DockerLauncher, EngineInfo, ImageFetch, NetworkInfo},
     error::{EngineError, LaunchError, LauncherError},
     id::LaunchId,
     launcher::Launcher,
@@ -126,6 +126,16 @@ pub enum Obstacle {
     /// The image is not there, or cannot be fetched.
     #[error(transparent)]
     Image(#[from] LaunchError),
+    /// The image is being fetched.
+    #[error("fetching image `{image}`")]
+    Fetching {
+        /// As the engine takes it.
+        image: String,
+        /// Bytes that have arrived.
+        done_bytes: u64,
+        /// Bytes in all, as far as is known; 0 before anything is.
+        total_bytes: u64,
+    },
     /// An address cannot be given to a sandbox.
     #[error(transparent)]
     Address(#[from] RewriteError),
@@ -151,10 +161,31 @@ impl Obstacle {
             }
             Self::Sandbox(error) => error.hint(),
             Self::Image(error) => error.hint(),
+            Self::Fetching { .. } => "it goes on by itself",
             Self::Address(error) => error.hint(),
             Self::Relay(error) => error.hint(),
             Self::Open(open) => open.hint(),
             Self::View(error) => error.hint(),
+        }
+    }
+
+    /// How far what is waited for has come, for people.
+    #[must_use]
+    pub fn progress(&self) -> Option<String> {
+        match self {
+            Self::Fetching { total_bytes: 0, .. } => Some("not begun yet".to_owned()),
+            Self::Fetching { done_bytes, total_bytes, .. } => {
+                let (done, all) = (done_bytes / 1_000_000, total_bytes.div_ceil(1_000_000));
+                Some(format!("{done} of {all} MB"))
+            }
+            Self::Engine(_)
+            | Self::NetworkMissing { .. }
+            | Self::Sandbox(_)
+            | Self::Image(_)
+            | Self::Address(_)
+            | Self::Relay(_)
+            | Self::Open(_)
+            | Self::View(_) => None,
         }
     }
 }
@@ -240,18 +271,21 @@ impl Premises {
         }
     }
 
-    /// Whether the image is there; it is fetched where the settings say so.
+    /// Whether the image is there; where it is not and the settings say so, it is being fetched from then on, and nobody
+    /// waits for that.
     ///
     /// # Errors
-    /// [`Obstacle::Engine`] and [`Obstacle::Image`].
+    /// [`Obstacle::Image`] and [`Obstacle::Fetching`].
     pub async fn ensure_image(&self, around: &Surroundings) -> Result<(), Obstacle> {
         let purpose = Purpose::of(ExecutorKind::ClaudeCode);
         let spec = self.sandbox(around).launch(&purpose);
         let Some(container) = spec.container else { return Ok(()) };
-        if self.launcher.image(&container.image).await?.is_some() {
-            return Ok(());
+        match self.launcher.fetch_image(&container).await? {
+            ImageFetch::There => Ok(()),
+            ImageFetch::UnderWay { done_bytes, total_bytes } => {
+                Err(Obstacle::Fetching { image: container.image, done_bytes, total_bytes })
+            }
         }
-        Ok(self.launcher.fetch_image(&container).await?)
     }
 
     /// Makes sure that relays run and that what they lead to refuses strangers.

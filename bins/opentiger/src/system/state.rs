@@ -132,7 +132,9 @@ fn kind(launch: &Discovered) -> Kind {
 
 fn name(launch: &Discovered) -> String {
     let labelled = |name: &str| launch.labels.get(name).cloned();
-    labelled(label::PROCESS).or_else(|| labelled(label::RUN)).unwrap_or_else(|| launch.id.to_string())
+    labelled(label::PROCESS)
+        .or_else(|| labelled(label::RUN))
+        .unwrap_or_else(|| launch.id.to_string())
 }
 
 /// What a launch has written so far. A live one is read for a moment only.

@@ -40,7 +40,7 @@ use telemetry::chain::error_chain;
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    outfit::{NotReady, Order, Outfit, Outfitter},
+    outfit::{NotReady, Order, Outfit, Outfitter, Unfit},
     sessions::Sessions,
 };
 
@@ -124,9 +124,13 @@ impl Containers {
     }
 
     /// What the command line of a task keeps between its runs, and whether there is something.
-    fn open_state(&self, task: TaskId) -> Result<(PathBuf, bool), NotReady> {
+    fn open_state(&self, task: TaskId) -> Result<(PathBuf, bool), Unfit> {
         let opened = Sessions::of(&self.premises.state_dir).open(task, self.premises.user);
-        opened.map_err(|error| NotReady::new(format!("cannot make the state of {task}: {error}")))
+        let unfit = |error| Unfit::Run {
+            reason: format!("cannot make the state of {task}: {error}"),
+            hint: Some("check that the state directory can be written and is not full".to_owned()),
+        };
+        opened.map_err(unfit)
     }
 }
 
@@ -158,7 +162,7 @@ impl Outfitter for Containers {
         Ok(self.checkouts.clone().with_allowed_roots(roots).with_remotes(remotes))
     }
 
-    async fn outfit(&self, order: Order<'_>) -> Result<Outfit, NotReady> {
+    async fn outfit(&self, order: Order<'_>) -> Result<Outfit, Unfit> {
         let (loaded, around) = self.surroundings().await?;
         let ensured = self.premises.ensure_relays(&around.relays).await;
         ensured.map_err(|error| in_the_way(&error))?;
@@ -197,14 +201,16 @@ impl Outfitter for Containers {
             environment: around.addresses.environment.clone(),
             before,
         };
-        let stdin = serde_json::to_vec(&assignment)
-            .map_err(|error| NotReady::new(format!("the assignment cannot be written: {error}")))?;
+        let stdin = serde_json::to_vec(&assignment).map_err(|error| Unfit::Run {
+            reason: format!("the assignment cannot be written: {error}"),
+            hint: None,
+        })?;
         Ok(Outfit { spec, input: Input { stdin, ..Input::default() } })
     }
 
-    async fn admit(&self, launch: &LaunchId) -> Result<(), NotReady> {
-        let network = self.settings.borrow().settings.sandbox_docker_network.clone();
-        let admitted = self.premises.admit(&network, launch).await;
+    async fn admit(&self, launch: &LaunchId, network: Option<&str>) -> Result<(), NotReady> {
+        let Some(network) = network else { return Ok(()) };
+        let admitted = self.premises.admit(network, launch).await;
         admitted.map_err(|error| fault(&error, None))
     }
 
@@ -237,7 +243,8 @@ impl Outfitter for Containers {
 }
 
 fn fault(error: &(dyn std::error::Error + 'static), hint: Option<&str>) -> NotReady {
-    NotReady { reason: error_chain(error).to_string(), hint: hint.map(str::to_owned) }
+    let fault = NotReady::new(error_chain(error).to_string());
+    NotReady { hint: hint.map(str::to_owned), ..fault }
 }
 
 fn silent() -> NotReady {
@@ -248,5 +255,5 @@ fn silent() -> NotReady {
 }
 
 fn in_the_way(obstacle: &Obstacle) -> NotReady {
-    fault(obstacle, Some(obstacle.hint()))
+    NotReady { progress: obstacle.progress(), ..fault(obstacle, Some(obstacle.hint())) }
 }

@@ -87,6 +87,12 @@ fn of_exit(exit: &ExitReport, last_words: Option<&str>) -> RunReport {
             RunOutcome::Interrupted,
             format!("its container was stopped from outside (signal {signal}): {outcome}"),
         ),
+        (Some(StopCause::LeaseExpired), _) => {
+            (RunOutcome::Interrupted, "no dispatcher tended it for too long".to_owned())
+        }
+        (Some(StopCause::Requested { reason }), outcome) => {
+            (RunOutcome::Interrupted, format!("its container was stopped ({reason}): {outcome}"))
+        }
         (_, Outcome::NeverStarted(failure)) => {
             (RunOutcome::Interrupted, format!("its worker was not started: {failure}"))
         }

@@ -23,6 +23,24 @@ pub struct NotReady {
     pub reason: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// How far what is waited for has come; it changes from look to look.
+    pub progress: Option<String>,
+}
+
+/// Why a run gets no sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// No run gets one for now.
+    #[error(transparent)]
+    Environment(#[from] NotReady),
+    /// This one does not; others may.
+    #[error("{reason}")]
+    Run {
+        /// What is wrong, in one line.
+        reason: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
 }
 
 /// A run to be fitted out.
@@ -74,14 +92,15 @@ pub trait Outfitter: fmt::Debug + Send + Sync + 'static {
     /// Says what to launch for a run.
     ///
     /// # Errors
-    /// [`NotReady`]; nothing was launched.
-    async fn outfit(&self, order: Order<'_>) -> Result<Outfit, NotReady>;
+    /// [`Unfit`]; nothing was launched.
+    async fn outfit(&self, order: Order<'_>) -> Result<Outfit, Unfit>;
 
-    /// Lets a container that was created and has no input yet reach what it needs.
+    /// Lets a container that was created and has no input yet reach what it needs, on the network that it was created
+    /// with: the settings may name another one by now.
     ///
     /// # Errors
     /// [`NotReady`]; nothing is handed to the container then.
-    async fn admit(&self, launch: &LaunchId) -> Result<(), NotReady>;
+    async fn admit(&self, launch: &LaunchId, network: Option<&str>) -> Result<(), NotReady>;
 
     /// Takes back what a container was let reach. May be called for one that never was.
     async fn dismiss(&self, launch: &LaunchId);
@@ -107,15 +126,26 @@ impl NotReady {
     /// Without a hint.
     #[must_use]
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), hint: None }
+        Self { reason: reason.into(), hint: None, progress: None }
     }
 
-    /// Reason and hint in one line.
+    /// The same with what to do about it.
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// The same with how far it has come.
+    #[must_use]
+    pub fn with_progress(self, progress: impl Into<String>) -> Self {
+        Self { progress: Some(progress.into()), ..self }
+    }
+
+    /// Reason, progress and hint in one line.
     #[must_use]
     pub fn text(&self) -> String {
-        match &self.hint {
-            Some(hint) => format!("{}; {hint}", self.reason),
-            None => self.reason.clone(),
-        }
+        let progress = self.progress.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
+        let hint = self.hint.as_ref().map(|it| format!("; {it}")).unwrap_or_default();
+        format!("{}{progress}{hint}", self.reason)
     }
 }

@@ -5,10 +5,12 @@
 //! no task an attempt; tasks go on by themselves.
 
 use std::{
+    collections::BTreeSet,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
+use core_types::ids::TaskId;
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -22,6 +24,9 @@ const LOOK_WITHIN: Duration = Duration::from_secs(30);
 const HOLD: Duration = Duration::from_secs(5);
 /// The longest of these.
 const HOLD_MAX: Duration = Duration::from_secs(300);
+/// So many tasks in a row whose launches failed for reasons that may be their own, and none that worked in between, are
+/// no coincidence.
+const NO_COINCIDENCE: usize = 3;
 
 /// Whether sandboxes can be launched.
 #[derive(Debug)]
@@ -34,6 +39,7 @@ pub struct Readiness {
 struct Held {
     until: Option<Instant>,
     failures: u32,
+    suspects: BTreeSet<TaskId>,
 }
 
 impl Readiness {
@@ -86,6 +92,14 @@ impl Readiness {
         held.until = Some(Instant::now() + hold);
         drop(held);
         self.unready.send_replace(Some(fault));
+    }
+
+    /// Notes that the launch of a task failed for a reason that may be the task's or everybody's. True where it is
+    /// everybody's: so it has been with others.
+    pub fn suspects(&self, task: TaskId) -> bool {
+        let mut held = self.held();
+        held.suspects.insert(task);
+        held.suspects.len() >= NO_COINCIDENCE
     }
 
     /// Notes that a launch worked.

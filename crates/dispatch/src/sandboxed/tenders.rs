@@ -57,6 +57,12 @@ const LINGER: Duration = Duration::from_secs(10);
 /// How long a dispatcher that stops waits for what can be left at any time.
 const LAST_WORK: Duration = Duration::from_secs(3);
 
+/// How long a container lives that no dispatcher tends.
+///
+/// Long enough for a restart or an update, short enough that work which nobody collects does not cost much. What ends so
+/// is an interruption and costs its task no attempt.
+pub const UNTENDED: Duration = Duration::from_secs(5 * 60);
+
 /// What a dispatcher needs for sandboxes.
 #[derive(Debug, Clone)]
 pub struct Sandboxes {
@@ -66,6 +72,8 @@ pub struct Sandboxes {
     pub outfitter: Arc<dyn Outfitter>,
     /// Whether they can be launched.
     pub readiness: Arc<Readiness>,
+    /// How long one lives that nobody tends; usually [`UNTENDED`].
+    pub untended: Duration,
 }
 
 /// The runs in sandboxes of one dispatcher.
@@ -107,14 +115,9 @@ impl Tenders {
         settings: watch::Receiver<Arc<Loaded>>,
         sandboxes: Sandboxes,
     ) -> Self {
-        let Sandboxes { launcher, outfitter, readiness } = sandboxes;
-        let hands = Hands::new(
-            store.clone(),
-            launcher,
-            Arc::clone(&outfitter),
-            Arc::clone(&readiness),
-            settings.clone(),
-        );
+        let (outfitter, readiness) =
+            (Arc::clone(&sandboxes.outfitter), Arc::clone(&sandboxes.readiness));
+        let hands = Hands::new(store.clone(), sandboxes, settings.clone());
         Self {
             store,
             host,

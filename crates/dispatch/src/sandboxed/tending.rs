@@ -4,7 +4,9 @@
 //! is read, the result is where it belongs before the run is over, and the container's record is removed last. A step
 //! that is cut off anywhere may be done again by whoever takes over.
 
+mod blame;
 mod collecting;
+mod places;
 mod starting;
 mod watching;
 
@@ -40,11 +42,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ending::judge, outfit::Outfitter, readiness::Readiness};
+use self::places::Places;
+use super::{ending::judge, outfit::Outfitter, readiness::Readiness, tenders::Sandboxes};
 use crate::launches::{NOTHING, aside};
 
-/// Checkouts prepared at once.
-const PREPARED_AT_ONCE: usize = 4;
 /// Containers started at once; one that hangs keeps one of these places until its time is over.
 const STARTED_AT_ONCE: usize = 8;
 /// Wait before something that failed for the moment is tried again.
@@ -58,7 +59,8 @@ pub struct Hands {
     pub(super) outfitter: Arc<dyn Outfitter>,
     pub(super) readiness: Arc<Readiness>,
     pub(super) settings: watch::Receiver<Arc<Loaded>>,
-    preparing: Semaphore,
+    untended: Duration,
+    preparing: Places,
     starting: Semaphore,
 }
 
@@ -109,16 +111,10 @@ type Refusal = Box<RunReport>;
 impl Hands {
     /// The hands of a dispatcher.
     #[must_use]
-    pub fn new(
-        store: Store,
-        launcher: Arc<dyn Launcher>,
-        outfitter: Arc<dyn Outfitter>,
-        readiness: Arc<Readiness>,
-        settings: watch::Receiver<Arc<Loaded>>,
-    ) -> Self {
-        let (preparing, starting) =
-            (Semaphore::new(PREPARED_AT_ONCE), Semaphore::new(STARTED_AT_ONCE));
-        Self { store, launcher, outfitter, readiness, settings, preparing, starting }
+    pub fn new(store: Store, sandboxes: Sandboxes, settings: watch::Receiver<Arc<Loaded>>) -> Self {
+        let Sandboxes { launcher, outfitter, readiness, untended } = sandboxes;
+        let (preparing, starting) = (Places::default(), Semaphore::new(STARTED_AT_ONCE));
+        Self { store, launcher, outfitter, readiness, settings, untended, preparing, starting }
     }
 
     /// Tends a run until it is over, lost, or the dispatcher stops.

@@ -6,6 +6,9 @@
     reason = "the engine is named by variables; git runs as in a container"
 )]
 
+mod docker;
+mod launching;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
@@ -19,8 +22,10 @@ use std::{
 
 use async_trait::async_trait;
 use checkout::{
-    checkouts::Checkouts,
+    access::RemoteAccess,
+    checkouts::{Checkouts, Remotes},
     git::{GitCommand, IDENTITY_MAIL, IDENTITY_NAME},
+    url::UrlRules,
 };
 use core_config::load::{Loaded, load};
 use core_types::{
@@ -34,9 +39,9 @@ use core_types::{
     usage::SpendLimits,
 };
 use dispatch::sandboxed::{
-    outfit::{NotReady, Order, Outfit, Outfitter},
+    outfit::{NotReady, Order, Outfit, Outfitter, Unfit},
     readiness::Readiness,
-    tenders::{Sandboxes, Tenders},
+    tenders::{Sandboxes, Tenders, UNTENDED},
 };
 use launcher::{
     container::{ContainerSpec, ImagePolicy, Mount},
@@ -99,6 +104,8 @@ struct Shells {
     /// The image of a container to run it in.
     image: Option<String>,
     broken: AtomicBool,
+    /// The task that gets no sandbox.
+    unfit: Mutex<Option<TaskId>>,
     tokens: Mutex<HashMap<RunId, Secret>>,
 }
 
@@ -120,9 +127,12 @@ impl Outfitter for Shells {
         Ok(self.checkouts.clone())
     }
 
-    async fn outfit(&self, order: Order<'_>) -> Result<Outfit, NotReady> {
+    async fn outfit(&self, order: Order<'_>) -> Result<Outfit, Unfit> {
         if self.broken.load(Ordering::Relaxed) {
-            return Err(NotReady::new("the engine is asleep"));
+            return Err(NotReady::new("the engine is asleep").into());
+        }
+        if *self.unfit.lock().unwrap() == Some(order.task.new.id) {
+            return Err(Unfit::Run { reason: "its state is a file".to_owned(), hint: None });
         }
         self.tokens.lock().unwrap().insert(order.key.run, order.token);
         let mut spec = LaunchSpec::new("/bin/sh", "/");
@@ -162,7 +172,7 @@ impl Outfitter for Shells {
         Ok(Outfit { spec, input: Input::default() })
     }
 
-    async fn admit(&self, _launch: &LaunchId) -> Result<(), NotReady> {
+    async fn admit(&self, _: &LaunchId, _: Option<&str>) -> Result<(), NotReady> {
         Ok(())
     }
 
@@ -178,6 +188,7 @@ struct Hall {
     shells: Arc<Shells>,
     readiness: Arc<Readiness>,
     settings: watch::Sender<Arc<Loaded>>,
+    untended: Duration,
     dispatchers: JoinSet<()>,
 }
 
@@ -191,11 +202,26 @@ impl Hall {
     async fn new(script: &'static str, more: &[(&str, &str)]) -> Self {
         let state = TempDir::new().unwrap();
         let git = GitCommand::find(&search_path()).unwrap();
+        let remotes = Remotes {
+            access: Arc::new(RemoteAccess {
+                rules: UrlRules { http_loopback: true },
+                tokens: Vec::new(),
+                accept_unknown_ssh_hosts: false,
+                ssh_config: None,
+                ca_file: None,
+                timeout: LONG,
+                max_bytes: None,
+                environment: BTreeMap::new(),
+            }),
+            launcher: Arc::new(ProcessLauncher::new(state.path().to_path_buf()).unwrap()),
+        };
+        let checkouts = Checkouts::new(state.path().join("checkouts"), git);
         let shells = Shells {
-            checkouts: Checkouts::new(state.path().join("checkouts"), git),
+            checkouts: checkouts.with_mirrors(state.path().join("mirrors")).with_remotes(remotes),
             script,
             image: None,
             broken: AtomicBool::new(false),
+            unfit: Mutex::default(),
             tokens: Mutex::default(),
         };
         Self {
@@ -206,6 +232,7 @@ impl Hall {
             shells: Arc::new(shells),
             readiness: Arc::new(Readiness::new()),
             settings: watch::Sender::new(settings(more)),
+            untended: UNTENDED,
             dispatchers: JoinSet::new(),
         }
     }
@@ -223,6 +250,7 @@ impl Hall {
             script,
             image: Some(variable("OPENTIGER_TEST_BASE_IMAGE")),
             broken: AtomicBool::new(false),
+            unfit: Mutex::default(),
             tokens: Mutex::default(),
         };
         Self { launcher: Arc::new(launcher), shells: Arc::new(shells), ..hall }
@@ -249,7 +277,11 @@ impl Hall {
 
     async fn queue(&self) -> TaskId {
         let path = self.repository.path().to_str().unwrap().to_owned();
-        let task = NewTask { repository: Repository::Local { path }, ..task() };
+        self.queue_of(Repository::Local { path }).await
+    }
+
+    async fn queue_of(&self, repository: Repository) -> TaskId {
+        let task = NewTask { repository, ..task() };
         let id = task.id;
         self.database.store.create_tasks(vec![task]).await.unwrap();
         id
@@ -271,6 +303,7 @@ impl Hall {
             launcher: Arc::clone(&self.launcher),
             outfitter: Arc::<Shells>::clone(&self.shells),
             readiness: Arc::clone(&self.readiness),
+            untended: self.untended,
         };
         let store = self.database.store.clone();
         let tenders = Tenders::new(store, beat.host, beat.id, self.settings.subscribe(), sandboxes);
@@ -603,65 +636,4 @@ async fn a_cancelled_task_is_ended_by_its_worker_and_keeps_nothing() {
     assert_eq!(hall.ended(key.run).await.outcome, RunOutcome::Cancelled);
     assert_eq!(hall.state_of(task).await, TaskState::Cancelled);
     hall.nothing_is_left().await;
-}
-
-/// On a real engine.
-mod docker {
-    use super::{
-        EATS, Hall, LONG, RunOutcome, RunReport, SandboxReport, TaskState, WAITS, wait_for,
-    };
-
-    async fn work(hall: &Hall, key: core_types::ids::RunKey) {
-        hall.said(key.run).await;
-        let worker = hall.worker(key).await;
-        worker.start().await.unwrap();
-        hall.works_inside(key.run);
-        let report = RunReport::new(RunOutcome::Succeeded);
-        let claim = Some(hall.claim(key.run));
-        worker.report(&SandboxReport { report, claim }).await.unwrap();
-        hall.go(key.run);
-    }
-
-    #[tokio::test]
-    async fn a_task_becomes_a_commit_and_no_container_is_left() {
-        let mut hall = Hall::with_containers(WAITS).await;
-        let task = hall.queue().await;
-        hall.dispatcher(true).await;
-        let key = hall.run_of(task).await;
-        work(&hall, key).await;
-        let report = hall.ended(key.run).await;
-        assert_eq!(report.outcome, RunOutcome::Succeeded, "{report:?}");
-        assert_eq!(hall.state_of(task).await, TaskState::Done);
-        hall.nothing_is_left().await;
-    }
-
-    #[tokio::test]
-    async fn a_container_at_work_is_taken_over() {
-        let mut hall = Hall::with_containers(WAITS).await;
-        let task = hall.queue().await;
-        hall.dispatcher(false).await;
-        let key = hall.run_of(task).await;
-        hall.said(key.run).await;
-        hall.kill_dispatchers().await;
-        hall.dispatcher(true).await;
-        work(&hall, key).await;
-        assert_eq!(hall.ended(key.run).await.outcome, RunOutcome::Succeeded);
-        hall.nothing_is_left().await;
-    }
-
-    #[tokio::test]
-    async fn a_container_out_of_memory_says_so() {
-        let mut hall = Hall::with_containers(EATS).await;
-        let task = hall.queue().await;
-        hall.dispatcher(true).await;
-        let key = hall.run_of(task).await;
-        let report = hall.ended(key.run).await;
-        assert_eq!(report.outcome, RunOutcome::OutOfMemory, "{report:?}");
-        wait_for("the task to wait", LONG, async || match hall.state_of(task).await {
-            TaskState::Queued => Ok(()),
-            other => Err(format!("{other:?}")),
-        })
-        .await;
-        hall.nothing_is_left().await;
-    }
 }

@@ -78,7 +78,8 @@ impl Pulls {
             return Ok(());
         }
         let mut pull = self.join(client, tasks, image);
-        let result = match pull.wait_for(|pull| matches!(pull, Pull::Over { .. })).await.as_deref() {
+        let result = match pull.wait_for(|pull| matches!(pull, Pull::Over { .. })).await.as_deref()
+        {
             Ok(Pull::Over { result, .. }) => result.clone(),
             Ok(Pull::UnderWay(_)) | Err(_) => Err(NotPulled::broken_off()),
         };
@@ -231,7 +232,9 @@ async fn pull(client: &Client, image: &str, tell: &watch::Sender<Pull>) -> Resul
     loop {
         let item = match tokio::time::timeout(SILENCE, news.next()).await {
             Err(_elapsed) => {
-                return Err(NotPulled::Refused(PullFailure::Stalled { seconds: SILENCE.as_secs() }));
+                return Err(NotPulled::Refused(PullFailure::Stalled {
+                    seconds: SILENCE.as_secs(),
+                }));
             }
             Ok(None) => break,
             Ok(Some(Err(error))) => {

@@ -73,7 +73,9 @@ impl EngineError {
                 Self::Unreachable { host: host.clone(), source: source.to_string().into() }
             }
             Self::Permission { host } => Self::Permission { host: host.clone() },
-            Self::HostUnsupported { host, why } => Self::HostUnsupported { host: host.clone(), why },
+            Self::HostUnsupported { host, why } => {
+                Self::HostUnsupported { host: host.clone(), why }
+            }
             Self::Refused { status, message } => {
                 Self::Refused { status: *status, message: message.clone() }
             }

@@ -1,6 +1,10 @@
 //! From a claimed run to a container that works on it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use checkout::{
     checkouts::{Checkout, Checkouts, PrepareRequest},
@@ -9,21 +13,24 @@ use checkout::{
 };
 use core_types::{
     event::RunEvent,
+    ids::TaskId,
+    label,
     outcome::{RunOutcome, RunReport},
     sandbox::{AttemptsBefore, PastFailure},
 };
-use launcher::{handle::Handle, id::LaunchId, spec::LaunchSpec};
+use launcher::{error::LaunchError, handle::Handle, id::LaunchId, spec::LaunchSpec};
 use store::{error::FencedError, runs::Run, tasks::Task};
 use telemetry::chain::error_chain;
 use tokio::time::timeout;
 
-use super::{Hands, Refusal, Tended, patiently};
-use crate::{
-    launches::{LABEL_LEASE, LABEL_RUN},
-    sandboxed::outfit::{NotReady, Order, Outfit},
+use super::{
+    Hands, Refusal, Tended,
+    blame::{Blame, blame},
+    patiently,
 };
+use crate::sandboxed::outfit::{NotReady, Order, Outfit, Unfit};
 
-/// Longest time for a checkout beside what a network may take.
+/// Longest time for a checkout beside what one call over a network may take.
 const PREPARE_WITHIN: Duration = Duration::from_secs(15 * 60);
 /// Longest time for a container; its image may have to be fetched.
 const CREATE_WITHIN: Duration = Duration::from_secs(15 * 60);
@@ -58,7 +65,7 @@ impl Hands {
         let runs = self.runs_before(&task, &run).await;
         let checkouts = self.outfitter.checkouts().map_err(|fault| self.not_ready(fault))?;
         let (checkout, before) = {
-            let _place = self.preparing.acquire().await;
+            let _place = self.preparing.take(&task.new.repository).await;
             self.prepare(&checkouts, &task, &run, runs).await?
         };
         let base = checkout.base_commit.to_string();
@@ -67,8 +74,7 @@ impl Hands {
         }
         let told = checkouts.told_to_sandbox(&checkout).map_err(refused)?;
         let (Some(mounts), Some(told)) = (checkout.sandbox_mounts(), told) else {
-            let fault = NotReady::new("the checkout was not made for a sandbox");
-            return Err(self.not_ready(fault));
+            return Err(host_failed("the checkout was not made for a sandbox".to_owned(), None));
         };
         let token = match self.store.issue_sandbox_token(tended.key).await {
             Ok(token) => token,
@@ -86,29 +92,37 @@ impl Hands {
             before,
             token,
         };
+        let own = [order.mounts.directory.clone(), order.mounts.objects.clone()];
         let outfit = self.outfitter.outfit(order).await;
-        let mut outfit = outfit.map_err(|fault| self.not_ready(fault))?;
-        label(&mut outfit.spec, tended);
+        let mut outfit = outfit.map_err(|unfit| self.unfit(unfit))?;
+        tie(&mut outfit.spec, tended, self.untended);
         let _place = self.starting.acquire().await;
-        let launched = self.launch(id, outfit).await;
+        let own = own.each_ref().map(PathBuf::as_path);
+        let launched = self.launch(id, outfit, &own).await;
         if launched.is_err() {
             self.outfitter.dismiss(id).await;
         }
-        let handle = launched.map_err(|fault| self.not_ready(fault))?;
+        let handle = launched.map_err(|failure| self.not_launched(tended.task, failure))?;
         self.readiness.worked();
         Ok(handle)
     }
 
-    async fn launch(&self, id: &LaunchId, outfit: Outfit) -> Result<Handle, NotReady> {
+    async fn launch(
+        &self,
+        id: &LaunchId,
+        outfit: Outfit,
+        own: &[&Path],
+    ) -> Result<Handle, NotLaunched> {
         let Outfit { spec, input } = outfit;
         let late = |what: &str| NotReady::new(format!("the engine did not {what} in time"));
+        let failed = |error: LaunchError| NotLaunched::of(&error, own);
         let created = timeout(CREATE_WITHIN, self.launcher.create(id, &spec)).await;
-        let created = created.map_err(|_| late("make the container"))?;
-        let created = created.map_err(|error| of_launch(&error))?;
-        self.outfitter.admit(id).await?;
+        let created = created.map_err(|_| late("make the container"))?.map_err(failed)?;
+        let network = spec.container.as_ref().map(|container| container.network.as_str());
+        self.outfitter.admit(id, network).await?;
         let launched = timeout(ASSIGN_WITHIN, self.launcher.assign(created, input)).await;
-        let launched = launched.map_err(|_| late("start the worker"))?;
-        Ok(launched.map_err(|error| of_launch(&error))?.into_handle())
+        let launched = launched.map_err(|_| late("start the worker"))?.map_err(failed)?;
+        Ok(launched.into_handle())
     }
 
     async fn read(&self, tended: &Tended) -> Result<(Task, Run), Refusal> {
@@ -135,10 +149,11 @@ impl Hands {
             base_branch,
         };
         let user = self.outfitter.user();
+        let within = PREPARE_WITHIN + settings.git_timeout;
         if let Some(branch) = &branch {
             let on_result = PrepareRequest { base_branch: Some(branch), ..request };
             let prepared = checkouts.prepare_for_sandbox(on_result, user);
-            match timeout(PREPARE_WITHIN, prepared).await {
+            match timeout(within, prepared).await {
                 Ok(Ok(checkout)) => return Ok((checkout, before)),
                 Ok(Err(error))
                     if outcome_of(Step::Checkout, &error) == RunOutcome::BaseBranchMissing =>
@@ -149,7 +164,7 @@ impl Hands {
                 Err(_) => return Err(too_slow()),
             }
         }
-        match timeout(PREPARE_WITHIN, checkouts.prepare_for_sandbox(request, user)).await {
+        match timeout(within, checkouts.prepare_for_sandbox(request, user)).await {
             Ok(prepared) => Ok((prepared.map_err(refused)?, before)),
             Err(_) => Err(too_slow()),
         }
@@ -171,17 +186,43 @@ impl Hands {
                 branch = report.branch.clone().or(branch);
             }
         }
-        runs.retain(|run| run.outcome().is_some_and(is_about_the_work));
+        runs.retain(|run| run.outcome().is_some_and(RunOutcome::is_about_the_work));
         let mut failures = Vec::new();
         for run in runs.split_off(runs.len().saturating_sub(FAILURES_TOLD)) {
-            let output = match self.store.failed_verification(run.id).await {
-                Ok(Some(RunEvent::Verification { output, .. })) => Some(output),
-                Ok(_) | Err(_) => None,
-            };
+            let output = self.failing_output(&run).await;
             let what = run.report.and_then(|report| report.message);
             failures.extend(what.map(|what| PastFailure { what, output }));
         }
         (AttemptsBefore { failures, session, with_result: branch.is_some() }, branch)
+    }
+
+    async fn failing_output(&self, run: &Run) -> Option<String> {
+        if run.outcome() != Some(RunOutcome::VerificationFailed) {
+            return None;
+        }
+        match self.store.failed_verification(run.id).await {
+            Ok(Some(RunEvent::Verification { output, .. })) => Some(output),
+            // A prompt that says less is better than no run.
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    fn unfit(&self, unfit: Unfit) -> Refusal {
+        match unfit {
+            Unfit::Environment(fault) => self.not_ready(fault),
+            Unfit::Run { reason, hint } => host_failed(reason, hint),
+        }
+    }
+
+    /// A launch that failed ends its run, and stops all claims where the next one would fail as well.
+    fn not_launched(&self, task: TaskId, failure: NotLaunched) -> Refusal {
+        let NotLaunched { fault, blame } = failure;
+        let is_everybodys = match blame {
+            Blame::Environment => true,
+            Blame::Run => false,
+            Blame::Unclear => self.readiness.suspects(task),
+        };
+        if is_everybodys { self.not_ready(fault) } else { host_failed(fault.reason, fault.hint) }
     }
 
     /// The launch failed for a reason that is not the task's: it waits with all others until that is mended.
@@ -192,32 +233,30 @@ impl Hands {
     }
 }
 
-const fn is_about_the_work(outcome: RunOutcome) -> bool {
-    matches!(
-        outcome,
-        RunOutcome::NothingDone
-            | RunOutcome::VerificationFailed
-            | RunOutcome::AgentFailed
-            | RunOutcome::ToolsDenied
-            | RunOutcome::IdleTimeout
-            | RunOutcome::TimedOut
-            | RunOutcome::OutOfMemory
-            | RunOutcome::DiskLimit
-            | RunOutcome::LimitReached
-            | RunOutcome::CollectFailed
-    )
+/// Why a container was not launched, and whose fault that is.
+struct NotLaunched {
+    fault: NotReady,
+    blame: Blame,
 }
 
-fn label(spec: &mut LaunchSpec, tended: &Tended) {
-    spec.labels.insert(LABEL_RUN.to_owned(), tended.key.run.to_string());
-    spec.labels.insert(LABEL_LEASE.to_owned(), tended.key.lease.to_string());
-}
-
-fn of_launch(error: &launcher::error::LaunchError) -> NotReady {
-    NotReady {
-        reason: format!("no sandbox starts: {}", error_chain(error)),
-        hint: Some(error.hint().to_owned()),
+impl NotLaunched {
+    fn of(error: &LaunchError, own: &[&Path]) -> Self {
+        let fault = NotReady::new(format!("no sandbox starts: {}", error_chain(error)));
+        Self { fault: fault.with_hint(error.hint()), blame: blame(error, own) }
     }
+}
+
+impl From<NotReady> for NotLaunched {
+    fn from(fault: NotReady) -> Self {
+        Self { fault, blame: Blame::Environment }
+    }
+}
+
+/// What this dispatcher adds to every launch: how it is found again, and that it ends once nobody tends it.
+fn tie(spec: &mut LaunchSpec, tended: &Tended, untended: Duration) {
+    spec.labels.insert(label::RUN.to_owned(), tended.key.run.to_string());
+    spec.labels.insert(label::LEASE.to_owned(), tended.key.lease.to_string());
+    spec.lease = Some(untended);
 }
 
 fn refused(error: CheckoutError) -> Refusal {
@@ -229,7 +268,11 @@ fn refused(error: CheckoutError) -> Refusal {
 
 fn too_slow() -> Refusal {
     let message = "the checkout took too long; is the disk or the network stuck?";
-    Box::new(RunReport::new(RunOutcome::HostFailed).with_message(message))
+    Box::new(RunReport::new(RunOutcome::CheckoutTimedOut).with_message(message))
+}
+
+fn host_failed(message: String, hint: Option<String>) -> Refusal {
+    Box::new(RunReport { hint, ..RunReport::new(RunOutcome::HostFailed).with_message(message) })
 }
 
 fn interrupted(message: &str) -> Refusal {

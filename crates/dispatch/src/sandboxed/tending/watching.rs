@@ -11,6 +11,7 @@ use launcher::{
     output::{LogContent, LogCursor},
 };
 use sandbox::disk::{self, DiskError, DiskLimits};
+use telemetry::chain::error_chain;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::{Facts, Hands, Tended};
@@ -30,6 +31,8 @@ const CANCEL_WITHIN: Duration = Duration::from_secs(20);
 const END_WITHIN: Duration = Duration::from_secs(30);
 /// The grace of a container that is stopped.
 const GRACE: Duration = Duration::from_secs(5);
+/// How often it is told that somebody does.
+const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// How much of the output is looked at for last words, in bytes.
 const LAST_WORDS: usize = 1000;
 
@@ -45,6 +48,7 @@ impl Hands {
     pub(super) async fn watch(&self, tended: &Tended, handle: &Handle) -> ExitReport {
         let started = Instant::now();
         let (mut since, mut uncounted, mut counted_at) = (Since::default(), 0, started);
+        let mut renewed_at = None;
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -55,8 +59,14 @@ impl Hands {
             }
             let facts = *tended.facts.borrow();
             tended.renewing.store(facts.status != RunStatus::Running, Ordering::Relaxed);
-            // A container without a lease of its own takes no notice.
-            drop(handle.renew().await);
+            if renewed_at
+                .is_none_or(|at: Instant| at.elapsed() >= RENEW_EVERY.min(self.untended / 4))
+            {
+                renewed_at = Some(Instant::now());
+                if let Err(error) = handle.renew().await {
+                    tracing::debug!(run.id = %tended.key.run, error = %error_chain(&error), "sandbox not renewed");
+                }
+            }
             let mut stopped = self.overdue(facts, started, &mut since);
             if stopped.is_none() && counted_at.elapsed() >= COUNT_EVERY {
                 stopped = self.fills_its_place(tended, &mut uncounted).await;

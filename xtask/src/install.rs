@@ -45,6 +45,7 @@ const PYTHON: Missing = Missing { what: "python3 with pip", packages: &["python3
 const REDIS: Missing = Missing { what: "redis-server", packages: &["redis-server"] };
 const SSH_SERVER: Missing =
     Missing { what: "the programs of OpenSSH", packages: &["openssh-server", "openssh-client"] };
+const CURL: Missing = Missing { what: "curl", packages: &["curl"] };
 const OPENSSL: Missing = Missing { what: "openssl", packages: &["openssl"] };
 
 const DOCKER: Missing = Missing { what: "Docker's engine", packages: &["docker.io"] };
@@ -57,8 +58,13 @@ const DEBOOTSTRAP: Missing =
 const IPROUTE: Missing = Missing { what: "ip", packages: &["iproute2"] };
 
 /// Programs that only tests start, each with what brings it.
-const FOR_TESTS: &[(&str, Missing)] =
-    &[("redis-server", REDIS), ("sshd", SSH_SERVER), ("ssh", SSH_SERVER), ("openssl", OPENSSL)];
+const FOR_TESTS: &[(&str, Missing)] = &[
+    ("redis-server", REDIS),
+    ("sshd", SSH_SERVER),
+    ("ssh", SSH_SERVER),
+    ("openssl", OPENSSL),
+    ("curl", CURL),
+];
 
 /// Programs that only tests with Docker start. Nothing here starts the machine's own engine.
 const FOR_DOCKER_TESTS: &[(&str, Missing)] =

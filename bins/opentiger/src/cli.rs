@@ -67,6 +67,10 @@ enum Command {
     Doctor,
     /// Remove what ended runs and launches left on the disk.
     Gc(system::GcArgs),
+    /// Save the whole database in one file, while everything goes on.
+    Backup(system::BackupArgs),
+    /// Fill an empty database from a backup.
+    Restore(system::RestoreArgs),
     /// Make, watch and end tasks, and take their results.
     #[command(subcommand)]
     Task(task::TaskCommand),
@@ -122,6 +126,8 @@ pub(crate) async fn run(
         Command::Status => running::status::run(&wanted, surroundings, console).await,
         Command::Doctor => running::doctor::run(&wanted, surroundings, console).await,
         Command::Gc(args) => running::gc::run(&args, &wanted, surroundings, console).await,
+        Command::Backup(args) => running::backup::save(&args, surroundings, console).await,
+        Command::Restore(args) => running::backup::restore(&args, surroundings, console).await,
         Command::Task(command) => tasks::run(command, &wanted, surroundings, console).await,
         Command::Config(command) => {
             config::run(command, &wanted.client(surroundings)?, console).await

@@ -1,5 +1,6 @@
 //! The commands about the system on this machine as a whole.
 
+pub(crate) mod backup;
 pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod gc;

@@ -11,6 +11,7 @@ pub mod once;
 pub mod settings;
 pub mod signals;
 pub mod start;
+pub mod whole;
 
 mod publishing;
 mod queue;

@@ -276,7 +276,7 @@ fn start_logging(settings: &Settings) -> Result<(), StartError> {
         .map_err(StartError::Logging)
 }
 
-fn make_state_directory(path: &Path) -> Result<(), StartError> {
+pub(crate) fn make_state_directory(path: &Path) -> Result<(), StartError> {
     // 0711 and not 0700: agents and the private Postgres may run as another user, beneath it.
     std::fs::DirBuilder::new()
         .recursive(true)

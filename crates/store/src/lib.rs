@@ -20,6 +20,7 @@
 //! never waits while it holds something. Serialisation failures and deadlocks are tried again a few times inside.
 
 pub mod agents;
+pub mod backup;
 pub mod bell;
 pub mod cleanup;
 pub mod config_rows;

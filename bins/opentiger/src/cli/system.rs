@@ -1,6 +1,6 @@
 //! The arguments of the commands about the system as a whole.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
@@ -60,4 +60,35 @@ pub(crate) struct GcArgs {
     /// Remove records of the database as well: tasks, runs and events that ended this many days ago or earlier.
     #[arg(long, value_name = "DAYS")]
     pub(crate) records: Option<u32>,
+}
+
+/// What is saved.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The database is the one of DATABASE_URL, else the private one of the state directory; no server need run.
+The file holds the settings, secrets among them, so only its owner may read it. One that is there is replaced once the
+new one is whole.
+
+Examples:
+  opentiger backup opentiger.backup
+  opentiger backup \"/var/backups/opentiger-$(date +%F)\"")]
+pub(crate) struct BackupArgs {
+    /// The file that is written.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// What is restored.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The database has to be empty: name a new one in DATABASE_URL, or move `postgres` in the state directory away.
+All of it is restored or nothing. Runs that were alive at the moment of the backup are done again.
+
+Examples:
+  opentiger down --now
+  DATABASE_URL=postgres://… opentiger restore opentiger.backup")]
+pub(crate) struct RestoreArgs {
+    /// The file that `opentiger backup` wrote.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }

@@ -1,5 +1,6 @@
 //! The command line as its users call it: the built program, and what it starts, in a state directory of the test's own.
 
+mod backup;
 mod doctor;
 mod gc;
 mod journey;
@@ -10,4 +11,5 @@ mod remotes;
 mod system;
 mod terminal;
 mod turned_away;
+mod units;
 mod world;

@@ -8,6 +8,7 @@
 
 mod agents;
 mod areas;
+mod backups;
 mod cancelling;
 mod claiming;
 mod cleaning;

@@ -6,7 +6,8 @@
 //!
 //! With a key everything is allowed. Callers on this machine may read and work without one, and control the system
 //! unless `OPENTIGER_ALLOW_INSECURE_SYSTEM_CONTROL` is `false`; where that is so and there is a key, they need it for
-//! everything, for then somebody on this machine is not trusted. A wrong key is refused wherever it comes from.
+//! everything, for then somebody on this machine is not trusted. A wrong key is refused wherever it comes from. A browser
+//! that signed in with a key counts as holding it, in requests that no page of another origin made.
 //!
 //! Which keys of the settings a change may touch is decided where it is made: see [`rights::Right::Host`].
 
@@ -22,9 +23,9 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use core_config::load::Loaded;
+use core_types::secret::Secret;
 use http::HeaderMap;
 use tokio::sync::watch;
-use utoipa::openapi::OpenApi;
 
 use crate::access::{
     caller::Caller,
@@ -34,16 +35,18 @@ use crate::access::{
     refusal::{Refusal, announce},
     rights::Right,
     routes::{Asked, Routes},
+    sessions::Sessions,
 };
 
 pub(crate) mod caller;
 pub(crate) mod limits;
+pub(crate) mod refusal;
 pub(crate) mod rights;
 pub(crate) mod routes;
+pub(crate) mod sessions;
 
 mod hosts;
 mod keys;
-mod refusal;
 
 /// How many wrong keys one address may send in a minute.
 const WRONG_KEYS_PER_MINUTE: u32 = 10;
@@ -57,11 +60,22 @@ pub(crate) struct Ends {
     pub(crate) local: SocketAddr,
 }
 
+/// How who asks stands with this server, for the pages that show it.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    pub(crate) caller: Caller,
+    /// Whether there is a key to sign in with.
+    pub(crate) keys_exist: bool,
+    /// What forms of the caller have to carry.
+    pub(crate) form_token: String,
+}
+
 /// Decides of each request whether it is answered.
 #[derive(Debug)]
 pub(crate) struct Gate {
     routes: Routes,
     keys: Keys,
+    sessions: Sessions,
     hosts: Hosts,
     /// `OPENTIGER_ALLOW_INSECURE_SYSTEM_CONTROL`.
     local_control: bool,
@@ -71,12 +85,13 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// A gate in front of the routes of this document. Who may enter is read once: it comes from the environment.
-    pub(crate) fn new(document: OpenApi, settings: watch::Receiver<Arc<Loaded>>) -> Self {
+    /// A gate in front of these routes. Who may enter is read once: it comes from the environment.
+    pub(crate) fn new(routes: Routes, settings: watch::Receiver<Arc<Loaded>>) -> Self {
         let in_force = Arc::clone(&settings.borrow().settings);
         Self {
-            routes: Routes::of(document),
+            routes,
             keys: Keys::of(&in_force),
+            sessions: Sessions::new(),
             hosts: Hosts::new(&in_force.api_hosts),
             local_control: in_force.allow_insecure_system_control,
             settings,
@@ -85,7 +100,7 @@ impl Gate {
         }
     }
 
-    fn admit(&self, request: &Request, now: Instant) -> Result<(Caller, Option<Left>), Refusal> {
+    fn admit(&self, request: &Request, now: Instant) -> Result<(Standing, Option<Left>), Refusal> {
         let ends = *request.extensions().get::<Ends>().ok_or(Refusal::Unknown)?;
         let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
         let asked = self.routes.asked(path, request.method());
@@ -97,21 +112,50 @@ impl Gate {
         let is_here = ends.peer.ip().to_canonical().is_loopback()
             && is_loopback(host.host())
             && !came_through_a_proxy(headers);
-        let caller = match asked.right {
+        let foreign = is_foreign(headers, &host);
+        if asked.page && foreign && !request.method().is_safe() {
+            return Err(Refusal::Origin);
+        }
+        let proved = match asked.right {
             Right::Open => None,
             Right::Read | Right::Work | Right::Control | Right::Host => {
                 self.identify(headers, ends.peer.ip(), now)?
             }
         };
-        let foreign = is_foreign(headers, &host);
-        let caller = caller.unwrap_or(match is_here && !foreign {
+        let open = Some(()).filter(|()| proved.is_none() && !foreign);
+        let session = open.and_then(|()| self.sessions.find(headers, now));
+        let form_token = self.sessions.form_token(headers, session.is_some());
+        let caller = proved.or(session).unwrap_or(match is_here && !foreign {
             true => Caller::Local,
             false => Caller::Stranger,
         });
         match self.decide(asked.right, &caller) {
             Err(Refusal::NoKey) if is_here && foreign => Err(Refusal::Origin),
-            decided => decided.map(|()| (caller, left)),
+            Err(refusal) => Err(refusal),
+            Ok(()) => {
+                let keys_exist = self.keys.exist();
+                Ok((Standing { caller, keys_exist, form_token }, left))
+            }
         }
+    }
+
+    /// Begins a session for whoever names a key or the token; gives the cookie's value.
+    pub(crate) fn sign_in(&self, key: &str, ends: Ends, now: Instant) -> Result<Secret, Refusal> {
+        let peer = Peer::of(ends.peer.ip());
+        let allowance = peer.allowance(WRONG_KEYS_PER_MINUTE);
+        self.wrong_keys.look(peer, allowance, now).map_err(Refusal::TooManyWrongKeys)?;
+        let caller = self.keys.of_text(key).map_err(|_| {
+            // That there was room was found right before, and this counts for the next one.
+            self.wrong_keys.take(peer, allowance, now).ok();
+            Refusal::WrongKey
+        })?;
+        tracing::info!(caller = %caller.who(), "browser signed in");
+        Ok(self.sessions.begin(caller, now))
+    }
+
+    /// Ends the session of a request, if it has one.
+    pub(crate) fn sign_out(&self, headers: &HeaderMap) {
+        self.sessions.end(headers);
     }
 
     /// Counts a request towards the limit of its address.
@@ -167,9 +211,11 @@ pub(crate) async fn guard(
     next: Next,
 ) -> Response {
     match gate.admit(&request, Instant::now()) {
-        Ok((caller, left)) => {
-            tracing::debug!(caller = %caller.who(), "request admitted");
-            request.extensions_mut().insert(caller);
+        Ok((standing, left)) => {
+            tracing::debug!(caller = %standing.caller.who(), "request admitted");
+            request.extensions_mut().insert(standing.caller.clone());
+            request.extensions_mut().insert(standing);
+            request.extensions_mut().insert(Arc::clone(&gate));
             let mut response = next.run(request).await;
             if let Some(left) = left {
                 announce(response.headers_mut(), left.limit, left.remaining, left.full_in);
@@ -283,7 +329,7 @@ mod tests {
 
     /// The gate before a handler that answers everything.
     fn gated(installation: (bool, bool)) -> Router {
-        let gate = Gate::new(bare_document(), settings(installation.0, installation.1));
+        let gate = Gate::new(Routes::of(bare_document()), settings(installation.0, installation.1));
         let mut paths: Vec<String> =
             operations(&mut bare_document()).map(|(path, ..)| path).collect();
         paths.dedup();

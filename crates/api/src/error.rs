@@ -128,6 +128,21 @@ impl ApiError {
         )
     }
 
+    /// What went wrong, for people.
+    pub(crate) fn text(&self) -> &str {
+        &self.body.error
+    }
+
+    /// What went wrong, for programs.
+    pub(crate) const fn code(&self) -> &'static str {
+        self.body.code
+    }
+
+    /// The fields that are at fault.
+    pub(crate) fn faults(&self) -> &[FieldFault] {
+        &self.body.details
+    }
+
     /// The status the answer has.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
@@ -163,6 +178,9 @@ pub(crate) fn repository_error(error: &CheckoutError, field: String, allowed: &s
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let mut response = (self.status, Json(&self.body)).into_response();
+        // For whoever shows it to people in another form.
+        response.extensions_mut().insert(self);
+        response
     }
 }

@@ -79,7 +79,7 @@ fn too_slow() -> ApiError {
 }
 
 /// Reads JSON; an error names the field.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| malformed(&error))?;
     // serde would read an array as an object whose fields come in order.
     if bytes.trim_ascii_start().first() != Some(&b'{') {

@@ -15,7 +15,10 @@ use agent_queue::{
     subscription::{Heard, Topic},
 };
 use core_types::ids::RunId;
-use store::{pool::Store, wake::Channel};
+use store::{
+    pool::Store,
+    wake::{Channel, Wake},
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +32,8 @@ pub(crate) struct EventHub {
     all: Arc<watch::Sender<()>>,
     /// For the streams of one run: up to which number there are events.
     runs: Arc<Mutex<HashMap<RunId, Weak<watch::Sender<i64>>>>>,
+    /// For pages: anything at all happened.
+    anything: Arc<watch::Sender<()>>,
 }
 
 impl EventHub {
@@ -46,10 +51,17 @@ impl EventHub {
     }
 
     async fn listen_to_store(&self, store: Store) {
-        let mut wakes = store.wakes(&[Channel::Events]);
+        let mut wakes = store.wakes(Channel::ALL);
         loop {
-            wakes.next().await;
-            self.all.send_replace(());
+            match wakes.next().await {
+                Wake::Reconnected | Wake::Notified(Channel::Events) => {
+                    self.all.send_replace(());
+                }
+                Wake::Notified(
+                    Channel::Tasks | Channel::Agents | Channel::Config | Channel::Processes,
+                ) => {}
+            }
+            self.anything.send_replace(());
         }
     }
 
@@ -63,7 +75,13 @@ impl EventHub {
                     self.all.send_replace(());
                 }
             }
+            self.anything.send_replace(());
         }
+    }
+
+    /// Hears of everything that happens.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.anything.subscribe()
     }
 
     /// Wakes the streams of a run that are not as far yet.

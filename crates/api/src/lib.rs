@@ -1,4 +1,4 @@
-//! The HTTP API: routes, the checks on who may ask, errors as JSON, OpenAPI, server-sent events.
+//! The HTTP API and the dashboard: routes, the checks on who may ask, errors as JSON, OpenAPI, server-sent events, pages.
 //!
 //! Owns the wire: names of fields, status codes, limits of requests. What a task is and what becomes of it is decided in
 //! `core-types` and `store`; this crate runs nothing, claims nothing and writes no SQL.
@@ -21,6 +21,7 @@ mod hub;
 pub mod logins;
 pub mod metrics;
 mod middleware;
+mod pages;
 mod path_ids;
 mod repositories;
 mod requests;

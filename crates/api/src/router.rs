@@ -13,11 +13,12 @@ use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    access::{Gate, guard},
+    access::{Gate, guard, routes::Routes},
     error::ApiError,
     extract::BODY_LIMIT,
     middleware::{observe, panicked},
     openapi::{self, About},
+    pages::{self, failure::dress},
     routes::{
         agents, auth, cleanup, config, diff, events, gates, health, log, metrics, notices,
         processes, readiness, runs, spend, tasks,
@@ -72,14 +73,18 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
 /// The routes with everything around them.
 pub(crate) fn router(state: ApiState) -> Router {
     let (router, document) = routes().split_for_parts();
-    let gate = Arc::new(Gate::new(document, state.settings.clone()));
+    let (pages, rights) = pages::routes().into_parts();
+    let routes = Routes::of(document).with_pages(rights);
+    let gate = Arc::new(Gate::new(routes, state.settings.clone()));
     router
+        .merge(pages)
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(gate, guard))
         .layer(from_fn(observe))
+        .layer(from_fn(dress))
         .with_state(state)
 }
 

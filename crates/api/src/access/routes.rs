@@ -25,10 +25,12 @@ pub(crate) struct Asked {
     pub(crate) right: Right,
     /// Whether it counts towards the limit of requests.
     pub(crate) counted: bool,
+    /// Whether it is a page for people: nothing is changed there for a page of another origin, whoever asks.
+    pub(crate) page: bool,
 }
 
 /// What is asked for where no route is: strangers learn nothing of which routes there are.
-const NOWHERE: Asked = Asked { right: Right::Read, counted: true };
+const NOWHERE: Asked = Asked { right: Right::Read, counted: true, page: false };
 
 /// Every route with what it asks for.
 #[derive(Debug)]
@@ -38,9 +40,21 @@ impl Routes {
     pub(crate) fn of(mut document: OpenApi) -> Self {
         let asked = |(path, method, operation): (String, Method, &mut Operation)| {
             let id = operation.operation_id.as_deref().unwrap_or_default();
-            ((path, method), Asked { right: right_for(id), counted: id != UNCOUNTED })
+            let right = right_for(id);
+            ((path, method), Asked { right, counted: id != UNCOUNTED, page: false })
         };
         Self(operations(&mut document).map(asked).collect())
+    }
+
+    /// The same with pages, each with the right it asks for.
+    pub(crate) fn with_pages(mut self, pages: Vec<(&'static str, Method, Right)>) -> Self {
+        let asked = |right| Asked { right, counted: true, page: true };
+        self.0.extend(
+            pages
+                .into_iter()
+                .map(|(path, method, right)| ((path.to_owned(), method), asked(right))),
+        );
+        self
     }
 
     /// What a request asks for, by the path of the route it comes to, where it comes to one.

@@ -66,7 +66,7 @@ fn not_allowed(field: &str, words: &[&str]) -> ApiError {
 }
 
 /// The first language that the client names and that there is.
-pub(crate) fn language(headers: &HeaderMap) -> Language {
+pub(crate) fn accepted_language(headers: &HeaderMap) -> Language {
     let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
     let mut tags = accepted.unwrap_or_default().split(',').map(str::trim);
     let japanese = tags.find_map(|tag| match tag.get(..2)?.to_ascii_lowercase().as_str() {
@@ -84,12 +84,15 @@ mod tests {
     #[test]
     fn the_language_is_the_first_one_that_there_is() {
         let of = |accept: &str| {
-            language(&HeaderMap::from_iter([(header::ACCEPT_LANGUAGE, accept.parse().unwrap())]))
+            accepted_language(&HeaderMap::from_iter([(
+                header::ACCEPT_LANGUAGE,
+                accept.parse().unwrap(),
+            )]))
         };
         assert_eq!(of("ja-JP,en;q=0.5"), Language::Japanese);
         assert_eq!(of("de, ja"), Language::Japanese);
         assert_eq!(of("en-GB,ja"), Language::English);
         assert_eq!(of("*"), Language::English);
-        assert_eq!(language(&HeaderMap::new()), Language::English);
+        assert_eq!(accepted_language(&HeaderMap::new()), Language::English);
     }
 }

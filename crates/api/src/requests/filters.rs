@@ -41,36 +41,36 @@ pub(crate) const AGENT_STATES: &[&str] = &["idle", "busy", "silent", "retired"];
 pub(crate) struct TasksQuery {
     /// Only tasks that stand so; several are separated by commas.
     #[param(style = Form, explode = false, schema_with = crate::schema::task_statuses)]
-    status: Option<String>,
+    pub(crate) status: Option<String>,
     /// Only tasks of this role.
     #[param(schema_with = crate::schema::role)]
-    role: Option<String>,
+    pub(crate) role: Option<String>,
     /// Only tasks for this agent command line.
     #[param(schema_with = crate::schema::executor)]
-    executor: Option<String>,
+    pub(crate) executor: Option<String>,
     /// Only tasks of this area.
     #[param(schema_with = crate::schema::plain_text)]
-    target_area: Option<String>,
+    pub(crate) target_area: Option<String>,
     /// Only tasks of the repository with this path or URL, as the task names it.
     #[param(schema_with = crate::schema::plain_text)]
-    repository: Option<String>,
+    pub(crate) repository: Option<String>,
     /// Only tasks with this text in their title, upper and lower case alike.
     #[param(schema_with = crate::schema::search_text)]
-    q: Option<String>,
+    pub(crate) q: Option<String>,
     /// Only tasks that were made then or later.
     #[param(schema_with = crate::schema::moment)]
-    created_after: Option<String>,
+    pub(crate) created_after: Option<String>,
     /// Only tasks that were made earlier.
     #[param(schema_with = crate::schema::moment)]
-    created_before: Option<String>,
+    pub(crate) created_before: Option<String>,
     /// Which come first; `newest` where left out.
     #[param(schema_with = crate::schema::order)]
-    order: Option<String>,
+    pub(crate) order: Option<String>,
     /// The length of the page, 1 to 200; 50 where left out.
     #[param(schema_with = crate::schema::page_limit)]
-    limit: Option<String>,
+    pub(crate) limit: Option<String>,
     /// The `next_cursor` of the page before, with the same filters and order.
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
 /// The query of `GET /runs`.
@@ -80,33 +80,33 @@ pub(crate) struct TasksQuery {
 pub(crate) struct RunsQuery {
     /// Only runs of this task.
     #[param(schema_with = crate::schema::task_id)]
-    task: Option<String>,
+    pub(crate) task: Option<String>,
     /// Only runs that stand so; several are separated by commas.
     #[param(style = Form, explode = false, schema_with = crate::schema::run_statuses)]
-    status: Option<String>,
+    pub(crate) status: Option<String>,
     /// Only runs that came to this; several are separated by commas.
     #[param(style = Form, explode = false, schema_with = crate::schema::run_outcomes)]
-    outcome: Option<String>,
+    pub(crate) outcome: Option<String>,
     /// Only runs of this agent.
     #[param(schema_with = crate::schema::agent_id)]
-    agent: Option<String>,
+    pub(crate) agent: Option<String>,
     /// Only runs of tasks for this agent command line.
     #[param(schema_with = crate::schema::executor)]
-    executor: Option<String>,
+    pub(crate) executor: Option<String>,
     /// Only runs that were handed out then or later.
     #[param(schema_with = crate::schema::moment)]
-    since: Option<String>,
+    pub(crate) since: Option<String>,
     /// Only runs that were handed out earlier.
     #[param(schema_with = crate::schema::moment)]
-    until: Option<String>,
+    pub(crate) until: Option<String>,
     /// Which come first; `newest` where left out.
     #[param(schema_with = crate::schema::order)]
-    order: Option<String>,
+    pub(crate) order: Option<String>,
     /// The length of the page, 1 to 200; 50 where left out.
     #[param(schema_with = crate::schema::page_limit)]
-    limit: Option<String>,
+    pub(crate) limit: Option<String>,
     /// The `next_cursor` of the page before, with the same filters and order.
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
 /// The query of `GET /agents`.

@@ -14,12 +14,12 @@ const FEEDBACK_BYTES: usize = 16 * 1024;
 pub(crate) struct RetryRequest {
     /// What the agent shall do otherwise; where left out, it is told again what it was told before.
     #[schema(min_length = 1, max_length = 16384)]
-    feedback: Option<String>,
+    pub(crate) feedback: Option<String>,
     /// Whether the agent goes on with its last session, in a checkout of its last result where there is one. Where the
     /// session is not there any more, a new one begins.
     #[serde(default)]
     #[schema(required = false, default = false)]
-    continue_session: bool,
+    pub(crate) continue_session: bool,
 }
 
 impl RetryRequest {

@@ -8,7 +8,7 @@ use crate::{
     error::ApiError,
     extract::QueryTexts,
     openapi::{AboutQuery, Always},
-    requests::auth::{AuthQuery, language},
+    requests::auth::{AuthQuery, accepted_language},
     state::ApiState,
     views::auth::AuthView,
 };
@@ -53,5 +53,5 @@ async fn check(
     let refresh = query.refresh()?;
     let environment = query.environment(state.settings().settings.execution_environment)?;
     let report = state.login(environment, executor, refresh).await?;
-    Ok(Json(AuthView::new(report, language(headers))))
+    Ok(Json(AuthView::new(report, accepted_language(headers))))
 }

@@ -96,6 +96,28 @@ pub(crate) async fn of_run(
     answer(&state, &task.new.repository, &run, form).await
 }
 
+/// What a run changed, for people: at most so many bytes of the patch.
+pub(crate) async fn for_people(
+    state: &ApiState,
+    id: RunId,
+    max_bytes: usize,
+) -> Result<DiffView, ApiError> {
+    let run = state.store.run(id).await?.ok_or_else(|| ApiError::not_found("run"))?;
+    let task = state.store.task(run.task).await?.ok_or_else(|| ApiError::not_found("task"))?;
+    let (base, commit) = ends(&run)?;
+    let limits = DiffLimits { files: FILES, patch_bytes: max_bytes, binary: false };
+    let found = read(state, &task.new.repository, (base.clone(), commit.clone()), limits).await?;
+    let branch = run.report.as_ref().and_then(|report| report.branch.clone());
+    Ok(DiffView::new(run.id, (&base, &commit), branch, found))
+}
+
+/// What a run started from, and what it came to.
+fn ends(run: &Run) -> Result<(CommitId, CommitId), ApiError> {
+    let commit = commit_of(run).and_then(|commit| commit.parse().ok());
+    let base = run.base_commit.as_deref().and_then(|base| base.parse().ok());
+    base.zip(commit).ok_or_else(|| no_commit("what the run started from is not known"))
+}
+
 fn commit_of(run: &Run) -> Option<&str> {
     run.report.as_ref()?.commit.as_deref()
 }
@@ -110,11 +132,7 @@ async fn answer(
     run: &Run,
     form: DiffForm,
 ) -> Result<Response, ApiError> {
-    let commit = commit_of(run).and_then(|commit| commit.parse::<CommitId>().ok());
-    let base = run.base_commit.as_deref().and_then(|base| base.parse::<CommitId>().ok());
-    let (Some(commit), Some(base)) = (commit, base) else {
-        return Err(no_commit("what the run started from is not known"));
-    };
+    let (base, commit) = ends(run)?;
     let limits = match form {
         DiffForm::Json { max_bytes } => {
             DiffLimits { files: FILES, patch_bytes: max_bytes, binary: false }

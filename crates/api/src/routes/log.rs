@@ -73,9 +73,9 @@ pub(crate) async fn show(
 }
 
 /// A part of a log.
-struct Read {
-    text: String,
-    next_after: i64,
+pub(crate) struct Read {
+    pub(crate) text: String,
+    pub(crate) next_after: i64,
     /// Whether it goes up to the present end.
     whole: bool,
 }
@@ -99,7 +99,12 @@ async fn from(store: &Store, run: RunId, after: i64) -> Result<Read, ApiError> {
 }
 
 /// The last lines, read from the end.
-async fn tail(store: &Store, run: RunId, after: i64, wanted: usize) -> Result<Read, ApiError> {
+pub(crate) async fn tail(
+    store: &Store,
+    run: RunId,
+    after: i64,
+    wanted: usize,
+) -> Result<Read, ApiError> {
     let mut kept: Vec<String> = Vec::new();
     let (mut before, mut next_after, mut bytes) = (i64::MAX, after, 0);
     loop {

@@ -127,6 +127,11 @@ pub(crate) async fn show(
     State(state): State<ApiState>,
     PathId(id): PathId<TaskId>,
 ) -> Result<Json<TaskDetail>, ApiError> {
+    Ok(Json(detail(&state, id).await?))
+}
+
+/// A task, its runs, and why it waits.
+pub(crate) async fn detail(state: &ApiState, id: TaskId) -> Result<TaskDetail, ApiError> {
     let task = state.store.task(id).await?.ok_or_else(|| ApiError::not_found("task"))?;
     let runs = state.store.runs_of_task(id).await?;
     let loaded = Arc::clone(&state.settings.borrow());
@@ -135,7 +140,7 @@ pub(crate) async fn show(
     let default_provider = loaded.settings.default_provider();
     let waiting = state.store.why_waiting(id, &limits, environment, &default_provider).await?;
     let waiting = waiting.map(|waiting| WaitingView::from(waiting).under(environment));
-    Ok(Json(TaskDetail::new(task, waiting, runs)))
+    Ok(TaskDetail::new(task, waiting, runs))
 }
 
 /// Calls a task off. A run that is alive is stopped within the grace.
@@ -152,15 +157,29 @@ pub(crate) async fn cancel(
     State(state): State<ApiState>,
     PathId(id): PathId<TaskId>,
 ) -> Result<(StatusCode, Json<CancelView>), ApiError> {
+    let (status, result) = match call_off(&state, id).await? {
+        CalledOff::Now => (StatusCode::OK, "cancelled"),
+        CalledOff::Soon => (StatusCode::ACCEPTED, "cancel_requested"),
+    };
+    Ok((status, Json(CancelView { id, result })))
+}
+
+/// What became of calling a task off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CalledOff {
+    /// It is cancelled.
+    Now,
+    /// A run is alive and will be stopped.
+    Soon,
+}
+
+/// Calls a task off.
+pub(crate) async fn call_off(state: &ApiState, id: TaskId) -> Result<CalledOff, ApiError> {
     let store = state.store.clone();
     let cancelling = async move { Ok(store.cancel_task(id, CANCEL_REASON).await?) };
     match state.to_the_end(cancelling).await? {
-        CancelResult::Cancelled => {
-            Ok((StatusCode::OK, Json(CancelView { id, result: "cancelled" })))
-        }
-        CancelResult::Requested => {
-            Ok((StatusCode::ACCEPTED, Json(CancelView { id, result: "cancel_requested" })))
-        }
+        CancelResult::Cancelled => Ok(CalledOff::Now),
+        CancelResult::Requested => Ok(CalledOff::Soon),
         CancelResult::AlreadyFinal(status) => {
             let text = format!("the task is {status} already");
             Err(ApiError::new(StatusCode::CONFLICT, "already_final", text))
@@ -204,14 +223,22 @@ pub(crate) async fn retry(
     PathId(id): PathId<TaskId>,
     JsonBody(request): JsonBody<RetryRequest>,
 ) -> Result<Json<TaskView>, ApiError> {
+    once_more(&state, id, request).await?;
+    let task = state.store.task(id).await?.ok_or_else(|| ApiError::not_found("task"))?;
+    Ok(Json(task.into()))
+}
+
+/// Queues a task once more.
+pub(crate) async fn once_more(
+    state: &ApiState,
+    id: TaskId,
+    request: RetryRequest,
+) -> Result<(), ApiError> {
     let retry = request.check()?;
     let store = state.store.clone();
     let retrying = async move { Ok(store.retry_task(id, &retry).await?) };
     match state.to_the_end(retrying).await? {
-        RetryResult::Queued => {
-            let task = state.store.task(id).await?.ok_or_else(|| ApiError::not_found("task"))?;
-            Ok(Json(task.into()))
-        }
+        RetryResult::Queued => Ok(()),
         RetryResult::Running => {
             let text = "a run of this task is alive; cancel it first, or wait for its end";
             Err(ApiError::new(StatusCode::CONFLICT, "running", text))

@@ -18,36 +18,36 @@ use crate::views::run::RunView;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AgentView {
     #[schema(schema_with = crate::schema::agent_id)]
-    id: AgentId,
-    name: String,
+    pub(crate) id: AgentId,
+    pub(crate) name: String,
     #[schema(schema_with = crate::schema::role)]
-    role: Role,
-    host: String,
-    pid: i32,
-    version: String,
+    pub(crate) role: Role,
+    pub(crate) host: String,
+    pub(crate) pid: i32,
+    pub(crate) version: String,
     /// The run it is busy with.
     #[schema(schema_with = crate::schema::optional_run_id)]
-    run: Option<RunId>,
+    pub(crate) run: Option<RunId>,
     /// `idle`, `busy`, `silent` or `retired`.
     #[schema(schema_with = crate::schema::agent_state)]
-    state: &'static str,
+    pub(crate) state: &'static str,
     /// Whether it gave a sign a short while ago.
-    live: bool,
+    pub(crate) live: bool,
     #[schema(value_type = String, format = DateTime)]
-    registered_at: Timestamp,
+    pub(crate) registered_at: Timestamp,
     #[schema(value_type = String, format = DateTime)]
-    last_beat: Timestamp,
+    pub(crate) last_beat: Timestamp,
     #[schema(value_type = Option<String>, format = DateTime)]
-    retired_at: Option<Timestamp>,
+    pub(crate) retired_at: Option<Timestamp>,
 }
 
 /// An agent with the run it is busy with.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AgentDetail {
     #[serde(flatten)]
-    agent: AgentView,
+    pub(crate) agent: AgentView,
     /// The run it is busy with, as it stands.
-    present_run: Option<RunView>,
+    pub(crate) present_run: Option<RunView>,
 }
 
 impl AgentDetail {

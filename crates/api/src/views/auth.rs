@@ -14,32 +14,32 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AuthView {
     /// Whether the agent's program can be started and asked.
-    available: bool,
+    pub(crate) available: bool,
     /// Whether a run would find its provider open. Only `ready` says so.
-    authenticated: bool,
+    pub(crate) authenticated: bool,
     #[schema(value_type = String, format = DateTime)]
-    checked_at: Timestamp,
+    pub(crate) checked_at: Timestamp,
     #[schema(schema_with = crate::schema::environment)]
-    execution_environment: ExecutionEnvironment,
+    pub(crate) execution_environment: ExecutionEnvironment,
     #[schema(schema_with = crate::schema::auth_reason)]
-    reason: AuthReason,
+    pub(crate) reason: AuthReason,
     /// What is the matter, for people; in Japanese where `Accept-Language` asks for it.
-    message: String,
+    pub(crate) message: String,
     /// What to do about it, in the same language.
-    hint: Option<String>,
+    pub(crate) hint: Option<String>,
     /// What was seen, such as a program's own words.
-    detail: Option<String>,
+    pub(crate) detail: Option<String>,
     /// `credentials`: by looking at the login; `usage`: by asking for the account's limits, which costs nothing; `prompt`: by a prompt of one word.
     #[schema(schema_with = crate::schema::checked_by)]
-    checked_by: CheckedBy,
+    pub(crate) checked_by: CheckedBy,
     /// How much of the account's limits is used, where the provider told.
-    quota: Option<Vec<QuotaView>>,
+    pub(crate) quota: Option<Vec<QuotaView>>,
     /// When the provider lifts its limit, where it told.
     #[schema(value_type = Option<String>, format = DateTime)]
-    retry_at: Option<Timestamp>,
-    duration_ms: u64,
+    pub(crate) retry_at: Option<Timestamp>,
+    pub(crate) duration_ms: u64,
     /// Whether the answer is from before, or was found for another caller.
-    cached: bool,
+    pub(crate) cached: bool,
 }
 
 /// How much of one limit of an account is used.
@@ -47,10 +47,10 @@ pub(crate) struct AuthView {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct QuotaView {
     #[schema(examples("five_hour"))]
-    name: String,
-    used_percent: f64,
+    pub(crate) name: String,
+    pub(crate) used_percent: f64,
     #[schema(value_type = Option<String>, format = DateTime)]
-    resets_at: Option<Timestamp>,
+    pub(crate) resets_at: Option<Timestamp>,
 }
 
 impl AuthView {

@@ -21,93 +21,93 @@ use crate::agreement::{Agreement, decides};
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ConfigView {
     /// The revision of the database's rows.
-    revision: Option<i64>,
-    settings: Vec<SettingView>,
+    pub(crate) revision: Option<i64>,
+    pub(crate) settings: Vec<SettingView>,
     /// The groups of settings, in the order in which they are best shown.
-    groups: &'static [&'static str],
+    pub(crate) groups: &'static [&'static str],
     /// Rows of the database that cannot be used; while there are any, no task is claimed.
-    database_faults: Vec<FaultView>,
+    pub(crate) database_faults: Vec<FaultView>,
     /// The living processes and what they have in force; `null` while the database does not say.
-    processes: Option<Vec<SettingsOfProcess>>,
+    pub(crate) processes: Option<Vec<SettingsOfProcess>>,
 }
 
 /// The settings after a change.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ConfigChanged {
     #[serde(flatten)]
-    config: ConfigView,
+    pub(crate) config: ConfigView,
     /// The keys whose rows are others now; those of the request that held the same already are not among them.
-    changed: Vec<String>,
+    pub(crate) changed: Vec<String>,
     /// The keys of these that a living process' environment wins over: there the change has no effect.
-    shadowed_by_environment: Vec<String>,
+    pub(crate) shadowed_by_environment: Vec<String>,
 }
 
 /// One setting.
 #[derive(Debug, Serialize, ToSchema)]
-struct SettingView {
-    key: &'static str,
-    group: &'static str,
+pub(crate) struct SettingView {
+    pub(crate) key: &'static str,
+    pub(crate) group: &'static str,
     /// `text`, `secret`, `path`, `program`, `branch`, `url`, `address`, `integer`, `boolean`, `choice`, `list`, `list of paths`, `list of host names`, `list of secrets`.
     #[serde(rename = "type")]
-    kind: &'static str,
+    pub(crate) kind: &'static str,
     /// The value in force; of a secret only `{set, last_four}`.
     #[schema(value_type = Value)]
-    value: Value,
+    pub(crate) value: Value,
     /// Where the value comes from: `default`, `database`, `environment`.
-    source: &'static str,
+    pub(crate) source: &'static str,
     /// What would be in force without the environment, where that wins.
-    without_environment: Option<LayerView>,
+    pub(crate) without_environment: Option<LayerView>,
     /// What is wrong with the key's row in the database.
-    fault: Option<FaultView>,
+    pub(crate) fault: Option<FaultView>,
     /// Whether the environment of a living dispatcher sets the key, so that changing its row changes nothing.
-    locked: bool,
+    pub(crate) locked: bool,
     /// The living processes whose environment sets the key, each as program, process number and host.
-    set_by_environment_of: Vec<String>,
-    secret: bool,
-    allowed: String,
-    unit: Option<&'static str>,
-    description: &'static str,
-    takes_effect: &'static str,
+    pub(crate) set_by_environment_of: Vec<String>,
+    pub(crate) secret: bool,
+    pub(crate) allowed: String,
+    pub(crate) unit: Option<&'static str>,
+    pub(crate) description: &'static str,
+    pub(crate) takes_effect: &'static str,
     /// Who may set it: `environment`, or `environment or database`.
-    layers: &'static str,
-    reaches_host: bool,
+    pub(crate) layers: &'static str,
+    pub(crate) reaches_host: bool,
 }
 
 /// A value and where it comes from.
 #[derive(Debug, Serialize, ToSchema)]
-struct LayerView {
+pub(crate) struct LayerView {
     #[schema(value_type = Value)]
-    value: Value,
-    source: &'static str,
+    pub(crate) value: Value,
+    pub(crate) source: &'static str,
 }
 
 /// A row that cannot be used.
 #[derive(Debug, Serialize, ToSchema)]
-struct FaultView {
-    key: String,
-    what: String,
-    allowed: String,
-    hint: String,
+pub(crate) struct FaultView {
+    pub(crate) key: String,
+    pub(crate) what: String,
+    pub(crate) allowed: String,
+    pub(crate) hint: String,
 }
 
 /// What a living process has in force.
 #[derive(Debug, Serialize, ToSchema)]
-struct SettingsOfProcess {
+pub(crate) struct SettingsOfProcess {
     /// `api-server`, `dispatcher`, `worker`.
-    program: String,
-    host: String,
-    pid: i32,
-    version: String,
+    pub(crate) program: String,
+    pub(crate) host: String,
+    pub(crate) pid: i32,
+    pub(crate) version: String,
     /// The revision of the rows it has in force.
-    revision: Option<i64>,
+    pub(crate) revision: Option<i64>,
     /// The keys its environment sets.
-    set_by_environment: Vec<String>,
+    pub(crate) set_by_environment: Vec<String>,
     /// The keys whose value is another than in the process that answers. Values are compared by short sums of them.
-    differs: Vec<String>,
+    pub(crate) differs: Vec<String>,
     #[schema(value_type = String, format = DateTime)]
-    started_at: Timestamp,
+    pub(crate) started_at: Timestamp,
     #[schema(value_type = String, format = DateTime)]
-    last_beat: Timestamp,
+    pub(crate) last_beat: Timestamp,
 }
 
 /// A page of changes, newest first.
@@ -122,18 +122,18 @@ pub(crate) struct HistoryPage {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct HistoryView {
     /// The revision it made.
-    revision: i64,
+    pub(crate) revision: i64,
     #[schema(value_type = String, format = DateTime)]
-    at: Timestamp,
+    pub(crate) at: Timestamp,
     /// `local`, `bearer`, or `api-key:` and the last four characters of the key.
-    who: String,
-    key: String,
+    pub(crate) who: String,
+    pub(crate) key: String,
     /// The value before; `null` where there was no row, `***` where it is a secret.
     #[schema(value_type = Value)]
-    old_value: Option<Value>,
+    pub(crate) old_value: Option<Value>,
     /// The value after; `null` where the row was removed, `***` where it is a secret.
     #[schema(value_type = Value)]
-    new_value: Option<Value>,
+    pub(crate) new_value: Option<Value>,
 }
 
 impl ConfigView {

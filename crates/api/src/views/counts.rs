@@ -14,32 +14,37 @@ use utoipa::ToSchema;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TaskSummaryView {
     /// How many in all.
-    total: u64,
+    pub(crate) total: u64,
     /// How many stand so.
     #[serde(flatten)]
-    by_status: StatusCounts,
+    pub(crate) by_status: StatusCounts,
     /// The same for each role.
-    by_role: BTreeMap<&'static str, StatusCounts>,
+    pub(crate) by_role: BTreeMap<&'static str, StatusCounts>,
     /// The queued task that was made first.
     #[schema(value_type = Option<String>)]
-    oldest_queued: Option<TaskId>,
+    pub(crate) oldest_queued: Option<TaskId>,
     /// For how long it has been there, in seconds.
-    oldest_queued_age_s: Option<f64>,
+    pub(crate) oldest_queued_age_s: Option<f64>,
 }
 
 /// How many tasks stand how.
 #[derive(Debug, Default, Clone, Copy, Serialize, ToSchema)]
-struct StatusCounts {
-    queued: u64,
-    running: u64,
-    done: u64,
-    failed: u64,
-    blocked: u64,
-    cancelled: u64,
+pub(crate) struct StatusCounts {
+    pub(crate) queued: u64,
+    pub(crate) running: u64,
+    pub(crate) done: u64,
+    pub(crate) failed: u64,
+    pub(crate) blocked: u64,
+    pub(crate) cancelled: u64,
 }
 
 impl StatusCounts {
-    const fn of(&mut self, status: TaskStatus) -> &mut u64 {
+    /// How many stand so.
+    pub(crate) const fn of(mut self, status: TaskStatus) -> u64 {
+        *self.of_mut(status)
+    }
+
+    const fn of_mut(&mut self, status: TaskStatus) -> &mut u64 {
         match status {
             TaskStatus::Queued => &mut self.queued,
             TaskStatus::Running => &mut self.running,
@@ -58,8 +63,8 @@ impl From<TaskCounts> for TaskSummaryView {
         let (mut total, mut by_status) = (0, StatusCounts::default());
         for (role, status, count) in counts {
             total += count;
-            *by_status.of(status) += count;
-            *by_role.entry(role.as_str()).or_default().of(status) += count;
+            *by_status.of_mut(status) += count;
+            *by_role.entry(role.as_str()).or_default().of_mut(status) += count;
         }
         Self {
             total,

@@ -12,38 +12,38 @@ use utoipa::ToSchema;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DiffView {
     #[schema(schema_with = crate::schema::run_id)]
-    run: RunId,
+    pub(crate) run: RunId,
     /// The commit the run started from.
-    base_commit: String,
+    pub(crate) base_commit: String,
     /// The commit that holds its result.
-    commit: String,
+    pub(crate) commit: String,
     /// The branch the commit was put on.
-    branch: Option<String>,
+    pub(crate) branch: Option<String>,
     /// The files that changed, at most 1000.
-    files: Vec<ChangedFileView>,
+    pub(crate) files: Vec<ChangedFileView>,
     /// Whether more files changed.
-    files_truncated: bool,
+    pub(crate) files_truncated: bool,
     /// The unified diff. Bytes that are no UTF-8 are replaced; `format=patch` has them.
-    patch: String,
+    pub(crate) patch: String,
     /// Whether the diff is longer.
-    truncated: bool,
+    pub(crate) truncated: bool,
 }
 
 /// A file that changed.
 #[derive(Debug, Serialize, ToSchema)]
-struct ChangedFileView {
-    path: String,
+pub(crate) struct ChangedFileView {
+    pub(crate) path: String,
     /// Where it was before, if it was renamed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    old_path: Option<String>,
+    pub(crate) old_path: Option<String>,
     /// `added`, `deleted`, `modified`, `renamed`, `type_changed`.
     #[schema(examples("modified"))]
-    change: &'static str,
+    pub(crate) change: &'static str,
     /// Lines that came; `null` where it is no text.
-    added: Option<u64>,
+    pub(crate) added: Option<u64>,
     /// Lines that went; `null` where it is no text.
-    deleted: Option<u64>,
+    pub(crate) deleted: Option<u64>,
 }
 
 impl DiffView {

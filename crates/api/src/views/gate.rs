@@ -16,46 +16,46 @@ use super::auth::QuotaView;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GateView {
     #[schema(schema_with = crate::schema::environment)]
-    environment: ExecutionEnvironment,
+    pub(crate) environment: ExecutionEnvironment,
     #[schema(schema_with = crate::schema::executor)]
-    executor: ExecutorKind,
+    pub(crate) executor: ExecutorKind,
     /// The provider whose models this gate is for; absent where the executor has one only, and for models that its own
     /// settings choose.
-    provider: Option<String>,
+    pub(crate) provider: Option<String>,
     /// `open`; `closed`: none are; `trial`: one is under way to try.
     #[schema(schema_with = crate::schema::gate_state)]
-    state: GateWord,
+    pub(crate) state: GateWord,
     /// Why it is not open.
     #[schema(schema_with = crate::schema::optional_gate_cause)]
-    cause: Option<GateCause>,
+    pub(crate) cause: Option<GateCause>,
     /// Whether somebody has to do something about it.
-    needs_a_person: bool,
+    pub(crate) needs_a_person: bool,
     /// What the run said that closed it.
-    message: Option<String>,
+    pub(crate) message: Option<String>,
     /// What to do about it.
-    hint: Option<String>,
+    pub(crate) hint: Option<String>,
     /// Since when it is not open.
     #[schema(value_type = Option<String>, format = DateTime)]
-    since: Option<Timestamp>,
+    pub(crate) since: Option<Timestamp>,
     /// When one run is let through to try.
     #[schema(value_type = Option<String>, format = DateTime)]
-    retry_at: Option<Timestamp>,
+    pub(crate) retry_at: Option<Timestamp>,
     /// The same in seconds from now, never negative.
-    retry_in_s: Option<f64>,
+    pub(crate) retry_in_s: Option<f64>,
     /// How often it closed in a row.
-    closures: u32,
+    pub(crate) closures: u32,
     /// Failures in a row while it is open.
-    failures: u32,
+    pub(crate) failures: u32,
     /// The run that is under way to try.
     #[schema(schema_with = crate::schema::optional_run_id)]
-    trial_run: Option<RunId>,
+    pub(crate) trial_run: Option<RunId>,
     #[schema(value_type = String, format = DateTime)]
-    changed_at: Timestamp,
+    pub(crate) changed_at: Timestamp,
     /// How much of the account's limits is used, as the provider last told.
-    quota: Option<Vec<QuotaView>>,
+    pub(crate) quota: Option<Vec<QuotaView>>,
     /// When it told.
     #[schema(value_type = Option<String>, format = DateTime)]
-    quota_told_at: Option<Timestamp>,
+    pub(crate) quota_told_at: Option<Timestamp>,
 }
 
 /// Every gate.

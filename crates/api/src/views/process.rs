@@ -11,67 +11,67 @@ use utoipa::ToSchema;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ProcessView {
     #[schema(schema_with = crate::schema::process_name)]
-    name: ProcessName,
+    pub(crate) name: ProcessName,
     /// What people call it.
     #[schema(examples("Worker #1"))]
-    label: String,
+    pub(crate) label: String,
     #[schema(schema_with = crate::schema::process_kind)]
-    kind: ProcessKind,
+    pub(crate) kind: ProcessKind,
     /// How it stands, with what was asked for and not followed yet.
     #[schema(schema_with = crate::schema::process_state)]
-    state: ProcessState,
+    pub(crate) state: ProcessState,
     /// What somebody wants of it: what the settings say, or the contrary of that.
     #[schema(schema_with = crate::schema::wanted)]
-    wanted: Wanted,
+    pub(crate) wanted: Wanted,
     /// Which start of it this is; absent before the first.
-    generation: Option<u64>,
+    pub(crate) generation: Option<u64>,
     /// Where it is, or was last.
-    host: Option<String>,
-    pid: Option<i32>,
+    pub(crate) host: Option<String>,
+    pub(crate) pid: Option<i32>,
     /// When it was started, while it is alive.
     #[schema(value_type = Option<String>, format = DateTime)]
-    started_at: Option<Timestamp>,
-    uptime_s: Option<u64>,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) uptime_s: Option<u64>,
     /// Memory of it and what it started; only where it is on the host of this server.
-    memory_bytes: Option<u64>,
+    pub(crate) memory_bytes: Option<u64>,
     /// Processor time of it and what it started.
-    cpu_ms: Option<u64>,
+    pub(crate) cpu_ms: Option<u64>,
     /// How often it was started after an end that nobody asked for.
-    restarts: u64,
-    last_exit: Option<ExitView>,
+    pub(crate) restarts: u64,
+    pub(crate) last_exit: Option<ExitView>,
     /// Why it stands so.
-    message: Option<String>,
+    pub(crate) message: Option<String>,
     /// What to do about it.
-    hint: Option<String>,
+    pub(crate) hint: Option<String>,
 }
 
 /// How a process ended.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ExitView {
     #[schema(examples("exited with 1"))]
-    outcome: String,
+    pub(crate) outcome: String,
     #[schema(value_type = String, format = DateTime)]
-    at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Whether nobody here had asked for it.
-    unasked: bool,
+    pub(crate) unasked: bool,
     /// The last lines it wrote, where nobody had asked.
-    last_lines: Option<String>,
+    pub(crate) last_lines: Option<String>,
 }
 
 /// Managed processes.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ProcessList {
-    items: Vec<ProcessView>,
+    pub(crate) items: Vec<ProcessView>,
     /// Who manages them; absent where nobody does at this moment.
-    manager: Option<ManagerView>,
+    pub(crate) manager: Option<ManagerView>,
 }
 
 /// Who manages processes.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ManagerView {
-    host: String,
+    pub(crate) host: String,
     #[schema(value_type = String, format = DateTime)]
-    since: Timestamp,
+    pub(crate) since: Timestamp,
 }
 
 /// One process.
@@ -102,19 +102,19 @@ pub(crate) struct ProcessLog {
 /// What becomes of each process.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct StoppedList {
-    items: Vec<StoppedView>,
+    pub(crate) items: Vec<StoppedView>,
 }
 
 /// What becomes of a process that was asked to stop.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct StoppedView {
     #[schema(schema_with = crate::schema::process_name)]
-    name: ProcessName,
+    pub(crate) name: ProcessName,
     /// `stopping` where it was alive, else `skipped`.
     #[schema(examples("stopping"))]
-    result: &'static str,
+    pub(crate) result: &'static str,
     /// Why it is skipped.
-    reason: Option<&'static str>,
+    pub(crate) reason: Option<&'static str>,
 }
 
 impl ProcessList {

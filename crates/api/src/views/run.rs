@@ -17,88 +17,88 @@ use utoipa::ToSchema;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RunView {
     #[schema(schema_with = crate::schema::run_id)]
-    id: RunId,
+    pub(crate) id: RunId,
     #[schema(schema_with = crate::schema::task_id)]
-    task: TaskId,
+    pub(crate) task: TaskId,
     /// Its place among the runs of its task, from 1.
-    number: u32,
+    pub(crate) number: u32,
     #[schema(schema_with = crate::schema::run_status)]
-    status: RunStatus,
+    pub(crate) status: RunStatus,
     /// What came of it; absent while it lasts.
     #[schema(schema_with = crate::schema::optional_run_outcome)]
-    outcome: Option<RunOutcome>,
+    pub(crate) outcome: Option<RunOutcome>,
     /// What happened, for people.
-    message: Option<String>,
+    pub(crate) message: Option<String>,
     /// What to do about it.
-    hint: Option<String>,
+    pub(crate) hint: Option<String>,
     /// When the provider lifts its limit.
     #[schema(value_type = Option<String>, format = DateTime)]
-    retry_at: Option<Timestamp>,
-    usage: Option<UsageView>,
+    pub(crate) retry_at: Option<Timestamp>,
+    pub(crate) usage: Option<UsageView>,
     /// The agent's own session.
-    session: Option<String>,
-    base_commit: Option<String>,
-    commit: Option<String>,
-    branch: Option<String>,
+    pub(crate) session: Option<String>,
+    pub(crate) base_commit: Option<String>,
+    pub(crate) commit: Option<String>,
+    pub(crate) branch: Option<String>,
     #[schema(schema_with = crate::schema::optional_agent_id)]
-    agent: Option<AgentId>,
-    host: Option<String>,
+    pub(crate) agent: Option<AgentId>,
+    pub(crate) host: Option<String>,
     #[schema(value_type = String, format = DateTime)]
-    created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     #[schema(value_type = Option<String>, format = DateTime)]
-    started_at: Option<Timestamp>,
+    pub(crate) started_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
-    ended_at: Option<Timestamp>,
+    pub(crate) ended_at: Option<Timestamp>,
     /// From its start to its end.
-    duration_s: Option<f64>,
+    pub(crate) duration_s: Option<f64>,
 }
 
 /// A run with what happened in it, in short.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RunDetail {
     #[serde(flatten)]
-    run: RunView,
+    pub(crate) run: RunView,
     /// The steps it went through, in order.
-    phases: Vec<PhaseView>,
+    pub(crate) phases: Vec<PhaseView>,
     /// The verification commands that ran, in order.
-    verification: Vec<VerificationView>,
+    pub(crate) verification: Vec<VerificationView>,
 }
 
 /// One step of a run.
 #[derive(Debug, Serialize, ToSchema)]
-struct PhaseView {
+pub(crate) struct PhaseView {
     /// `preparing`, `agent`, `sealing`, `verifying`, `committing`; a newer version may know more.
-    name: String,
+    pub(crate) name: String,
     #[schema(value_type = String, format = DateTime)]
-    started_at: Timestamp,
+    pub(crate) started_at: Timestamp,
     /// Absent while it lasts.
-    duration_s: Option<f64>,
+    pub(crate) duration_s: Option<f64>,
 }
 
 /// What a verification command came to.
 #[derive(Debug, Serialize, ToSchema)]
-struct VerificationView {
-    command: Vec<String>,
-    passed: bool,
+pub(crate) struct VerificationView {
+    pub(crate) command: Vec<String>,
+    pub(crate) passed: bool,
     /// How it ended.
-    status: String,
+    pub(crate) status: String,
     /// What it printed, cut.
-    output: String,
+    pub(crate) output: String,
     #[schema(value_type = String, format = DateTime)]
-    at: Timestamp,
+    pub(crate) at: Timestamp,
 }
 
 /// What a run used.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UsageView {
-    input_tokens: u64,
-    output_tokens: u64,
-    cache_read_tokens: u64,
-    cache_write_tokens: u64,
-    total_tokens: u64,
+    pub(crate) input_tokens: u64,
+    pub(crate) output_tokens: u64,
+    pub(crate) cache_read_tokens: u64,
+    pub(crate) cache_write_tokens: u64,
+    pub(crate) total_tokens: u64,
     /// Estimated by the agent's command line.
-    cost_usd: f64,
-    turns: u32,
+    pub(crate) cost_usd: f64,
+    pub(crate) turns: u32,
 }
 
 /// A page of runs, newest first.
@@ -120,12 +120,12 @@ pub(crate) struct TaskRuns {
 pub(crate) struct EventView {
     /// Its place in the run, from 1 and without holes.
     #[schema(value_type = i64)]
-    seq: i64,
+    pub(crate) seq: i64,
     #[schema(value_type = String, format = DateTime)]
-    at: Timestamp,
+    pub(crate) at: Timestamp,
     /// What happened: the field `kind` tells which other fields there are. A newer version may know more kinds.
     #[schema(value_type = Object, examples(json!({"kind": "text", "text": "done"})))]
-    event: Value,
+    pub(crate) event: Value,
 }
 
 /// A page of a run's events, oldest first.

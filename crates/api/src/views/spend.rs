@@ -13,46 +13,46 @@ use crate::views::run::{UsageView, usd};
 /// What was used today and on the days before. Days are those of UTC.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SpendView {
-    today: TodayView,
-    caps: CapsView,
+    pub(crate) today: TodayView,
+    pub(crate) caps: CapsView,
     /// The last 30 days, the latest first; days without any are left out.
-    days: Vec<DayView>,
+    pub(crate) days: Vec<DayView>,
 }
 
 /// What was used of today.
 #[derive(Debug, Serialize, ToSchema)]
-struct TodayView {
-    tokens: u64,
-    cost_usd: f64,
+pub(crate) struct TodayView {
+    pub(crate) tokens: u64,
+    pub(crate) cost_usd: f64,
     /// What runs that are alive may still spend.
-    reserved_usd: f64,
+    pub(crate) reserved_usd: f64,
     /// What is left of the day's tokens; absent without a limit.
-    tokens_left: Option<u64>,
+    pub(crate) tokens_left: Option<u64>,
     /// What is left of the day's money; absent without a limit.
-    cost_left_usd: Option<f64>,
+    pub(crate) cost_left_usd: Option<f64>,
     /// When the day is over.
     #[schema(value_type = String, format = DateTime)]
-    ends_at: Timestamp,
+    pub(crate) ends_at: Timestamp,
     /// Why nothing is handed out until then; absent while there is something left.
-    exhausted: Option<String>,
+    pub(crate) exhausted: Option<String>,
 }
 
 /// The limits in force; absent is without limit.
 #[derive(Debug, Serialize, ToSchema)]
-struct CapsView {
-    task_tokens: Option<u64>,
-    task_cost_usd: Option<f64>,
-    daily_tokens: Option<u64>,
-    daily_cost_usd: Option<f64>,
+pub(crate) struct CapsView {
+    pub(crate) task_tokens: Option<u64>,
+    pub(crate) task_cost_usd: Option<f64>,
+    pub(crate) daily_tokens: Option<u64>,
+    pub(crate) daily_cost_usd: Option<f64>,
 }
 
 /// What was used on a day.
 #[derive(Debug, Serialize, ToSchema)]
-struct DayView {
+pub(crate) struct DayView {
     #[schema(value_type = String, format = Date)]
-    day: String,
+    pub(crate) day: String,
     /// What each executor used.
-    by_executor: BTreeMap<&'static str, UsageView>,
+    pub(crate) by_executor: BTreeMap<&'static str, UsageView>,
 }
 
 impl SpendView {

@@ -32,111 +32,111 @@ use crate::views::run::{RunView, usd};
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TaskView {
     #[serde(flatten)]
-    summary: TaskSummary,
-    goal: String,
+    pub(crate) summary: TaskSummary,
+    pub(crate) goal: String,
     /// Any JSON.
     #[schema(value_type = Value)]
-    context: Option<Value>,
-    verification: Vec<Vec<String>>,
+    pub(crate) context: Option<Value>,
+    pub(crate) verification: Vec<Vec<String>>,
 }
 
 /// A task without its long fields: `GET /tasks/{id}` shows `goal`, `context` and `verification` too.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TaskSummary {
     #[schema(schema_with = crate::schema::task_id)]
-    id: TaskId,
-    title: String,
+    pub(crate) id: TaskId,
+    pub(crate) title: String,
     #[schema(schema_with = crate::schema::role)]
-    role: Role,
-    priority: i32,
+    pub(crate) role: Role,
+    pub(crate) priority: i32,
     #[schema(schema_with = crate::schema::risk)]
-    risk: RiskLevel,
+    pub(crate) risk: RiskLevel,
     #[schema(value_type = Vec<String>)]
-    dependencies: Vec<TaskId>,
-    target_area: Option<String>,
-    repository: RepositoryView,
-    base_branch: Option<String>,
-    timebox_s: Option<f64>,
+    pub(crate) dependencies: Vec<TaskId>,
+    pub(crate) target_area: Option<String>,
+    pub(crate) repository: RepositoryView,
+    pub(crate) base_branch: Option<String>,
+    pub(crate) timebox_s: Option<f64>,
     #[schema(schema_with = crate::schema::executor)]
-    executor: ExecutorKind,
-    model: Option<String>,
-    max_attempts: u32,
-    token_limit: Option<u64>,
-    cost_limit_usd: Option<f64>,
-    created_by: String,
+    pub(crate) executor: ExecutorKind,
+    pub(crate) model: Option<String>,
+    pub(crate) max_attempts: u32,
+    pub(crate) token_limit: Option<u64>,
+    pub(crate) cost_limit_usd: Option<f64>,
+    pub(crate) created_by: String,
     #[schema(schema_with = crate::schema::task_status)]
-    status: TaskStatus,
+    pub(crate) status: TaskStatus,
     /// Why it is blocked.
     #[schema(schema_with = crate::schema::optional_block_reason)]
-    block_reason: Option<BlockReason>,
+    pub(crate) block_reason: Option<BlockReason>,
     /// What happened last, for people.
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// How many attempts are used up.
-    attempts: u32,
+    pub(crate) attempts: u32,
     /// How many of the tasks it depends on are not done.
-    pending_dependencies: u32,
+    pub(crate) pending_dependencies: u32,
     /// When it may be tried again.
     #[schema(value_type = Option<String>, format = DateTime)]
-    not_before: Option<Timestamp>,
+    pub(crate) not_before: Option<Timestamp>,
     /// Its run that is alive.
     #[schema(value_type = Option<String>)]
-    current_run: Option<RunId>,
+    pub(crate) current_run: Option<RunId>,
     #[schema(value_type = Option<String>, format = DateTime)]
-    cancel_requested_at: Option<Timestamp>,
+    pub(crate) cancel_requested_at: Option<Timestamp>,
     /// The commit that holds the result.
-    commit: Option<String>,
+    pub(crate) commit: Option<String>,
     /// The branch the commit is on.
-    branch: Option<String>,
+    pub(crate) branch: Option<String>,
     #[schema(value_type = String, format = DateTime)]
-    created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     #[schema(value_type = String, format = DateTime)]
-    updated_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
     #[schema(value_type = Option<String>, format = DateTime)]
-    finished_at: Option<Timestamp>,
+    pub(crate) finished_at: Option<Timestamp>,
 }
 
 /// A task with what is known around it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TaskDetail {
     #[serde(flatten)]
-    task: TaskView,
+    pub(crate) task: TaskView,
     /// Why it waits; absent for a task that runs or is over.
-    waiting: Option<WaitingView>,
-    retry: RetryView,
+    pub(crate) waiting: Option<WaitingView>,
+    pub(crate) retry: RetryView,
     /// Its runs, newest first.
-    runs: Vec<RunView>,
+    pub(crate) runs: Vec<RunView>,
 }
 
 /// Whether and when a task is tried again, by the table that the dispatcher goes by.
 #[derive(Debug, Serialize, ToSchema)]
-struct RetryView {
+pub(crate) struct RetryView {
     /// Whether another attempt follows without anybody doing something; for a task that runs: whether one would.
-    auto_retry: bool,
+    pub(crate) auto_retry: bool,
     /// Why, for people.
-    reason: String,
+    pub(crate) reason: String,
     /// When the next attempt may begin, where that is known.
     #[schema(value_type = Option<String>, format = DateTime)]
-    retry_at: Option<Timestamp>,
+    pub(crate) retry_at: Option<Timestamp>,
     /// The same in seconds from now, never negative.
-    retry_in_s: Option<f64>,
-    attempts: u32,
-    max_attempts: u32,
-    attempts_left: u32,
+    pub(crate) retry_in_s: Option<f64>,
+    pub(crate) attempts: u32,
+    pub(crate) max_attempts: u32,
+    pub(crate) attempts_left: u32,
     /// How often somebody asked for it once more; `max_attempts` grows with that.
-    retries: u32,
+    pub(crate) retries: u32,
     /// What the agent of the next run is told about the last one.
-    feedback: Option<String>,
+    pub(crate) feedback: Option<String>,
     /// Whether the agent of the next run goes on with its last session.
-    continue_session: bool,
+    pub(crate) continue_session: bool,
     /// Whose matter the last run's outcome is.
     #[schema(schema_with = crate::schema::optional_outcome_class)]
-    class: Option<OutcomeClass>,
+    pub(crate) class: Option<OutcomeClass>,
     /// What came of the last run that is over.
     #[schema(schema_with = crate::schema::optional_run_outcome)]
-    last_outcome: Option<RunOutcome>,
+    pub(crate) last_outcome: Option<RunOutcome>,
     /// When the task itself may go on; its executor may have to wait for longer.
     #[schema(value_type = Option<String>, format = DateTime)]
-    not_before: Option<Timestamp>,
+    pub(crate) not_before: Option<Timestamp>,
 }
 
 /// What a task waits for.
@@ -145,35 +145,35 @@ pub(crate) struct WaitingView {
     /// `dependency`, `area`, `cooldown`, `blocked`, `spend_cap`, `sandbox_not_ready`, `paused`, `no_dispatcher`, `no_agent`,
     /// `capacity`, `turn`; and where the executor as a whole waits: `quota`, `login`, `provider`, `launch`.
     #[schema(examples("dependency"))]
-    kind: &'static str,
+    pub(crate) kind: &'static str,
     /// For people.
-    message: String,
+    pub(crate) message: String,
     /// The tasks it waits for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, value_type = Vec<String>)]
-    tasks: Vec<TaskId>,
+    pub(crate) tasks: Vec<TaskId>,
     /// When it goes on by itself; for an executor that waits: when one run is let through to try.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    until: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
     /// Since when.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    since: Option<Timestamp>,
+    pub(crate) since: Option<Timestamp>,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
+    pub(crate) hint: Option<String>,
 }
 
 /// Where a task's repository is.
 #[derive(Debug, Serialize, ToSchema)]
-struct RepositoryView {
+pub(crate) struct RepositoryView {
     /// `local` or `git`.
-    mode: &'static str,
+    pub(crate) mode: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<String>,
+    pub(crate) path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    url: Option<String>,
+    pub(crate) url: Option<String>,
 }
 
 /// A page of tasks, newest first.

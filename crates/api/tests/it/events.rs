@@ -25,7 +25,7 @@ pub(crate) struct Stream {
 pub(crate) struct Sent {
     pub(crate) id: String,
     pub(crate) name: String,
-    data: Value,
+    pub(crate) data: Value,
 }
 
 impl Stream {
@@ -74,7 +74,7 @@ fn parse(block: &str) -> Sent {
     Sent {
         id: field("id"),
         name: field("event"),
-        data: serde_json::from_str(&field("data")).expect("it is JSON"),
+        data: serde_json::from_str(&field("data")).unwrap_or_else(|_| Value::from(field("data"))),
     }
 }
 

@@ -17,6 +17,7 @@ mod logs;
 mod metrics;
 mod notices;
 mod outages;
+mod pages;
 mod processes;
 mod redis;
 mod retry;

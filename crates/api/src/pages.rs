@@ -1,0 +1,90 @@
+//! The dashboard: pages for people, made here as whole HTML, with one style sheet and one script.
+//!
+//! Every page works without the script: forms post and are answered with the page to look at next. The script keeps
+//! pages up to date, follows logs and loads what takes long. What pages show and do is what the API shows and does; they
+//! ask the same functions and have no rules of their own. Nothing is loaded from anywhere else.
+
+use axum::{
+    Router,
+    handler::Handler,
+    routing::{get, post},
+};
+use http::Method;
+
+use crate::{access::rights::Right, state::ApiState};
+
+pub(crate) mod assets;
+pub(crate) mod failure;
+
+mod form;
+mod frame;
+mod language;
+mod live;
+mod login;
+mod new_task;
+mod overview;
+mod patch;
+mod run;
+mod shown;
+mod task;
+mod tasks;
+mod texts;
+
+/// Pages, each with the right that it asks for: neither can be added without the other.
+pub(crate) struct Pages {
+    router: Router<ApiState>,
+    rights: Vec<(&'static str, Method, Right)>,
+}
+
+impl Pages {
+    fn get<T: 'static>(
+        mut self,
+        path: &'static str,
+        right: Right,
+        handler: impl Handler<T, ApiState>,
+    ) -> Self {
+        self.rights.push((path, Method::GET, right));
+        Self { router: self.router.route(path, get(handler)), ..self }
+    }
+
+    fn post<T: 'static>(
+        mut self,
+        path: &'static str,
+        right: Right,
+        handler: impl Handler<T, ApiState>,
+    ) -> Self {
+        self.rights.push((path, Method::POST, right));
+        Self { router: self.router.route(path, post(handler)), ..self }
+    }
+
+    /// The routes, and what each asks for.
+    pub(crate) fn into_parts(self) -> (Router<ApiState>, Vec<(&'static str, Method, Right)>) {
+        (self.router, self.rights)
+    }
+}
+
+/// Every page.
+pub(crate) fn routes() -> Pages {
+    Pages { router: Router::new(), rights: Vec::new() }
+        .get("/", Right::Read, overview::show)
+        .get("/ui/tasks", Right::Read, tasks::list)
+        .get("/ui/tasks/new", Right::Read, new_task::show)
+        .post("/ui/tasks/new", Right::Work, new_task::create)
+        .get("/ui/tasks/{id}", Right::Read, task::show)
+        .post("/ui/tasks/{id}/cancel", Right::Work, task::cancel)
+        .post("/ui/tasks/{id}/retry", Right::Work, task::retry)
+        .get("/ui/runs/{id}", Right::Read, run::show)
+        .get("/ui/runs/{id}/log", Right::Read, run::log)
+        .get("/ui/runs/{id}/changes", Right::Read, run::changes)
+        .get("/ui/live", Right::Read, live::follow)
+        .get("/ui/login", Right::Open, login::show)
+        .post("/ui/login", Right::Open, login::sign_in)
+        .post("/ui/logout", Right::Open, login::sign_out)
+        .post("/ui/language", Right::Open, language::choose)
+        .get("/ui/assets/{name}", Right::Open, assets::serve)
+}
+
+/// Whether a path is one of pages, and not of the API.
+pub(crate) fn is_page(path: &str) -> bool {
+    path == "/" || path == "/ui" || path.starts_with("/ui/")
+}

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use checkout::git::GitCommand;
 use core_types::sandbox::{SandboxAssignment, WorkerExit};
 use executor::environment::DEFAULT_PATH;
-use launcher::process::ProcessLauncher;
+use launcher::{descendants, process::ProcessLauncher};
 
 /// Most bytes of an assignment. A task's goal and what its last attempts printed are the largest parts.
 const LONGEST: u64 = 16 << 20;
@@ -28,6 +28,7 @@ pub(crate) async fn work() -> ExitCode {
 
 async fn try_work() -> anyhow::Result<WorkerExit> {
     bootstrap::once::hide_memory().context("close this process's memory to others")?;
+    descendants::adopt().context("become the parent of orphans")?;
     bootstrap::once::start_logging().context("start logging")?;
     let stop = bootstrap::once::stop_token().context("listen for signals")?;
     let assignment = read()?;

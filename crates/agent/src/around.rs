@@ -1,12 +1,21 @@
 //! What surrounds every step of a run: what starts processes, and what says when to stop.
 
-use launcher::launcher::Launcher;
+use std::time::Duration;
+
+use core_types::event::RunEvent;
+use launcher::{
+    descendants::{self, Ended},
+    launcher::Launcher,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     heartbeat::{Authority, Heartbeat},
     recorder::Recorder,
 };
+
+/// How long a process that outlived its launch may take to die.
+const DIE_WITHIN: Duration = Duration::from_secs(30);
 
 /// What surrounds a step of a run.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +28,8 @@ pub struct Around<'a> {
     pub recorder: &'a Recorder,
     /// Ends the run when its worker stops.
     pub stop: &'a CancellationToken,
+    /// Whether all that this process has started is the run's, and hostile; this process adopts orphans then.
+    pub alone: bool,
 }
 
 impl Around<'_> {
@@ -30,6 +41,20 @@ impl Around<'_> {
             authority = self.heartbeat.confirm() => authority,
             authority = self.told_to_stop() => authority,
         }
+    }
+
+    /// Ends what outlived a launch that is over, by whatever means it got away, and tells how many could not be ended.
+    /// Where this process is not alone with the run that is left to the launch.
+    pub async fn end_rest(&self, of: &str) -> usize {
+        if !self.alone {
+            return 0;
+        }
+        let Ended { killed, left } = descendants::end_all(DIE_WITHIN).await;
+        if killed > 0 {
+            let text = format!("{killed} processes that outlived {of} were ended");
+            self.recorder.record(RunEvent::Notice { text }).await;
+        }
+        left
     }
 
     /// Returns when the run must stop, with why; [`Authority::Held`] means that the worker itself stops.

@@ -73,6 +73,7 @@ impl Life<'_> {
         let invocation = self.invocation(place, before, meter.budget())?;
         let aside = self.set_aside(checkout, invocation.set_aside).await?;
         let end = self.call(meter, checkout, &invocation, part).await;
+        self.end_rest_of_agent().await?;
         let back = aside.put_back();
         let end = end?;
         // What the agent made of the places they go to is its work, and no fault of this host.

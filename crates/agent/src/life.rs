@@ -4,6 +4,7 @@
 //! comes before verification, so that what is committed is what the agent left and not what a verification command
 //! wrote; the branch is made last, and only by whoever holds the lease in that moment.
 
+mod clearing;
 mod preparing;
 mod publishing;
 
@@ -117,14 +118,17 @@ impl Life<'_> {
         if let Some(report) = judged {
             return Err(report);
         }
+        let fresh = self.launcher_after_agent()?;
+        let launcher = fresh.as_ref().map_or(self.around.launcher, |fresh| fresh);
+        let after = Around { launcher, ..self.around };
         self.phase("sealing").await?;
-        let sealed = self.seal(&checkouts, &checkout).await?;
+        let sealed = self.seal(&after, &checkouts, &checkout).await?;
         if sealed.is_none() && self.task.role.requires_change() {
             let message = "the agent ended well and changed nothing";
             return Err(Box::new(RunReport::new(RunOutcome::NothingDone).with_message(message)));
         }
         self.phase("verifying").await?;
-        self.verify(&checkout).await?;
+        self.verify(&after, &checkout).await?;
         let Some(sealed) = sealed else {
             let message = "nothing needed to change";
             return Ok((RunReport::new(RunOutcome::NoChange).with_message(message), None));
@@ -245,6 +249,7 @@ impl Life<'_> {
 
     async fn seal(
         &self,
+        after: &Around<'_>,
         checkouts: &Checkouts,
         checkout: &Checkout,
     ) -> Result<Option<SealedCommit>, EndedEarly> {
@@ -253,8 +258,7 @@ impl Life<'_> {
         let message = CommitMessage::new(&task.title, &body);
         let env = allow_list(self.parent_env.iter());
         let seal = async {
-            let launcher = self.around.launcher;
-            let sealed = checkouts.seal(checkout, launcher, &env, &message).await;
+            let sealed = checkouts.seal(checkout, after.launcher, &env, &message).await;
             sealed.map_err(|error| report_of(Step::Collect, &error))
         };
         let (notices, sealed) = match self.unless_stopped(RunOutcome::HostFailed, seal).await? {
@@ -267,11 +271,11 @@ impl Life<'_> {
         Ok(sealed)
     }
 
-    async fn verify(&self, checkout: &Checkout) -> Result<(), EndedEarly> {
+    async fn verify(&self, after: &Around<'_>, checkout: &Checkout) -> Result<(), EndedEarly> {
         let env = allow_list(self.parent_env.iter());
         let verification = Verification {
             key: self.key,
-            around: &self.around,
+            around: after,
             checkout,
             path: env.get("PATH").map_or(DEFAULT_PATH, String::as_str),
             timeout: self.policy.verification_timeout,

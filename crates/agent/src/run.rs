@@ -85,8 +85,13 @@ async fn work(shop: &Workshop, started: StartedRun, policy: &RunPolicy, stop: &C
     let heartbeat = Heartbeat::start(ledger.clone(), started.key, shop.alarm.clone());
     let (recorder, writer) = record_events(ledger.clone(), started.key, stop.clone());
     tracing::info!("run started");
-    let around =
-        Around { launcher: &*shop.launcher, heartbeat: &heartbeat, recorder: &recorder, stop };
+    let around = Around {
+        launcher: &*shop.launcher,
+        heartbeat: &heartbeat,
+        recorder: &recorder,
+        stop,
+        alone: false,
+    };
     let life = Life {
         key: started.key,
         task: &started.task.brief(),

@@ -37,7 +37,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Wait before the database is asked again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// What a worker in a sandbox works with.
+/// What a worker in a sandbox works with. Its process [adopts](launcher::descendants::adopt) orphans, and starts nothing
+/// beside the run.
 #[derive(Debug)]
 pub struct Once {
     /// What it is to do.
@@ -125,8 +126,13 @@ impl Once {
         let heartbeat = Heartbeat::start(ledger.clone(), key, rings);
         let (recorder, writer) = record_events(ledger.clone(), key, stop.clone());
         tracing::info!("run started");
-        let around =
-            Around { launcher: &*self.launcher, heartbeat: &heartbeat, recorder: &recorder, stop };
+        let around = Around {
+            launcher: &*self.launcher,
+            heartbeat: &heartbeat,
+            recorder: &recorder,
+            stop,
+            alone: true,
+        };
         let life = Life {
             key,
             task: &self.assignment.task,

@@ -87,9 +87,13 @@ impl Verification<'_> {
                 self.around.heartbeat.hold(Some(handle.clone()));
                 let ended = self.wait(&handle).await;
                 self.around.heartbeat.hold(None);
+                let left = self.around.end_rest("a verification command").await;
                 match ended {
                     Err(authority) => return Verified::Stopped(authority),
-                    Ok(ended) => (ended.passed, ended.status, last_output(&handle).await),
+                    Ok(ended) => {
+                        let passed = ended.passed && left == 0;
+                        (passed, ended.status, last_output(&handle).await)
+                    }
                 }
             }
         };

@@ -120,8 +120,10 @@ fn entry(pid: Pid) -> Option<Entry> {
     let after = stat.iter().rposition(|byte| *byte == b')')?;
     let fields = String::from_utf8_lossy(stat.get(after + 2..)?).into_owned();
     let fields: Vec<&str> = fields.split(' ').collect();
+    let threads: u64 = fields.get(17)?.parse().ok()?;
     Some(Entry {
-        is_dead: matches!(*fields.first()?, "Z" | "X"),
+        // A process whose first thread has ended looks like a dead one as long as others go on.
+        is_dead: matches!(*fields.first()?, "Z" | "X") && threads < 2,
         parent: fields.get(1)?.parse().ok()?,
         group: fields.get(2)?.parse().ok()?,
         start_ticks: fields.get(19)?.parse().ok()?,

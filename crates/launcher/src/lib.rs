@@ -36,6 +36,7 @@
 #[cfg(feature = "testing")]
 pub mod conformance;
 pub mod container;
+pub mod descendants;
 #[cfg(feature = "docker")]
 pub mod docker;
 pub mod error;

@@ -17,8 +17,16 @@ pub(crate) struct Entry {
     pub(crate) state: char,
     pub(crate) parent: i32,
     pub(crate) start_ticks: u64,
+    threads: u64,
     cpu_ticks: u64,
     resident_pages: u64,
+}
+
+impl Entry {
+    /// Whether something of it runs. A process whose first thread has ended looks like a dead one as long as others go on.
+    pub(crate) const fn is_alive(&self) -> bool {
+        self.state != 'Z' || self.threads > 1
+    }
 }
 
 /// What some processes use together.
@@ -48,6 +56,7 @@ pub(crate) fn entry(pid: i32) -> Option<Entry> {
         parent: fields.get(1)?.parse().ok()?,
         // utime, stime, and those of its reaped children.
         cpu_ticks: (11..15).filter_map(number).sum(),
+        threads: number(17)?,
         start_ticks: number(19)?,
         resident_pages: number(21)?,
     })
@@ -100,7 +109,7 @@ pub(crate) fn named_directory(pid: i32) -> Option<PathBuf> {
 pub(crate) fn usage(table: &BTreeMap<i32, Entry>, pids: &BTreeSet<i32>) -> Usage {
     let page = rustix::param::page_size() as u64;
     let ticks = rustix::param::clock_ticks_per_second().max(1);
-    let alive = pids.iter().filter_map(|pid| table.get(pid)).filter(|entry| entry.state != 'Z');
+    let alive = pids.iter().filter_map(|pid| table.get(pid)).filter(|entry| entry.is_alive());
     alive.fold(Usage::default(), |sum, entry| Usage {
         processes: sum.processes + 1,
         memory_bytes: sum.memory_bytes + entry.resident_pages * page,

@@ -195,7 +195,7 @@ fn kill_with_shim(launch: &Launch, shim: Pid) {
         let ours = below.iter().filter(|pid| !nested.contains(pid));
         let alive = ours.filter_map(|pid| table.get(pid).map(|entry| (*pid, entry)));
         let signalled = alive.filter(|(pid, entry)| {
-            entry.state != 'Z' && procfs::signal(*pid, entry.start_ticks, Signal::KILL)
+            entry.is_alive() && procfs::signal(*pid, entry.start_ticks, Signal::KILL)
         });
         if signalled.count() == 0 {
             break;
@@ -256,5 +256,5 @@ fn leftovers(members: &[i32], leader: Option<&Identity>) -> Vec<(i32, u64)> {
     let ours = members.iter().copied().filter(|pid| !nested.contains(pid));
     let ours = ours.chain(leader.map(|leader| leader.pid));
     let alive = ours.filter_map(|pid| Some((pid, table.get(&pid)?)));
-    alive.filter(|(_, e)| e.state != 'Z').map(|(pid, e)| (pid, e.start_ticks)).collect()
+    alive.filter(|(_, e)| e.is_alive()).map(|(pid, e)| (pid, e.start_ticks)).collect()
 }

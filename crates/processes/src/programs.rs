@@ -96,7 +96,7 @@ impl ProgramMissing {
     pub(crate) fn hint(&self) -> String {
         let directory = self.program.parent().unwrap_or(Path::new("/"));
         format!(
-            "build it with `cargo build -p {}`, or put it into `{}`, and start it again",
+            "build it with `cargo build -p {}`, or put it into `{}`; it is started as soon as it is found",
             self.package,
             directory.display()
         )

@@ -35,6 +35,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often it looks whether an agent has become idle, or a launch can be looked at.
 const LOOK_SOON: Duration = Duration::from_millis(500);
+/// How long it waits at most before it tries again to attach to a launch that it cannot attach to.
+const ATTACH_AGAIN_MAX: Duration = Duration::from_secs(30);
 /// How often old launches are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How long it waits before it asks a database again that failed.
@@ -68,6 +70,8 @@ struct Child {
     row: ProcessRow,
     /// The launch of this generation, once it is known.
     handle: Option<Handle>,
+    /// When to try again to attach to it, and how long the wait after that is, where that failed.
+    attach_again: Option<(Instant, Duration)>,
 }
 
 /// One holding of the lock.
@@ -83,6 +87,10 @@ pub(crate) struct Reign {
 }
 
 impl Child {
+    const fn new(row: ProcessRow) -> Self {
+        Self { row, handle: None, attach_again: None }
+    }
+
     const fn start(&self) -> Start {
         Start { name: self.row.name, generation: self.row.generation }
     }
@@ -91,6 +99,19 @@ impl Child {
     fn is_astray(&self) -> bool {
         let has_launch = matches!(self.row.state, ProcessState::Running | ProcessState::Stopping);
         has_launch && self.handle.is_none()
+    }
+
+    /// How long its launch is left alone after an attempt to attach to it that failed.
+    fn until_attach(&self) -> Duration {
+        self.attach_again
+            .map_or(Duration::ZERO, |(at, _)| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Notes that its launch cannot be attached to: each time it is left alone for twice as long.
+    fn put_off_attach(&mut self) {
+        let pause = self.attach_again.map_or(LOOK_SOON, |(_, pause)| pause);
+        let next = (pause * 2).min(ATTACH_AGAIN_MAX);
+        self.attach_again = Some((Instant::now() + pause, next));
     }
 }
 
@@ -157,7 +178,10 @@ impl Reign {
             };
         };
         if child.is_astray() {
-            return self.attach_again(name, settings).await;
+            return match child.until_attach().is_zero() {
+                true => self.attach_again(name, settings).await,
+                false => Ok(()),
+            };
         }
         let row = &child.row;
         let restart = wish.restart_number > row.restart_seen;
@@ -230,7 +254,8 @@ impl Reign {
         let waits = self.children.values().filter_map(|child| {
             let until = |due: Timestamp| Duration::try_from(due.duration_since(now));
             let due = child.row.next_start.map(|due| until(due).unwrap_or(Duration::ZERO));
-            due.or((child.row.draining || child.is_astray()).then_some(LOOK_SOON))
+            let astray = child.is_astray().then(|| child.until_attach());
+            due.or(astray).or(child.row.draining.then_some(LOOK_SOON))
         });
         waits.min().unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
     }

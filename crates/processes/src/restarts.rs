@@ -53,9 +53,14 @@ impl RestartPolicy {
         if attempts >= self.max_attempts {
             return Next::GiveUp;
         }
-        let delay = self.delay.saturating_mul(1 << attempts.min(16)).min(LONGEST);
+        let delay = self.delay_after(attempts);
         let at = now.checked_add(delay).unwrap_or(now);
         Next::Again { at, delay, attempt: attempts + 1, window_began }
+    }
+
+    /// How long to wait after so many attempts.
+    pub(crate) fn delay_after(&self, attempts: u32) -> Duration {
+        self.delay.saturating_mul(1 << attempts.min(16)).min(LONGEST)
     }
 
     /// What it was given, for people.

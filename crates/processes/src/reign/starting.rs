@@ -29,16 +29,25 @@ impl Reign {
     ) -> Result<(), NotManager> {
         let row = self.next_row(name, wish);
         let start = Start { name, generation: row.generation };
-        self.launched.insert(name, row.generation);
-        self.children.insert(name, Child { row, handle: None });
         let labels = start.labels(&self.instance);
         let spec = match self.manager.programs.spec(name, labels, settings) {
             Ok(spec) => spec,
             Err(missing) => {
-                tracing::error!(process = %name, error = %missing, "process cannot be started");
-                return self.fail(name, missing.to_string(), missing.hint()).await;
+                // Nothing is started, so what was there before stays the last generation.
+                let old = self.children.get(&name).map(|child| child.row.clone());
+                let row = ProcessRow {
+                    attempts: row.attempts,
+                    start_seen: row.start_seen,
+                    restart_seen: row.restart_seen,
+                    ..old.unwrap_or(row)
+                };
+                self.children.insert(name, Child::new(row));
+                let (message, hint) = (missing.to_string(), missing.hint());
+                return self.look_again(name, &message, hint, settings).await;
             }
         };
+        self.launched.insert(name, row.generation);
+        self.children.insert(name, Child::new(row));
         self.save(name).await?;
         tracing::info!(process = %name, process.generation = start.generation, "starting process");
         self.launch(start, spec);
@@ -64,7 +73,9 @@ impl Reign {
         let asked = old.is_none_or(|old| wish.start_number > old.start_seen);
         let generation = old.map_or(0, |old| old.generation);
         let generation = generation.max(self.launched.get(&name).copied().unwrap_or(0)) + 1;
-        let is_restart = old.is_some_and(|old| old.state == ProcessState::BackingOff);
+        // What was never launched has not ended.
+        let is_restart = old
+            .is_some_and(|old| old.state == ProcessState::BackingOff && old.record.is_some());
         let start = Start { name, generation };
         ProcessRow {
             host: self.manager.host.clone(),
@@ -136,11 +147,13 @@ impl Reign {
         error: &LaunchError,
         settings: &Settings,
     ) -> Result<(), NotManager> {
-        tracing::error!(process = %start.name, error = %error_chain(error), "process not launched");
+        tracing::warn!(process = %start.name, error = %error_chain(error), "process not launched");
         let (message, hint) = (error_chain(error).to_string(), error.hint().to_owned());
         match error {
+            LaunchError::ProgramMissing { .. } => {
+                self.look_again(start.name, &message, hint, settings).await
+            }
             LaunchError::NotExecutable { .. }
-            | LaunchError::ProgramMissing { .. }
             | LaunchError::CwdMissing { .. }
             | LaunchError::Permission { .. }
             | LaunchError::InvalidSpec { .. }
@@ -200,6 +213,36 @@ impl Reign {
                 self.save(start.name).await
             }
         }
+    }
+
+    /// Has a process whose program is missing started once it is there: it is looked for less and less often, and never
+    /// given up, for somebody may be building it.
+    async fn look_again(
+        &mut self,
+        name: ProcessName,
+        missing: &str,
+        hint: String,
+        settings: &Settings,
+    ) -> Result<(), NotManager> {
+        let policy = RestartPolicy::from_settings(settings);
+        let Some(child) = self.children.get_mut(&name) else {
+            return Ok(());
+        };
+        let row = &mut child.row;
+        let delay = policy.delay_after(row.attempts);
+        let text = format!("{missing}; looked for again after {} s", delay.as_secs_f64());
+        if row.attempts == 0 {
+            tracing::error!(process = %name, error = missing, "process cannot be started");
+        }
+        row.state = ProcessState::BackingOff;
+        row.attempts = row.attempts.saturating_add(1);
+        row.next_start = Timestamp::now().checked_add(delay).ok();
+        row.window_began = None;
+        row.pid = None;
+        row.started_at = None;
+        row.message = Some(text);
+        row.hint = Some(hint);
+        self.save(name).await
     }
 
     async fn fail(

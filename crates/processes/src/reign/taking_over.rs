@@ -31,7 +31,7 @@ impl Reign {
         // Of another host's launches nothing can be known here.
         for row in rows.into_iter().filter(|row| row.host == host) {
             let name = row.name;
-            self.children.insert(name, Child { row, handle: None });
+            self.children.insert(name, Child::new(row));
             self.adopt(name, &launches, &settings).await?;
         }
         // A row that says it is over is followed by nobody: what lives of it all the same is as good as without a row.
@@ -108,6 +108,9 @@ impl Reign {
             }
             Err(error) => {
                 let text = error_chain(&error).to_string();
+                if let Some(child) = self.present(start) {
+                    child.put_off_attach();
+                }
                 // It is tried again and again; said is what is new.
                 if self
                     .present(start)
@@ -118,6 +121,7 @@ impl Reign {
                 tracing::error!(process = %start.name, error = text, "process not attached to");
                 if let Some(child) = self.present(start) {
                     child.row.message = Some(text);
+                    child.row.hint = hint(&error).map(ToOwned::to_owned);
                     child.row.record = serde_json::to_value(record).ok();
                     if child.row.state == ProcessState::Starting {
                         child.row.state = ProcessState::Running;
@@ -132,6 +136,7 @@ impl Reign {
             return Ok(());
         };
         child.handle = Some(handle.clone());
+        child.attach_again = None;
         child.row.record = serde_json::to_value(record).ok();
         child.row.pid = pid;
         let asked = child.row.state == ProcessState::Stopping && !child.row.draining;
@@ -144,8 +149,9 @@ impl Reign {
                     child.row.state = ProcessState::Running;
                 }
                 child.row.started_at = since.or(child.row.started_at);
-                child.row.message =
-                    child.row.message.take().filter(|_| child.row.state != ProcessState::Running);
+                if child.row.state == ProcessState::Running {
+                    (child.row.message, child.row.hint) = (None, None);
+                }
             }
             LaunchState::Stopping { .. } | LaunchState::Ended(_) => {}
         }
@@ -193,6 +199,19 @@ impl Reign {
                 Some(LastExit { outcome, at: Timestamp::now(), unasked, lines: None });
         }
         self.save(start.name).await
+    }
+}
+
+/// What to do about a launch that cannot be attached to; nothing where it may pass.
+const fn hint(error: &AttachError) -> Option<&'static str> {
+    match error {
+        AttachError::Incompatible { .. } => Some(
+            "another version of openTiger started it: end it with that version's `opentiger down`, or end its process",
+        ),
+        AttachError::Foreign { .. } => {
+            Some("it is in another state directory; end it there, or use that directory")
+        }
+        AttachError::Gone { .. } | AttachError::Io { .. } => None,
     }
 }
 

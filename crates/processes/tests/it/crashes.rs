@@ -1,6 +1,6 @@
 //! Ends that nobody asked for.
 
-use core_types::process::ProcessState::{Failed, Running, Starting};
+use core_types::process::ProcessState::{BackingOff, Failed, Running, Starting, Stopped};
 use testing::wait::wait_for;
 
 use crate::stage::{DEADLINE, OBEDIENT, Stage, kill, of};
@@ -48,13 +48,32 @@ async fn an_end_that_nobody_asked_for_is_followed_by_a_start_even_a_clean_one() 
 
 #[tokio::test]
 async fn a_missing_program_is_told_with_what_builds_it_and_started_once_it_is_there() {
-    let stage = Stage::new(&[]).await;
+    let stage = Stage::new(&[("PROCESS_RESTART_MAX_ATTEMPTS", "1")]).await;
     stage.remove_program("dispatcher");
     let mut stage = stage;
     stage.manage();
-    let failed = stage.wait("dispatcher", Failed).await;
-    assert!(failed.message.unwrap().contains("not found"));
-    assert!(failed.hint.unwrap().contains("cargo build -p dispatcher"));
+    // More often than a process that ends may be started, and it is not given up.
+    let looked_for = wait_for("it to be looked for again and again", DEADLINE, async || {
+        let row = stage.show("dispatcher").await;
+        let long = row.message.as_ref().is_some_and(|text| text.contains("again after 0.08 s"));
+        if long { Ok(row) } else { Err(format!("{row:?}")) }
+    })
+    .await;
+    assert_eq!((looked_for.state, looked_for.restarts), (BackingOff, 0));
+    assert!(looked_for.message.unwrap().contains("not found"));
+    assert!(looked_for.hint.unwrap().contains("cargo build -p dispatcher"));
+    stage.program("dispatcher", OBEDIENT);
+    let running = stage.wait("dispatcher", Running).await;
+    assert_eq!((running.restarts, running.message, running.hint), (0, None, None));
+}
+
+#[tokio::test]
+async fn a_missing_program_is_looked_for_at_once_when_somebody_asks() {
+    let stage = Stage::new(&[("PROCESS_RESTART_DELAY_MS", "60000")]).await;
+    stage.remove_program("dispatcher");
+    let mut stage = stage;
+    stage.manage();
+    stage.wait("dispatcher", BackingOff).await;
     stage.program("dispatcher", OBEDIENT);
     stage.control.start(of("dispatcher"), &stage.settings()).await.unwrap();
     stage.wait("dispatcher", Running).await;
@@ -66,9 +85,9 @@ async fn a_process_that_backs_off_is_left_alone_when_it_is_not_wanted_any_more()
     stage.program("dispatcher", "exit 1");
     let mut stage = stage;
     stage.manage();
-    stage.wait("dispatcher", core_types::process::ProcessState::BackingOff).await;
+    stage.wait("dispatcher", BackingOff).await;
     stage.control.stop(of("dispatcher"), &stage.settings()).await.unwrap();
-    stage.wait("dispatcher", core_types::process::ProcessState::Stopped).await;
+    stage.wait("dispatcher", Stopped).await;
     // Started by hand it does not wait.
     stage.program("dispatcher", OBEDIENT);
     stage.control.start(of("dispatcher"), &stage.settings()).await.unwrap();

@@ -134,6 +134,37 @@ async fn a_launch_that_was_accepted_and_not_noted_is_adopted() {
 }
 
 #[tokio::test]
+async fn a_launch_of_another_version_is_left_alone_told_and_taken_up_once_it_can_be() {
+    let mut stage = Stage::new(&[]).await;
+    let first = stage.manage();
+    let pid = stage.wait_generation("dispatcher", 1).await;
+    stage.kill_manager(first).await;
+    let directory = stage.launch_directory(&stage.row("dispatcher").await.launch);
+    let good = record(&directory, "intent.json");
+    let mut newer = good.clone();
+    newer["version"] = (good["version"].as_u64().unwrap() + 1).into();
+    std::fs::write(directory.join("intent.json"), newer.to_string()).unwrap();
+    stage.manage();
+    let told = wait_for("the manager to tell why it cannot be followed", DEADLINE, async || {
+        let row = stage.row("dispatcher").await;
+        if row.hint.is_some() { Ok(row) } else { Err(format!("{row:?}")) }
+    })
+    .await;
+    assert_eq!((told.state, told.generation, told.pid), (Running, 1, Some(pid)));
+    assert!(told.message.unwrap().contains("this version reads"));
+    assert!(told.hint.unwrap().contains("another version of openTiger"));
+    std::fs::write(directory.join("intent.json"), good.to_string()).unwrap();
+    wait_for("the manager to follow it again", DEADLINE, async || {
+        let row = stage.row("dispatcher").await;
+        if row.hint.is_none() && row.message.is_none() { Ok(()) } else { Err(format!("{row:?}")) }
+    })
+    .await;
+    assert!(is_alive(pid));
+    stage.control.stop(of("dispatcher"), &stage.settings()).await.unwrap();
+    stage.wait("dispatcher", Stopped).await;
+}
+
+#[tokio::test]
 async fn a_process_of_somebody_else_with_a_pid_of_ours_is_never_signalled() {
     let mut stage = Stage::new(&[("PROCESS_STOP_GRACE_S", "0")]).await;
     let first = stage.manage();

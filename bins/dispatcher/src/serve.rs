@@ -46,6 +46,7 @@ pub(crate) async fn run(check_config: bool) -> anyhow::Result<()> {
         settings: settings.clone(),
         env: command_environment(),
         lease: deliverer::LEASE,
+        patience: deliverer::Patience::default(),
     };
     let checkouts = Checkouts::new(started.state_dir.join("checkouts"), git)
         .with_mirrors(started.state_dir.join("mirrors"));

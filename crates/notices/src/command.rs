@@ -15,10 +15,10 @@ use telemetry::chain::error_chain;
 
 use crate::message::Message;
 
-/// How long the program may take.
-const TIME: Duration = Duration::from_secs(30);
-/// How long it may outlive whoever started it.
-const LEASE: Duration = Duration::from_secs(45);
+/// How long the program may take unless told.
+pub(crate) const TIME: Duration = Duration::from_secs(30);
+/// How much longer than it may take it may outlive whoever started it: so long it is given to end.
+const MORE: Duration = Duration::from_secs(15);
 /// How much of its output is kept.
 const OUTPUT: OutputLimits = OutputLimits { head_bytes: 8 << 10, tail_bytes: 8 << 10 };
 /// How much of its last words is told.
@@ -33,6 +33,7 @@ pub(crate) async fn hand_over(
     command: &[String],
     env: &BTreeMap<String, String>,
     notice: &Notice,
+    within: Duration,
 ) -> Result<(), String> {
     let Some((program, args)) = command.split_first() else {
         return Err("no program is named".to_owned());
@@ -40,8 +41,8 @@ pub(crate) async fn hand_over(
     let mut spec = LaunchSpec::new(program, PathBuf::from("/"));
     spec.args = args.to_vec();
     spec.env = env.clone();
-    spec.limits.wall = Some(TIME);
-    spec.lease = Some(LEASE);
+    spec.limits.wall = Some(within);
+    spec.lease = Some(within + MORE);
     spec.output = OUTPUT;
     spec.labels = [("opentiger.notice".to_owned(), notice.id.to_string())].into();
     // An id of its own for each attempt: a launch id is used up by its first start.
@@ -55,7 +56,7 @@ pub(crate) async fn hand_over(
     let how = match report.outcome {
         Outcome::Exited(0) => Ok(()),
         _ if report.cause == Some(StopCause::WallTime) => {
-            Err(format!("the command did not end within {} s", TIME.as_secs()))
+            Err(format!("the command did not end within {} s", within.as_secs()))
         }
         Outcome::Exited(code) => Err(format!("the command ended with exit status {code}")),
         Outcome::Signaled(signal) => Err(format!("the command was ended by signal {signal}")),

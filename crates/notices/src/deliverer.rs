@@ -17,9 +17,9 @@ use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    command::hand_over,
+    command::{self, hand_over},
     message::Message,
-    webhook::{Webhook, WebhookError},
+    webhook::{self, Webhook, WebhookError},
 };
 
 /// How often it looks even if nobody wakes it.
@@ -48,12 +48,29 @@ pub struct Deliverer {
     pub env: BTreeMap<String, String>,
     /// How long a notice is held while it is tried, see [`LEASE`].
     pub lease: Duration,
+    /// How long each way of a notice may take.
+    pub patience: Patience,
+}
+
+/// How long each way of a notice may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Until the webhook answers.
+    pub webhook: Duration,
+    /// Until the command has ended.
+    pub command: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { webhook: webhook::TIME, command: command::TIME }
+    }
 }
 
 impl Deliverer {
     /// Delivers until it is told to stop. What is under way then is given up, and tried again by the next.
     pub async fn run(self, stop: CancellationToken) {
-        let webhook = Webhook::new();
+        let webhook = Webhook::new().map(|webhook| webhook.with_limit(self.patience.webhook));
         if let Err(error) = &webhook {
             tracing::warn!(error = %error_chain(error), "no notice can go to a webhook");
         }
@@ -140,7 +157,8 @@ impl Deliverer {
                 return None;
             }
             let command = &settings.notify_command;
-            Some(hand_over(self.launcher.as_ref(), command, &self.env, notice).await)
+            let within = self.patience.command;
+            Some(hand_over(self.launcher.as_ref(), command, &self.env, notice, within).await)
         };
         let (posted, handed) = tokio::join!(post, hand);
         settled.webhook |= matches!(posted, Some(Ok(())));

@@ -21,8 +21,8 @@ use tokio::time::timeout;
 
 use crate::message::Message;
 
-/// How long a receiver may take to answer.
-const TIME: Duration = Duration::from_secs(10);
+/// How long a receiver may take to answer unless told.
+pub const TIME: Duration = Duration::from_secs(10);
 /// The header with the notice's id: the same at each attempt.
 pub const ID_HEADER: &str = "x-opentiger-notice";
 /// The header with what the notice is about.
@@ -35,6 +35,7 @@ pub const SIGNATURE_HEADER: &str = "x-opentiger-signature";
 /// Posts notices.
 #[derive(Clone)]
 pub struct Webhook {
+    limit: Duration,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
@@ -57,8 +58,11 @@ pub enum WebhookError {
     #[error("the webhook does not answer")]
     Unreachable(#[source] Box<dyn Error + Send + Sync>),
     /// It took too long.
-    #[error("the webhook did not answer within {} s", TIME.as_secs())]
-    Silent,
+    #[error("the webhook did not answer within {} s", after.as_secs())]
+    Silent {
+        /// How long it was given.
+        after: Duration,
+    },
     /// It answered, and does not want it.
     #[error("the webhook answered {status}")]
     Refused {
@@ -80,7 +84,14 @@ impl Webhook {
             .https_or_http()
             .enable_http1()
             .build();
-        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector) })
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { limit: TIME, client })
+    }
+
+    /// The same for receivers that may take so long.
+    #[must_use]
+    pub fn with_limit(self, limit: Duration) -> Self {
+        Self { limit, ..self }
     }
 
     /// Posts a notice; any status from 200 to 299 is an arrival.
@@ -94,9 +105,9 @@ impl Webhook {
         message: &Message<'_>,
     ) -> Result<(), WebhookError> {
         let request = request(url, secret, message, Timestamp::now().as_second())?;
-        let answer = timeout(TIME, self.client.request(request)).await;
+        let answer = timeout(self.limit, self.client.request(request)).await;
         let response = answer
-            .map_err(|_| WebhookError::Silent)?
+            .map_err(|_| WebhookError::Silent { after: self.limit })?
             .map_err(|error| WebhookError::Unreachable(Box::new(error)))?;
         match response.status() {
             status if status.is_success() => Ok(()),

@@ -31,6 +31,18 @@ async fn kill_server(world: &World) {
     .await;
 }
 
+/// Makes a task with this goal, and waits until its agent has started.
+async fn started(world: &World, goal: &str) -> String {
+    let added = world.call(&["task", "add", "long", "--goal", goal]).await.done();
+    let id = added.line().to_owned();
+    wait_for("the agent to start", DEADLINE, async || {
+        let log = world.call(&["task", "logs", &id]).await;
+        if log.out.contains("started") { Ok(()) } else { Err(log.out) }
+    })
+    .await;
+    id
+}
+
 #[tokio::test]
 async fn with_nothing_configured_it_starts_a_private_database_and_ends_with_nothing_left() {
     let world = World::without_database();
@@ -91,13 +103,7 @@ async fn two_who_start_it_at_once_start_one() {
 async fn a_run_that_is_under_way_is_interrupted_by_down_and_not_lost() {
     let world = World::new().await;
     world.up().await;
-    let added = world.call(&["task", "add", "long", "--goal", "[fake: ignore-term]"]).await.done();
-    let id = added.line().to_owned();
-    wait_for("the agent to start", DEADLINE, async || {
-        let log = world.call(&["task", "logs", &id]).await;
-        if log.out.contains("started") { Ok(()) } else { Err(log.out) }
-    })
-    .await;
+    let id = started(&world, "[fake: ignore-term]").await;
     world.call(&["down"]).await.done();
     assert_eq!(world.alive().await, Vec::<String>::new());
     world.up().await;
@@ -106,6 +112,31 @@ async fn a_run_that_is_under_way_is_interrupted_by_down_and_not_lost() {
     let first = runs.iter().find(|run| run["number"] == 1).expect("it had a run");
     assert_eq!(first["outcome"], "interrupted", "{task}");
     assert_eq!(task["attempts"], 0, "{task}");
+}
+
+#[tokio::test]
+async fn what_does_not_end_in_time_is_ended_by_force_and_told() {
+    let mut world = World::new().await;
+    // The agent hears nothing, so its worker waits for it, longer than anybody waits for the worker.
+    world.set("CANCEL_GRACE_S", "120");
+    world.up().await;
+    let id = started(&world, "[fake: ignore-term]").await;
+    let down = world.call(&["down", "--grace", "2s"]).await.done();
+    assert!(down.err.contains("late after 2") && down.err.contains("worker-1"), "{}", down.err);
+    assert!(down.out.contains("ended by force: worker-1"), "{}", down.out);
+    let stopped = down.out.lines().find(|line| line.starts_with("stopped")).unwrap_or_default();
+    assert!(stopped.contains("dispatcher") && !stopped.contains("worker-1"), "{}", down.out);
+    assert_eq!(world.alive().await, Vec::<String>::new());
+    // The next start is none the worse for it, and takes back the run.
+    world.up().await;
+    wait_for("the run to be taken back", DEADLINE, async || {
+        let task = world.call(&["task", "show", &id, "--json"]).await.done().json();
+        let runs = task["runs"].as_array().cloned().unwrap_or_default();
+        let first = runs.iter().find(|run| run["number"] == 1).cloned().unwrap_or_default();
+        if first["status"] == "ended" { Ok(()) } else { Err(first.to_string()) }
+    })
+    .await;
+    world.call(&["task", "cancel", &id]).await.done();
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use std::{
 };
 
 use core_config::load::{Loaded, load};
-use dispatch::{complaints::Complaints, janitor::Janitor};
+use core_types::outcome::{RunOutcome, RunReport};
+use dispatch::{complaints::Complaints, janitor::Janitor, retention};
 use launcher::launcher::Launcher;
 use tokio::sync::watch;
 
@@ -68,6 +69,43 @@ async fn mirrors_that_no_run_used_for_long_are_swept() {
     assert_eq!(sweep(&[]).await, ["1".repeat(32)]);
     assert_eq!(kept(), 1);
     assert_eq!(sweep(&[("MIRROR_KEEP_DAYS", "28")]).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_is_over_is_kept_for_as_long_as_the_settings_say() {
+    let bench = Bench::new().await;
+    let store = &bench.database.store;
+    let ended = async |days: u32| {
+        let (key, agent) = bench.handed_out(Worker::Alive, LEASE).await;
+        store.start_run(key, agent).await.unwrap();
+        let mut report = RunReport::new(RunOutcome::Succeeded);
+        report.commit = Some("a".repeat(40));
+        report.branch = Some("opentiger/x-1".to_owned());
+        store.finish_run(key, &report).await.unwrap();
+        store.retire_agent(agent).await.unwrap();
+        let id = bench.run(key).await.task;
+        let age = format!(
+            "UPDATE tasks SET finished_at = now() - interval '{days} days'
+             WHERE id = replace('{id}', 'task-', '')::uuid"
+        );
+        bench.database.run(&age).await;
+        id
+    };
+    let (old, young) = (ended(8).await, ended(6).await);
+    let running = bench.run(bench.started(Worker::Alive, LEASE).await).await.task;
+    let left = async || {
+        let mut left = Vec::new();
+        for id in [old, young, running] {
+            left.push(store.task(id).await.unwrap().is_some());
+        }
+        left
+    };
+    assert!(retention::remove(store, None).await.unwrap());
+    assert_eq!(left().await, [true, true, true], "for ever");
+    assert!(retention::remove(store, Some(7)).await.unwrap());
+    assert_eq!(left().await, [false, true, true]);
+    assert!(retention::remove(store, Some(0)).await.unwrap());
+    assert_eq!(left().await, [false, false, true], "what runs is not over");
 }
 
 /// Settings that stay as they are.

@@ -9,6 +9,7 @@ use core_types::{
     task::BlockReason,
 };
 use http::StatusCode;
+use launcher::{launcher::Launcher as _, process::ProcessLauncher};
 use notices::{
     message::Message,
     webhook::{EVENT_HEADER, ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, Webhook, signature},
@@ -231,4 +232,49 @@ async fn a_test_is_tried_once_and_says_what_came_of_it() {
     let id = world.store.add_test_notice().await.unwrap();
     let failed = world.wait(id, "given up", |notice| notice.state == NoticeState::Failed).await;
     assert!(failed.last_error.unwrap().contains("/no/such/program"));
+}
+
+#[tokio::test]
+async fn a_webhook_that_does_not_answer_holds_up_no_command_and_is_tried_again() {
+    let mut world = World::new().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let out = world.state.path().join("out");
+    let script = program(&world, &format!("cat >> {}", out.display()));
+    world.over(RunOutcome::Succeeded).await;
+    world.patience.webhook = Duration::from_secs(1);
+    let url = format!("http://{address}/hook?token=hunter2");
+    world.deliver(&[ALL, ("NOTIFY_COMMAND", &script), ("NOTIFY_WEBHOOK_URL", &url)]);
+    let id = world.notices().await[0].id;
+    let tried = world.wait(id, "a failure", |notice| notice.last_error.is_some()).await;
+    assert_eq!(tried.last_error.as_deref(), Some("the webhook did not answer within 1 s"));
+    assert!(tried.command_sent_at.is_some() && tried.webhook_sent_at.is_none(), "{tried:?}");
+    assert_eq!((tried.state, tried.attempts), (NoticeState::Pending, 1));
+    // Whatever came of the first attempt, it comes again, and the command does not.
+    drop(silent);
+    let back = Receiver::start_at(address).await;
+    world.hurry().await;
+    world.wait(id, "sent", |notice| notice.state == NoticeState::Sent).await;
+    assert_eq!(back.arrivals().len(), 1);
+    assert_eq!(fs::read_to_string(out).unwrap().lines().count(), 1);
+}
+
+#[tokio::test]
+async fn a_command_that_hangs_is_ended_told_and_tried_again() {
+    let mut world = World::new().await;
+    let flag = world.state.path().join("flag");
+    let body = format!("test -e {} && exit 0; echo stuck >&2; exec sleep 1000", flag.display());
+    let script = program(&world, &body);
+    world.over(RunOutcome::Succeeded).await;
+    world.patience.command = Duration::from_secs(1);
+    world.deliver(&[ALL, ("NOTIFY_COMMAND", &script)]);
+    let id = world.notices().await[0].id;
+    let tried = world.wait(id, "a failure", |notice| notice.last_error.is_some()).await;
+    let error = tried.last_error.as_deref();
+    assert_eq!(error, Some("the command did not end within 1 s: stuck"));
+    let launcher = ProcessLauncher::new(world.state.path().to_path_buf()).unwrap();
+    assert_eq!(launcher.discover().await.unwrap().len(), 0, "nothing of it is left");
+    fs::write(flag, "").unwrap();
+    world.hurry().await;
+    world.wait(id, "sent", |notice| notice.state == NoticeState::Sent).await;
 }

@@ -11,7 +11,7 @@ use core_types::{
     usage::SpendLimits,
 };
 use launcher::process::ProcessLauncher;
-use notices::deliverer::Deliverer;
+use notices::deliverer::{Deliverer, Patience};
 use store::{
     agents::{HostId, NewAgent, ProcessIdentity},
     dispatch::claim::ClaimRequest,
@@ -28,6 +28,7 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) database: TestDatabase,
     pub(crate) state: TempDir,
+    pub(crate) patience: Patience,
     agent: AgentId,
     running: JoinSet<()>,
 }
@@ -46,7 +47,8 @@ impl World {
         database.store.register_agent(&agent).await.unwrap();
         let store = database.store.clone();
         let state = TempDir::new().unwrap();
-        Self { store, database, state, agent: agent.id, running: JoinSet::new() }
+        let (patience, running) = (Patience::default(), JoinSet::new());
+        Self { store, database, state, patience, agent: agent.id, running }
     }
 
     /// Makes a task that depends on others.
@@ -115,6 +117,7 @@ impl World {
             settings,
             env: [("PATH".to_owned(), search_path())].into(),
             lease: Duration::from_secs(90),
+            patience: self.patience,
         };
         let stop = CancellationToken::new();
         self.running.spawn(deliverer.run(stop.clone()));

@@ -66,6 +66,14 @@ pub struct MirrorInfo {
     pub last_used: SystemTime,
 }
 
+impl MirrorInfo {
+    /// Whether no run used it for so long.
+    #[must_use]
+    pub fn is_unused(&self, keep: Duration) -> bool {
+        self.last_used.elapsed().is_ok_and(|age| age > keep)
+    }
+}
+
 /// Where a run starts: a commit that the mirror has, with the mirror locked until this value is gone.
 #[derive(Debug)]
 pub(crate) struct Fetched {
@@ -105,12 +113,22 @@ impl Mirrors {
         blocking(move || remove_if(&root, &key, |_| true)).await
     }
 
+    /// The mirrors that no run used for so long.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Io`] as [`Self::list`].
+    pub async fn unused(&self, keep: Duration) -> Result<Vec<MirrorInfo>, CheckoutError> {
+        let mut all = self.list().await?;
+        all.retain(|mirror| mirror.is_unused(keep));
+        Ok(all)
+    }
+
     /// Removes the mirrors that no run used for so long, and returns them.
     ///
     /// # Errors
     /// [`CheckoutError::Io`] as [`Self::remove`].
     pub async fn remove_unused(&self, keep: Duration) -> Result<Vec<MirrorInfo>, CheckoutError> {
-        let old = move |info: &MirrorInfo| info.last_used.elapsed().is_ok_and(|age| age > keep);
+        let old = move |info: &MirrorInfo| info.is_unused(keep);
         let root = self.root.clone();
         blocking(move || {
             let mut removed = Vec::new();

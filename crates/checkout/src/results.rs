@@ -71,6 +71,21 @@ impl Mirrors {
         .await
     }
 
+    /// The runs whose results are kept for longer than this.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Io`] where the mirrors cannot be listed.
+    pub async fn old_results(&self, keep: Duration) -> Result<Vec<RunId>, CheckoutError> {
+        let root = self.root.clone();
+        blocking(move || {
+            let of = |key: &String| results_in(&root.join(key).join(REPOSITORY).join(RESULTS));
+            let all = keys(&root)?.iter().flat_map(of).collect::<Vec<_>>();
+            let old = all.into_iter().filter(|(_, since)| is_old(*since, keep));
+            Ok(old.map(|(run, _)| run).collect())
+        })
+        .await
+    }
+
     /// Forgets the results that are kept for longer than this, and returns their runs; those of a mirror that is in use
     /// stay. The room they take is free when their mirror is put in order the next time.
     ///
@@ -82,14 +97,14 @@ impl Mirrors {
             let mut removed = Vec::new();
             for key in keys(&root)? {
                 let directory = root.join(&key).join(REPOSITORY).join(RESULTS);
-                let old = |since: SystemTime| since.elapsed().is_ok_and(|age| age > keep);
-                if !results_in(&directory).iter().any(|(_, since)| old(*since)) {
+                if !results_in(&directory).iter().any(|(_, since)| is_old(*since, keep)) {
                     continue;
                 }
                 let Some(_lock) = try_lock(&root, &key)? else {
                     continue;
                 };
-                for (run, _) in results_in(&directory).into_iter().filter(|(_, at)| old(*at)) {
+                let all = results_in(&directory).into_iter();
+                for (run, _) in all.filter(|(_, since)| is_old(*since, keep)) {
                     let path = directory.join(run.to_string());
                     fs::remove_file(&path).map_err(io_error("remove", &path))?;
                     removed.push(run);
@@ -99,6 +114,10 @@ impl Mirrors {
         })
         .await
     }
+}
+
+fn is_old(since: SystemTime, keep: Duration) -> bool {
+    since.elapsed().is_ok_and(|age| age > keep)
 }
 
 impl Keeper<'_> {

@@ -10,11 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use checkout::{
-    checkouts::Checkouts,
-    git::GitCommand,
-    mirror::{MirrorInfo, Mirrors},
-};
+use checkout::{checkouts::Checkouts, git::GitCommand, mirror::Mirrors};
 use client::client::Client;
 use jiff::Timestamp;
 use launcher::launcher::{Launcher as _, ReapPolicy};
@@ -44,6 +40,7 @@ struct Removed {
     launches: Vec<String>,
     checkouts: Vec<String>,
     mirrors: Vec<String>,
+    results: Vec<String>,
     sockets: Vec<String>,
     records: Map<String, Value>,
     bytes: u64,
@@ -171,13 +168,13 @@ async fn mirrors(
     let keep = Duration::from_secs(24 * 3600) * days;
     let all = Mirrors::new(state.path.join("mirrors"));
     let failed = |error| Failure::of("look through the mirrors", &error);
-    let unused = if args.dry_run {
-        let old = |mirror: &MirrorInfo| mirror.last_used.elapsed().is_ok_and(|age| age > keep);
-        all.list().await.map_err(failed)?.into_iter().filter(old).collect()
+    let (results, unused) = if args.dry_run {
+        (all.old_results(keep).await, all.unused(keep).await)
     } else {
-        all.remove_results(keep).await.map_err(failed)?;
-        all.remove_unused(keep).await.map_err(failed)?
+        (all.remove_results(keep).await, all.remove_unused(keep).await)
     };
+    let (results, unused) = (results.map_err(failed)?, unused.map_err(failed)?);
+    removed.results.extend(results.iter().map(ToString::to_string));
     for mirror in unused {
         removed.bytes += mirror.bytes;
         removed.mirrors.push(mirror.url);
@@ -236,14 +233,20 @@ fn size(path: &Path) -> u64 {
 }
 
 fn tell(dry_run: bool, removed: &Removed, console: &Console) -> io::Result<()> {
-    let Removed { launches, checkouts, mirrors, sockets, records, bytes } = removed;
+    let Removed { launches, checkouts, mirrors, results, sockets, records, bytes } = removed;
     console.value(&json!({
         "dry_run": dry_run, "launches": launches, "checkouts": checkouts, "mirrors": mirrors,
-        "sockets": sockets, "records": records, "freed_bytes": bytes,
+        "results": results, "sockets": sockets, "records": records, "freed_bytes": bytes,
     }))?;
     let verb = if dry_run { "would remove" } else { "removed" };
-    let kinds = [("launch", launches), ("checkout", checkouts), ("mirror of", mirrors)];
-    for (what, list) in kinds.into_iter().chain([("socket", sockets)]) {
+    let kinds = [
+        ("launch", launches),
+        ("checkout", checkouts),
+        ("kept result of run", results),
+        ("mirror of", mirrors),
+        ("socket", sockets),
+    ];
+    for (what, list) in kinds {
         for one in list {
             console.line(format!("{verb} {what} {one}"))?;
         }

@@ -13,7 +13,9 @@ pub(crate) async fn remove(
 ) -> Result<Map<String, Value>, Failure> {
     let mut removed = Map::new();
     loop {
-        let plan = client.get(&format!("/system/cleanup?older_than_days={days}")).await?;
+        let what = "tasks,events,agents,notices";
+        let path = format!("/system/cleanup?older_than_days={days}&what={what}");
+        let plan = client.get(&path).await?;
         if dry_run {
             add(&mut removed, plan.get("would_remove"));
             return Ok(removed);

@@ -27,6 +27,23 @@ fn mirror(world: &World, key: char, used: u32, result: u32) -> PathBuf {
     result_file
 }
 
+/// The runs whose results lie in these files, in order.
+fn runs_of(files: &[&PathBuf]) -> Vec<String> {
+    let name =
+        |file: &&PathBuf| file.file_name().expect("it has a name").to_string_lossy().into_owned();
+    let mut runs: Vec<String> = files.iter().map(name).collect();
+    runs.sort();
+    runs
+}
+
+/// The texts of a list, in order.
+fn names(list: &Value) -> Vec<String> {
+    let texts = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mut names: Vec<String> = texts.map(ToOwned::to_owned).collect();
+    names.sort();
+    names
+}
+
 fn aged(path: &Path, days: u32) {
     let then = SystemTime::now() - Duration::from_secs(24 * 3600) * days;
     fs::File::options()
@@ -74,6 +91,7 @@ async fn what_nobody_uses_is_taken_and_the_rest_is_left() {
     let done = world.call(&gc).await.done().json();
     for said in [&planned, &done] {
         assert_eq!(said["mirrors"], json!(["https://example.org/a"]), "{said}");
+        assert_eq!(names(&said["results"]), runs_of(&[&old, &forgotten]), "{said}");
         assert_eq!(said["sockets"], json!([dead.to_string_lossy()]), "{said}");
         assert_eq!(said["checkouts"], json!([]), "{said}");
         assert!(said["freed_bytes"].as_u64() > Some(0), "{said}");

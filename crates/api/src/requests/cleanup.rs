@@ -1,6 +1,6 @@
 //! Query and body of `/system/cleanup`.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use core_types::words;
 use jiff::Timestamp;
@@ -22,9 +22,17 @@ words! {
         Agents = "agents",
         /// Notices that are delivered or given up.
         Notices = "notices",
+        /// Mirrors of repositories behind URLs that no run used.
+        Mirrors = "mirrors",
+        /// Commits of runs that are kept in a mirror.
+        Results = "results",
     }
 }
 
+/// What is removed where nothing is named: rows of the database, which are old once they are over. A mirror is used by
+/// what comes, and a result may be wanted long after.
+const UNLESS_NAMED: &[Removable] =
+    &[Removable::Tasks, Removable::Events, Removable::Agents, Removable::Notices];
 /// The longest time back, in days.
 pub(crate) const DAYS_MAX: u32 = 36_500;
 
@@ -36,7 +44,7 @@ pub(crate) struct CleanupQuery {
     /// Only what ended so many days ago or earlier.
     #[param(required = true, schema_with = crate::schema::days)]
     older_than_days: Option<String>,
-    /// What to remove; several are separated by commas. All where left out.
+    /// What to remove; several are separated by commas. Where left out, all but `mirrors` and `results`.
     #[param(style = Form, explode = false, schema_with = crate::schema::removables)]
     what: Option<String>,
 }
@@ -56,6 +64,13 @@ pub(crate) struct CleanupRequest {
     confirm: String,
 }
 
+/// How much of the disk of the server's host was, or would be, removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct DiskCounts {
+    pub(crate) mirrors: u64,
+    pub(crate) results: u64,
+}
+
 /// What a cleanup is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CleanupWish {
@@ -70,8 +85,17 @@ impl CleanupWish {
         Self { days, what }
     }
 
+    /// For how long what goes was not used, or was kept.
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_secs(24 * 3600).saturating_mul(self.days)
+    }
+
+    pub(crate) fn names(&self, one: Removable) -> bool {
+        self.what.contains(&one)
+    }
+
     pub(crate) fn scope(&self) -> CleanupScope {
-        let has = |one| self.what.contains(&one);
+        let has = |one| self.names(one);
         CleanupScope {
             tasks: has(Removable::Tasks),
             events: has(Removable::Events),
@@ -81,8 +105,13 @@ impl CleanupWish {
     }
 
     /// The value that confirms this very plan: the moment before which things go, and a digest of all the rest.
-    pub(crate) fn confirmation(&self, before: Timestamp, plan: &CleanupPlan) -> String {
-        let said = format!("{self:?} {plan:?} {before}");
+    pub(crate) fn confirmation(
+        &self,
+        before: Timestamp,
+        plan: &CleanupPlan,
+        disk: DiskCounts,
+    ) -> String {
+        let said = format!("{self:?} {plan:?} {disk:?} {before}");
         let digest = Sha256::digest(said.as_bytes());
         let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         format!("{}-{digest}", before.as_microsecond())
@@ -106,7 +135,7 @@ impl CleanupQuery {
             faults.push(FieldFault::new("older_than_days", what, allowed));
         }
         let named: Result<Vec<Removable>, _> = match self.what.as_deref() {
-            None => Ok(Removable::ALL.to_vec()),
+            None => Ok(UNLESS_NAMED.to_vec()),
             Some(text) => text.split(',').map(Removable::from_str).collect(),
         };
         if named.is_err() {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use store::cleanup::{CleanupCounts, CleanupPlan};
 use utoipa::ToSchema;
 
-use crate::requests::cleanup::CleanupWish;
+use crate::requests::cleanup::{CleanupWish, DiskCounts};
 
 /// What a cleanup would remove.
 #[derive(Debug, Serialize, ToSchema)]
@@ -40,29 +40,38 @@ pub(crate) struct CleanupCountsView {
     events: u64,
     agents: u64,
     notices: u64,
+    mirrors: u64,
+    results: u64,
 }
 
 impl CleanupPlanView {
-    pub(crate) fn new(wish: &CleanupWish, before: Timestamp, plan: CleanupPlan) -> Self {
+    pub(crate) fn new(
+        wish: &CleanupWish,
+        before: Timestamp,
+        plan: CleanupPlan,
+        disk: DiskCounts,
+    ) -> Self {
         Self {
             older_than_days: wish.days,
             what: wish.what.iter().map(|one| one.as_str()).collect(),
             before,
-            would_remove: plan.counts.into(),
+            would_remove: CleanupCountsView::new(plan.counts, disk),
             kept_for_dependants: plan.kept_for_dependants,
-            confirm: wish.confirmation(before, &plan),
+            confirm: wish.confirmation(before, &plan, disk),
         }
     }
 }
 
 impl CleanupView {
-    pub(crate) fn new(counts: CleanupCounts, finished: bool) -> Self {
-        Self { removed: counts.into(), finished }
+    pub(crate) fn new(counts: CleanupCounts, disk: DiskCounts, finished: bool) -> Self {
+        Self { removed: CleanupCountsView::new(counts, disk), finished }
     }
 }
 
-impl From<CleanupCounts> for CleanupCountsView {
-    fn from(CleanupCounts { tasks, runs, events, agents, notices }: CleanupCounts) -> Self {
-        Self { tasks, runs, events, agents, notices }
+impl CleanupCountsView {
+    const fn new(rows: CleanupCounts, disk: DiskCounts) -> Self {
+        let CleanupCounts { tasks, runs, events, agents, notices } = rows;
+        let DiskCounts { mirrors, results } = disk;
+        Self { tasks, runs, events, agents, notices, mirrors, results }
     }
 }

@@ -74,8 +74,8 @@ impl Reign {
         let generation = old.map_or(0, |old| old.generation);
         let generation = generation.max(self.launched.get(&name).copied().unwrap_or(0)) + 1;
         // What was never launched has not ended.
-        let is_restart = old
-            .is_some_and(|old| old.state == ProcessState::BackingOff && old.record.is_some());
+        let is_restart =
+            old.is_some_and(|old| old.state == ProcessState::BackingOff && old.record.is_some());
         let start = Start { name, generation };
         ProcessRow {
             host: self.manager.host.clone(),

@@ -27,6 +27,7 @@ use sandbox::{
 };
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use traces::exporter::{Exporter, SETTLED};
 
 /// Dispatches until a signal asks it to stop.
 pub(crate) async fn run(check_config: bool) -> anyhow::Result<()> {
@@ -68,11 +69,14 @@ pub(crate) async fn run(check_config: bool) -> anyhow::Result<()> {
     let mut delivering = JoinSet::new();
     let no_more_notices = stop.child_token();
     delivering.spawn(deliverer.run(no_more_notices.clone()));
+    let exporter =
+        Exporter { store: started.store.clone(), settings: settings.clone(), settled: SETTLED };
+    delivering.spawn(exporter.run(no_more_notices.clone()));
     delivering.spawn(keep_view(containers, settings, no_more_notices.clone()));
     let dispatched = dispatcher.run(stop).await.context("dispatch");
     no_more_notices.cancel();
     while let Some(ended) = delivering.join_next().await {
-        ended.context("deliver notices and keep the view of logins")?;
+        ended.context("deliver notices, tell traces, keep the view of logins")?;
     }
     dispatched?;
     Ok(started.outcome()?)

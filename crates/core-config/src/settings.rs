@@ -196,6 +196,10 @@ pub struct Settings {
     #[serde(deserialize_with = "secret")]
     pub notify_webhook_secret: Option<Secret>,
     pub notify_command: Vec<String>,
+    #[serde(rename = "OTEL_EXPORTER_OTLP_ENDPOINT", deserialize_with = "text")]
+    pub otlp_endpoint: Option<String>,
+    #[serde(rename = "OTEL_EXPORTER_OTLP_HEADERS", deserialize_with = "secret")]
+    pub otlp_headers: Option<Secret>,
     #[serde(deserialize_with = "count")]
     pub task_retention_days: Option<u32>,
     pub local_repo_roots: Vec<PathBuf>,

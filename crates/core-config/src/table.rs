@@ -577,6 +577,19 @@ pub const SETTINGS: &[Setting] = &[
     )
     .reaching_host(),
     Setting::database(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        Kind::HttpUrl,
+        Fallback::Empty,
+        "The address of a collector that is told a trace of each task by OTLP over HTTP, such as `http://127.0.0.1:4318`; when empty, none is.",
+    )
+    .reaching_host(),
+    Setting::database(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        Kind::Secret,
+        Fallback::Empty,
+        "Headers for the collector of traces, as `name=value`, separated by commas.",
+    ),
+    Setting::database(
         "TASK_RETENTION_DAYS",
         integer(0, 36_500),
         Fallback::Integer(0),

@@ -40,6 +40,7 @@ pub mod runs;
 pub mod sandbox;
 pub mod spend;
 pub mod tasks;
+pub mod traces;
 pub mod wake;
 
 mod connections;

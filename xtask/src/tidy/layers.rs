@@ -58,6 +58,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         &["core-config", "core-types", "launcher", "store", "telemetry"],
         &["testing"],
     ),
+    layer("traces", &["core-config", "core-types", "store", "telemetry"], &["testing"]),
     layer(
         "processes",
         &["core-config", "core-types", "launcher", "store", "telemetry"],
@@ -115,6 +116,7 @@ const PROGRAMS_USE: &[&str] = &[
     "sandbox",
     "store",
     "telemetry",
+    "traces",
 ];
 const PROGRAMS_TESTS_USE: &[&str] = &["model-stub", "testing"];
 
@@ -125,7 +127,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("deadpool-postgres", &["store"]),
     ("figment", &["core-config"]),
     ("fred", &["agent-queue"]),
-    ("hyper-rustls", &["notices"]),
+    ("hyper-rustls", &["notices", "traces"]),
     ("postgres-protocol", &["store"]),
     ("prometheus-client", &["api"]),
     ("refinery", &["store"]),

@@ -64,6 +64,8 @@ pub(crate) struct Ends {
 #[derive(Debug, Clone)]
 pub(crate) struct Standing {
     pub(crate) caller: Caller,
+    /// Whether the caller may change how the system runs.
+    pub(crate) may_control: bool,
     /// Whether there is a key to sign in with.
     pub(crate) keys_exist: bool,
     /// What forms of the caller have to carry.
@@ -133,8 +135,9 @@ impl Gate {
             Err(Refusal::NoKey) if is_here && foreign => Err(Refusal::Origin),
             Err(refusal) => Err(refusal),
             Ok(()) => {
+                let may_control = self.decide(Right::Control, &caller).is_ok();
                 let keys_exist = self.keys.exist();
-                Ok((Standing { caller, keys_exist, form_token }, left))
+                Ok((Standing { caller, may_control, keys_exist, form_token }, left))
             }
         }
     }

@@ -25,7 +25,10 @@ mod new_task;
 mod overview;
 mod patch;
 mod run;
+mod settings;
 mod shown;
+mod switching;
+mod system;
 mod task;
 mod tasks;
 mod texts;
@@ -76,6 +79,16 @@ pub(crate) fn routes() -> Pages {
         .get("/ui/runs/{id}", Right::Read, run::show)
         .get("/ui/runs/{id}/log", Right::Read, run::log)
         .get("/ui/runs/{id}/changes", Right::Read, run::changes)
+        .get("/ui/system", Right::Read, system::show)
+        .get("/ui/system/readiness", Right::Control, system::readiness)
+        .post("/ui/system/gates/{executor}", Right::Control, system::try_gate)
+        .get("/ui/system/processes/{name}", Right::Read, system::process)
+        .post("/ui/system/processes/{name}", Right::Control, system::ask_process)
+        .get("/ui/system/switch", Right::Read, switching::preview)
+        .post("/ui/system/switch", Right::Control, switching::switch)
+        .get("/ui/system/settings", Right::Read, settings::list)
+        .get("/ui/system/settings/{key}", Right::Read, settings::show)
+        .post("/ui/system/settings/{key}", Right::Control, settings::change)
         .get("/ui/live", Right::Read, live::follow)
         .get("/ui/login", Right::Open, login::show)
         .post("/ui/login", Right::Open, login::sign_in)

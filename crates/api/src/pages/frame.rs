@@ -107,6 +107,11 @@ impl Frame {
         !self.is_signed_in() && self.standing.as_ref().is_some_and(|standing| standing.keys_exist)
     }
 
+    /// Whether who looks may change how the system runs.
+    pub(crate) fn may_control(&self) -> bool {
+        self.standing.as_ref().is_some_and(|standing| standing.may_control)
+    }
+
     /// Who looks, as the history of settings names them.
     pub(crate) fn who(&self) -> String {
         self.standing.as_ref().map(|standing| standing.caller.who()).unwrap_or_default()

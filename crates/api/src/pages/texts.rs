@@ -34,6 +34,7 @@ macro_rules! texts {
 
 pub(crate) mod outcomes;
 pub(crate) mod overview;
+pub(crate) mod system;
 pub(crate) mod tasks;
 
 texts! {
@@ -43,6 +44,7 @@ texts! {
         main_menu: "Main menu", "メインメニュー";
         nav_overview: "Overview", "概要";
         nav_tasks: "Tasks", "タスク";
+        nav_system: "System", "システム";
         other_language: "日本語", "English";
         sign_in: "Sign in", "サインイン";
         sign_out: "Sign out", "サインアウト";

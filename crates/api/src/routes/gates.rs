@@ -19,7 +19,7 @@ use crate::{
 
 /// The executor that a path names.
 #[derive(Debug)]
-pub(crate) struct PathExecutor(ExecutorKind);
+pub(crate) struct PathExecutor(pub(crate) ExecutorKind);
 
 impl FromRequestParts<ApiState> for PathExecutor {
     type Rejection = ApiError;

@@ -38,17 +38,26 @@ pub(crate) async fn show(
 ) -> Result<Json<FullReadinessView>, ApiError> {
     let refresh = query.refresh()?;
     let environment = state.settings().settings.execution_environment;
+    Ok(Json(look(&state, environment, refresh).await))
+}
+
+/// Looks at everything that a task in an environment needs.
+pub(crate) async fn look(
+    state: &ApiState,
+    environment: ExecutionEnvironment,
+    refresh: bool,
+) -> FullReadinessView {
     let (system, git, claude, opencode, claude_auth, opencode_auth) = tokio::join!(
-        system(&state),
-        git(&state),
-        cli(&state, ExecutorKind::ClaudeCode),
-        cli(&state, ExecutorKind::Opencode),
+        system(state),
+        git(state),
+        cli(state, environment, ExecutorKind::ClaudeCode),
+        cli(state, environment, ExecutorKind::Opencode),
         state.login(environment, ExecutorKind::ClaudeCode, refresh),
         state.login(environment, ExecutorKind::Opencode, refresh),
     );
     let mut checks = system;
-    checks.push(disk(&state));
-    checks.push(embedded(&state));
+    checks.push(disk(state));
+    checks.push(embedded(state));
     checks.extend([git, claude, opencode]);
     let used = state.settings().settings.llm_executor;
     for (executor, report) in
@@ -64,7 +73,7 @@ pub(crate) async fn show(
     view.ready &= view.checks.iter().any(|check| {
         check.name == auth_name(used) && matches!(check.state, CheckState::Ok | CheckState::Warn)
     });
-    Ok(Json(view))
+    view
 }
 
 /// What `/health/ready` looks at, with what to do about it.
@@ -125,14 +134,18 @@ async fn git(state: &ApiState) -> FullCheckView {
 }
 
 /// A program that no task asks for may be missing; which one tasks ask for is a setting, and a task's own choice.
-async fn cli(state: &ApiState, executor: ExecutorKind) -> FullCheckView {
+async fn cli(
+    state: &ApiState,
+    environment: ExecutionEnvironment,
+    executor: ExecutorKind,
+) -> FullCheckView {
     let settings = state.settings();
     let settings = &settings.settings;
     let (name, command) = match executor {
         ExecutorKind::ClaudeCode => ("claude_cli", &settings.claude_code_command),
         ExecutorKind::Opencode => ("opencode_cli", &settings.opencode_command),
     };
-    if settings.execution_environment == ExecutionEnvironment::Sandbox {
+    if environment == ExecutionEnvironment::Sandbox {
         return FullCheckView::bad(
             name,
             CheckState::Unknown,
@@ -146,11 +159,7 @@ async fn cli(state: &ApiState, executor: ExecutorKind) -> FullCheckView {
     match machine::version(command, &checks.environment).await {
         Ok(version) => FullCheckView::ok(name, version),
         Err(why) => {
-            let hint = AuthReason::CliMissing.hint(
-                executor,
-                settings.execution_environment,
-                Language::English,
-            );
+            let hint = AuthReason::CliMissing.hint(executor, environment, Language::English);
             let state = weight(executor == settings.llm_executor);
             FullCheckView::bad(name, state, why, hint.unwrap_or_default())
         }

@@ -350,3 +350,82 @@ async fn a_page_hears_that_something_happened() {
     api.make(&json!({})).await;
     assert_eq!(changes.next().await.map(|sent| sent.name), Some("changed".to_owned()));
 }
+
+#[tokio::test]
+async fn switching_shows_what_will_happen_does_it_once_and_is_refused_when_settings_changed() {
+    let api = Api::start_following(&[]).await;
+    let browser = Browser::new(&api);
+    let system = browser.open("/ui/system").await.page();
+    assert!(system.contains("value=\"host\" checked"));
+    let preview = browser.open("/ui/system/switch?to=sandbox").await.page();
+    assert!(preview.contains("stopped as soon as they are idle"), "{preview}");
+    let field = |page: &str, name: &str| {
+        let (_, rest) =
+            page.split_once(&format!("name=\"{name}\" value=\"")).expect("the field is there");
+        rest.split('"').next().unwrap_or_default().to_owned()
+    };
+    let (token, revision) = (field(&preview, "form_token"), field(&preview, "revision"));
+    let fields = [("to", "sandbox"), ("revision", revision.as_str())];
+    let switched = browser.post_with(&token, "/ui/system/switch", &fields).await;
+    assert_eq!(switched.goes_to(), "/ui/system?said=switched");
+    assert!(
+        browser.open("/ui/system?said=switched").await.page().contains("value=\"sandbox\" checked")
+    );
+    let again = browser
+        .post_with(&token, "/ui/system/switch", &[("to", "host"), ("revision", &revision)])
+        .await;
+    assert_eq!(again.status, StatusCode::CONFLICT);
+    assert!(again.page().contains("Somebody changed settings"));
+    assert_eq!(browser.open("/ui/system/switch?to=cloud").await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn where_the_environment_sets_it_the_switch_is_locked_with_the_reason() {
+    let api = Api::start_with(&[("EXECUTION_ENVIRONMENT", "sandbox")]).await;
+    let browser = Browser::new(&api);
+    let page = browser.open("/ui/system").await.page();
+    assert!(page.contains("environment of this server sets EXECUTION_ENVIRONMENT"), "{page}");
+    let fields = [("to", "host"), ("revision", "0")];
+    let answer = browser.post("/ui/system/switch?to=host", "/ui/system/switch", &fields).await;
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+async fn a_setting_is_shown_changed_refused_and_reset_and_a_secret_never_comes_back() {
+    let api = Api::start_following(&KEYS).await;
+    let mut browser = Browser::new(&api);
+    browser.sign_in("the-right-key-0001").await;
+    let list = browser.open("/ui/system/settings").await.page();
+    assert!(list.contains("TASK_MAX_ATTEMPTS") && !list.contains("the-right"), "{list}");
+    let revision = async || {
+        let page = browser.open("/ui/system/settings/TASK_MAX_ATTEMPTS").await.page();
+        let (_, rest) = page.split_once("name=\"revision\" value=\"").expect("the field is there");
+        rest.split('"').next().unwrap_or_default().to_owned()
+    };
+    let change = async |key: &str, value: &str| {
+        let (path, revision) = (format!("/ui/system/settings/{key}"), revision().await);
+        browser.post(&path, &path, &[("revision", &revision), ("value", value)]).await
+    };
+    let saved = change("TASK_MAX_ATTEMPTS", "7").await.goes_to();
+    assert!(browser.open(&saved).await.page().contains("<code>7</code>"));
+    let refused = change("TASK_MAX_ATTEMPTS", "many").await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert!(refused.page().contains("value=\"many\""), "what was entered is kept");
+    let saved = change("ANTHROPIC_API_KEY", "sk-ant-very-secret-0123456789").await.goes_to();
+    let page = browser.open(&saved).await.page();
+    assert!(!page.contains("very-secret") && page.contains("type=\"password\""), "{page}");
+}
+
+#[tokio::test]
+async fn without_a_key_what_reaches_the_host_is_not_offered_and_not_changed() {
+    let api = Api::start_following(&[]).await;
+    let browser = Browser::new(&api);
+    let path = "/ui/system/settings/SANDBOX_DOCKER_IMAGE";
+    let page = browser.open(path).await.page();
+    assert!(page.contains("changing it needs a key") && !page.contains("name=\"value\""), "{page}");
+    let fields = [("revision", "0"), ("value", "evil/image")];
+    let answer = browser.post("/ui/system", path, &fields).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    let own = api.get("/config/history").await;
+    assert_eq!(own.json["items"], json!([]));
+}

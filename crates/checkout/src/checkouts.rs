@@ -44,12 +44,14 @@ pub struct Limits {
     pub files: usize,
     /// Bytes of the pack that carries a result.
     pub pack_bytes: u64,
+    /// Bytes of memory that git may take to check a result of a sandbox: what is small in a pack need not be small.
+    pub memory_bytes: u64,
 }
 
 impl Default for Limits {
-    /// 100 MiB for a file (what public hosts accept), 200,000 files, 256 MiB for a result.
+    /// 100 MiB for a file (what public hosts accept), 200,000 files, 256 MiB for a result, 2 GiB of memory.
     fn default() -> Self {
-        Self { file_bytes: 100 << 20, files: 200_000, pack_bytes: 256 << 20 }
+        Self { file_bytes: 100 << 20, files: 200_000, pack_bytes: 256 << 20, memory_bytes: 2 << 30 }
     }
 }
 

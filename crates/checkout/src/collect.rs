@@ -244,7 +244,18 @@ impl Collecting<'_> {
 
     /// A call in the quarantine.
     pub(crate) fn quarantine(&self, doing: &'static str) -> Result<GitCall<'_>, CheckoutError> {
-        self.checkouts.git.call(doing).git_dir(&self.checkout.quarantine_dir())
+        let call = self.checkouts.git.call(doing).memory_limit(self.checkouts.limits.memory_bytes);
+        call.git_dir(&self.checkout.quarantine_dir())
+    }
+
+    /// Makes a call in the quarantine that fails for nothing but what is in it.
+    pub(crate) async fn ask(&self, call: GitCall<'_>) -> Result<GitOutput, CheckoutError> {
+        match call.try_run().await {
+            Ok(output) if output.success => Ok(output),
+            Ok(output) => Err(refused(&output)),
+            Err(CheckoutError::Git { detail, .. }) => Err(CheckoutError::PackRefused { detail }),
+            Err(error) => Err(error),
+        }
     }
 
     /// A call that writes to the user's repository; what it writes is on the disk when it ends.

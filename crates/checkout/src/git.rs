@@ -147,6 +147,7 @@ impl GitCommand {
             stdin: Vec::new(),
             user: None,
             output_limit: 64 << 20,
+            memory: None,
         }
     }
 }
@@ -203,6 +204,7 @@ pub(crate) struct GitCall<'a> {
     stdin: Vec<u8>,
     user: Option<UserId>,
     output_limit: usize,
+    memory: Option<u64>,
 }
 
 /// What a call of git left behind.
@@ -259,6 +261,11 @@ impl GitCall<'_> {
         self
     }
 
+    pub(crate) const fn memory_limit(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
     /// Runs git and fails unless it ended with 0.
     pub(crate) async fn run(self) -> Result<GitOutput, CheckoutError> {
         let doing = self.doing;
@@ -297,6 +304,7 @@ impl GitCall<'_> {
             timeout,
             output_limit: self.output_limit,
             user: self.user,
+            memory: self.memory,
         };
         let output = tool.run().await.map_err(|error| tool_error(doing, timeout, error))?;
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();

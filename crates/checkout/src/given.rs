@@ -44,6 +44,7 @@ pub fn take(
         file_bytes: given.limits.file_bytes,
         files: usize::try_from(given.limits.files).unwrap_or(usize::MAX),
         pack_bytes: given.limits.pack_bytes,
+        ..Limits::default()
     };
     let checkout = Checkout {
         run,

@@ -6,6 +6,7 @@
 //! file that it claims to be its result, and git is never run on the rest.
 
 use std::{
+    ffi::CStr,
     fs::{self, File},
     io::{self, Write as _},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
@@ -18,6 +19,11 @@ use core_types::{
     sandbox::{self, ResultLimits, SandboxCheckout},
 };
 use launcher::spec::UserId;
+use rustix::{
+    fd::BorrowedFd,
+    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -38,6 +44,9 @@ use crate::{
 const RECORD: &str = "checkout.json";
 /// Most bytes of that; a shallow clone of a large history names many commits.
 const RECORD_BYTES: u64 = 16 << 20;
+
+/// Directories below each other that are counted.
+const DEEPEST: usize = 256;
 
 /// What of a checkout its sandbox sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +87,8 @@ pub struct DiskUse {
     pub bytes: u64,
     /// Files and directories.
     pub files: u64,
-    /// Whether there is something that could not be counted: a path that is too long, a directory that its owner closed
-    /// (for a moment, perhaps).
+    /// Whether there is something that could not be counted: too many directories below each other, or one that its owner
+    /// closed (for a moment, perhaps).
     pub uncounted: bool,
 }
 
@@ -201,7 +210,10 @@ impl Checkouts {
         let call = collecting.quarantine("count the changes")?;
         let options = ["-r", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv"];
         let call = call.args(["diff-tree"]).args(options).args([base, claim.commit.as_str()]);
-        let changes = parse_changes(&call.run().await?.stdout);
+        let changes = parse_changes(&collecting.ask(call).await?.stdout);
+        if usize::try_from(changes.files_changed).is_ok_and(|files| files > self.limits.files) {
+            return Err(CheckoutError::TooManyFiles { limit: self.limits.files });
+        }
         let brought = if is_there {
             Brought { commit: claim.commit.clone(), kept: true }
         } else {
@@ -223,12 +235,12 @@ impl Checkouts {
         let call = collecting.quarantine("check the sizes")?;
         let args = ["rev-list", "--objects", "--filter-print-omitted", &filter];
         let call = call.args(args).args([collecting.commit.as_str(), &not_base]);
-        let listing = call.run().await?.text();
+        let listing = collecting.ask(call).await?.text();
         match listing.lines().find_map(|line| line.strip_prefix('~')) {
             None => Ok(()),
             Some(object) => {
                 let size = collecting.quarantine("read a size")?.args(["cat-file", "-s", object]);
-                let bytes = size.run().await?.text().parse().unwrap_or(u64::MAX);
+                let bytes = collecting.ask(size).await?.text().parse().unwrap_or(u64::MAX);
                 Err(CheckoutError::FileTooLarge { path: format!("object {object}"), bytes, limit })
             }
         }
@@ -293,7 +305,7 @@ async fn check_identity(collecting: &Collecting<'_>) -> Result<(), CheckoutError
     let not_base = format!("^{}", collecting.checkout.base_commit);
     let format = "--format=%an <%ae> %cn <%ce>";
     let args = ["log", "--no-show-signature", format, collecting.commit.as_str(), &not_base];
-    let makers = call.args(args).run().await?.text();
+    let makers = collecting.ask(call.args(args)).await?.text();
     if makers.lines().all(|maker| maker == expected) {
         return Ok(());
     }
@@ -386,32 +398,58 @@ fn replace_by_copy(path: &Path) -> io::Result<()> {
     fs::rename(&copy, path)
 }
 
-/// Counts what is below a directory that hostile code writes: no link is followed, and nothing is deep enough to end
-/// this process.
+/// Counts what is below a directory that hostile code writes. A descriptor is held for each level, so that nothing leads
+/// elsewhere, whatever is renamed or linked meanwhile.
 fn disk_use(directory: &Path, limit: DiskUse) -> DiskUse {
     let mut sum = DiskUse::default();
-    let mut waiting = vec![directory.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        let entries = match fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            // Closed by its owner, or too deep for a path. It is not opened: what a name leads to may change meanwhile.
-            Err(_) => {
-                sum.uncounted = true;
-                continue;
-            }
+    let mut levels: Vec<Dir> = sum.open(CWD, directory).into_iter().collect();
+    while let Some(level) = levels.last_mut() {
+        let Some(Ok(entry)) = level.next() else {
+            levels.pop();
+            continue;
         };
-        for entry in entries.flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            sum.files += 1;
-            sum.bytes = sum.bytes.saturating_add(metadata.blocks().saturating_mul(512));
-            if metadata.is_dir() {
-                waiting.push(entry.path());
-            }
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
         }
+        let below = match level.fd() {
+            Ok(fd) => sum.add(fd, name),
+            Err(_) => None,
+        };
         if sum.exceeds(limit) {
             return sum;
         }
+        levels.extend(below);
+        if levels.len() > DEEPEST {
+            sum.uncounted = true;
+            levels.pop();
+        }
     }
     sum
+}
+
+impl DiskUse {
+    /// Adds an entry of a directory; gives what is below it, where there can be something.
+    fn add(&mut self, directory: BorrowedFd<'_>, name: &CStr) -> Option<Dir> {
+        // What is gone takes nothing.
+        let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let blocks = u64::try_from(stat.st_blocks).unwrap_or_default();
+        self.files += 1;
+        self.bytes = self.bytes.saturating_add(blocks.saturating_mul(512));
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if is_directory { self.open(directory, name) } else { None }
+    }
+
+    fn open(&mut self, directory: BorrowedFd<'_>, name: impl rustix::path::Arg) -> Option<Dir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(directory, name, flags, Mode::empty()).and_then(Dir::new) {
+            Ok(below) => Some(below),
+            Err(Errno::NOENT) => None,
+            // Closed by its owner, or something else by now.
+            Err(_) => {
+                self.uncounted = true;
+                None
+            }
+        }
+    }
 }

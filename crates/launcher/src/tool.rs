@@ -18,6 +18,9 @@ use crate::{pidfd, spec::UserId};
 /// How long the output of a helper that has exited may stay open in somebody else's hands.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// Becomes the program that its arguments name, with a limit on what memory it may have to itself, in KiB.
+const LIMITED: &str = r#"ulimit -d "$1" && shift && exec "$@""#;
+
 /// A helper to run once.
 #[derive(Debug, Clone)]
 pub struct Tool {
@@ -37,6 +40,9 @@ pub struct Tool {
     pub output_limit: usize,
     /// The user to run as (needs root); `None` is our own.
     pub user: Option<UserId>,
+    /// How much memory each of its processes may have to itself, in bytes; more is refused to it. `None` is no limit. With
+    /// a limit a program that is not there shows as the shell's exit code 127.
+    pub memory: Option<u64>,
 }
 
 /// How a helper ended and what it printed.
@@ -102,6 +108,7 @@ impl Tool {
             timeout: Duration::from_secs(60),
             output_limit: 1 << 20,
             user: None,
+            memory: None,
         }
     }
 
@@ -128,8 +135,17 @@ impl Tool {
         reason = "this module is where short trusted helpers start"
     )]
     fn spawn(&self) -> Result<Child, ToolError> {
-        let Self { program, args, env, cwd, stdin: _, timeout: _, output_limit: _, user } = self;
-        let mut command = Command::new(program);
+        let Self { program, args, env, cwd, user, memory, .. } = self;
+        let mut command = match memory {
+            None => Command::new(program),
+            // The limit is there before the program is.
+            Some(bytes) => {
+                let mut command = Command::new("/bin/sh");
+                let kibibytes = (bytes >> 10).to_string();
+                command.args(["-c", LIMITED, "sh", &kibibytes]).arg(program);
+                command
+            }
+        };
         command.args(args).env_clear().envs(env).current_dir(cwd);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0).kill_on_drop(true);

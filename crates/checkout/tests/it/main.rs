@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
 mod bench;
+mod bombs;
 mod branch_names;
 mod collect;
 mod contents;

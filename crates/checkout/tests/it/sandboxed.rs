@@ -18,11 +18,11 @@ use testing::repository::{ScratchRepository, git_in};
 use crate::bench::{Bench, assert_one_commit, make_fifo};
 
 /// Us: the dispatcher's own user.
-fn user() -> UserId {
+pub(crate) fn user() -> UserId {
     UserId { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
 }
 
-async fn boxed(bench: &Bench, repository: &ScratchRepository, user: UserId) -> Checkout {
+pub(crate) async fn boxed(bench: &Bench, repository: &ScratchRepository, user: UserId) -> Checkout {
     let place = Repository::Local { path: repository.path().to_str().unwrap().to_owned() };
     let request = PrepareRequest {
         run: RunId::generate(),
@@ -58,7 +58,7 @@ fn commit_as(checkout: &Checkout, name: &str, mail: &str) {
     git_in(&checkout.work, &["-c", &alias, "seal"]);
 }
 
-fn leave(checkout: &Checkout, tip: &str, base: &str) -> (CommitId, String) {
+pub(crate) fn leave(checkout: &Checkout, tip: &str, base: &str) -> (CommitId, String) {
     let result = checkout.sandbox_mounts().unwrap().directory.join("result");
     let list = checkout.tmp.join("revisions");
     fs::write(&list, format!("{tip}\n^{base}\n")).unwrap();
@@ -72,7 +72,7 @@ fn leave(checkout: &Checkout, tip: &str, base: &str) -> (CommitId, String) {
     (commit, format!("pack-{}.pack", hash.trim()))
 }
 
-fn result_of(checkout: &Checkout) -> std::path::PathBuf {
+pub(crate) fn result_of(checkout: &Checkout) -> std::path::PathBuf {
     checkout.sandbox_mounts().unwrap().directory.join("result")
 }
 

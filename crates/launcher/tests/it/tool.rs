@@ -20,6 +20,17 @@ async fn result_carries_code_and_both_streams() {
 }
 
 #[tokio::test]
+async fn memory_is_limited() {
+    let mut greedy = tool("v=x; while [ ${#v} -lt 200000000 ]; do v=$v$v; done; echo had it");
+    greedy.memory = Some(50 << 20);
+    let output = greedy.run().await.unwrap();
+    assert!(output.stdout.is_empty() && output.status != Some(0), "{output:?}");
+    let mut modest = tool("v=x; while [ ${#v} -lt 100000 ]; do v=$v$v; done; echo had it");
+    modest.memory = Some(50 << 20);
+    assert_eq!(modest.run().await.unwrap().stdout, b"had it\n");
+}
+
+#[tokio::test]
 async fn large_input_and_output_pass_each_other() {
     let mut cat = tool("cat");
     cat.stdin = vec![b'x'; 3 << 20];

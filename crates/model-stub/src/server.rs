@@ -110,6 +110,17 @@ impl ModelStub {
         self.state.record.all()
     }
 
+    /// Lets in only whoever shows this access token from now on; everybody else is told that theirs has expired.
+    pub fn let_in_only(&self, token: impl Into<String>) {
+        *self.state.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.into());
+    }
+
+    /// How many requests showed another token than the one that lets in.
+    #[must_use]
+    pub fn turned_away(&self) -> u64 {
+        self.state.turned_away.load(Ordering::Relaxed)
+    }
+
     /// Stops; answers that hang are cut.
     pub async fn stop(mut self) {
         self.stop.cancel();
@@ -129,6 +140,9 @@ struct Shared {
     scripts: Scripts,
     record: Record,
     answers: AtomicU64,
+    /// The only access token that lets in, where one was named.
+    token: Mutex<Option<String>>,
+    turned_away: AtomicU64,
     /// How often a session failed at a turn that fails only some times.
     failures: Mutex<HashMap<(String, usize), u32>>,
 }
@@ -140,8 +154,21 @@ impl Shared {
             record: Record::default(),
             // Ids stay unlike over a restart, since agents continue conversations.
             answers: AtomicU64::new(Timestamp::now().as_millisecond().unsigned_abs()),
+            token: Mutex::default(),
+            turned_away: AtomicU64::new(0),
             failures: Mutex::default(),
         }
+    }
+
+    fn lets_in(&self, headers: &HeaderMap) -> bool {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
+        let is_let_in = token.as_deref().is_none_or(|token| shown == Some(token));
+        if !is_let_in {
+            self.turned_away.fetch_add(1, Ordering::Relaxed);
+        }
+        is_let_in
     }
 
     /// The turn that is due, or `None` where the script is over.
@@ -221,6 +248,9 @@ async fn route(state: &Shared, asked: Asked) -> Response {
         script: conversation.as_ref().and_then(|conversation| conversation.script.clone()),
     });
     match (asked.method.as_str(), asked.path.as_str()) {
+        ("POST", "/v1/messages") if !state.lets_in(&asked.headers) => {
+            failed(StatusCode::UNAUTHORIZED, "authentication_error", "OAuth token has expired.")
+        }
         ("POST", "/v1/messages") => match conversation {
             Some(conversation) => messages(state, &asked.headers, &conversation).await,
             None => failed(StatusCode::BAD_REQUEST, "invalid_request_error", "body is no JSON"),

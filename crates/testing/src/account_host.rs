@@ -55,6 +55,7 @@ pub struct AccountHost {
 struct Shared {
     directory: TempDir,
     usage: Usage,
+    connects: Mutex<Vec<String>>,
     requests: Mutex<Vec<String>>,
 }
 
@@ -68,7 +69,12 @@ impl AccountHost {
         let acceptor = TlsAcceptor::from(Arc::new(certified(directory.path())));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
-        let shared = Arc::new(Shared { directory, usage, requests: Mutex::default() });
+        let shared = Arc::new(Shared {
+            directory,
+            usage,
+            connects: Mutex::default(),
+            requests: Mutex::default(),
+        });
         let mut serving = JoinSet::new();
         let for_connections = Arc::clone(&shared);
         serving.spawn(async move {
@@ -91,6 +97,15 @@ impl AccountHost {
         ])
     }
 
+    /// The hosts, with their ports, that somebody wanted to be led to, whether or not they then trusted them.
+    ///
+    /// # Panics
+    /// Never; a thread that panicked leaves the list whole.
+    #[must_use]
+    pub fn connects(&self) -> Vec<String> {
+        self.shared.connects.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The first line of every request so far.
     ///
     /// # Panics
@@ -102,9 +117,11 @@ impl AccountHost {
 }
 
 async fn serve(mut stream: TcpStream, acceptor: &TlsAcceptor, shared: &Shared) {
-    let Some(_connect) = read_head(&mut stream).await else {
+    let Some(connect) = read_head(&mut stream).await else {
         return;
     };
+    let host = connect.split_whitespace().nth(1).unwrap_or_default().to_owned();
+    shared.connects.lock().unwrap_or_else(PoisonError::into_inner).push(host);
     stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok();
     let Ok(mut stream) = acceptor.accept(stream).await else {
         return;

@@ -11,6 +11,7 @@ use bootstrap::start::Started;
 use checkout::{checkouts::Checkouts, git::GitCommand};
 use core_config::load::Loaded;
 use dispatch::{
+    gates::try_new_logins,
     reconciler::Dispatcher,
     sandboxed::{
         containers::Containers,
@@ -23,7 +24,7 @@ use launcher::{docker::DockerLauncher, process::ProcessLauncher};
 use notices::deliverer::{self, Deliverer};
 use sandbox::{
     premises::{Opening, Premises},
-    view::Sources,
+    view::{Logins, Sources},
 };
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -72,7 +73,10 @@ pub(crate) async fn run(check_config: bool) -> anyhow::Result<()> {
     let exporter =
         Exporter { store: started.store.clone(), settings: settings.clone(), settled: SETTLED };
     delivering.spawn(exporter.run(no_more_notices.clone()));
-    delivering.spawn(keep_view(containers, settings, no_more_notices.clone()));
+    let logins = watch::Sender::new(None);
+    let tried = try_new_logins(started.store.clone(), logins.subscribe(), no_more_notices.clone());
+    delivering.spawn(tried);
+    delivering.spawn(keep_view(containers, settings, logins, no_more_notices.clone()));
     let dispatched = dispatcher.run(stop).await.context("dispatch");
     no_more_notices.cancel();
     while let Some(ended) = delivering.join_next().await {
@@ -115,11 +119,12 @@ fn containers(
 async fn keep_view(
     containers: Arc<Containers>,
     settings: watch::Receiver<Arc<Loaded>>,
+    logins: watch::Sender<Option<Logins>>,
     stop: CancellationToken,
 ) {
     let home = containers.premises.environment.get("HOME").map(PathBuf::from);
     let sources = move || Sources::of(&settings.borrow().settings, home.as_deref()).ok();
-    containers.premises.view.clone().keep(sources, watch::Sender::new(None), stop).await;
+    containers.premises.view.clone().keep(sources, logins, stop).await;
 }
 
 /// What the command that takes notices sees of this process's environment.

@@ -35,7 +35,13 @@ async fn try_work() -> anyhow::Result<WorkerExit> {
     let own_env = bootstrap::environment::environment();
     let given = assignment.environment.get("PATH").map(|path| path.expose().to_owned());
     let path = given.or_else(|| own_env.get("PATH").cloned());
-    let git = GitCommand::find(path.as_deref().unwrap_or(DEFAULT_PATH)).context("find git")?;
+    let git = match GitCommand::find(path.as_deref().unwrap_or(DEFAULT_PATH)) {
+        Ok(git) => git,
+        Err(error) => {
+            let _printed = bootstrap::exit::report("worker", Err(anyhow::Error::from(error)));
+            return Ok(WorkerExit::ImageUnfit);
+        }
+    };
     let launcher = ProcessLauncher::new(&assignment.launches as &Path);
     let launcher = Arc::new(launcher.context("make a place for launches")?);
     let once = Once { assignment, launcher, git, own_env };

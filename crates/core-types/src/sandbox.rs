@@ -227,6 +227,8 @@ pub enum WorkerExit {
     Reported,
     /// The assignment could not be read, or asks for what cannot be.
     BadAssignment,
+    /// The image lacks a program that the worker itself needs.
+    ImageUnfit,
     /// The database did not take the report in time, or was not there.
     DatabaseAway,
     /// The database does not know the run as this worker's: taken back, over, or a wrong token.
@@ -237,8 +239,14 @@ pub enum WorkerExit {
 
 impl WorkerExit {
     /// Every way to end.
-    pub const ALL: [Self; 5] =
-        [Self::Reported, Self::BadAssignment, Self::DatabaseAway, Self::Fenced, Self::Interrupted];
+    pub const ALL: [Self; 6] = [
+        Self::Reported,
+        Self::BadAssignment,
+        Self::ImageUnfit,
+        Self::DatabaseAway,
+        Self::Fenced,
+        Self::Interrupted,
+    ];
 
     /// The exit code; those of `sysexits.h` where one fits.
     #[must_use]
@@ -247,6 +255,7 @@ impl WorkerExit {
             Self::Reported => 0,
             Self::BadAssignment => 65,
             Self::DatabaseAway => 69,
+            Self::ImageUnfit => 72,
             Self::Interrupted => 75,
             Self::Fenced => 77,
         }

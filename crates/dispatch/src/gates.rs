@@ -7,14 +7,16 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use core_config::{load::Loaded, settings::Settings};
 use core_types::{
-    gate::{GateState, Shut},
-    task::ExecutorKind,
+    gate::{GateCause, GateState, Shut},
+    task::{ExecutionEnvironment, ExecutorKind},
 };
+use sandbox::view::{LoginState, Logins};
 use store::{
     error::StoreError,
     gates::{GateKey, StoredGate},
     pool::Store,
 };
+use telemetry::chain::error_chain;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -55,6 +57,49 @@ pub(crate) async fn tend_gates(
             () = sleep(LOOK_EVERY) => {}
         }
     }
+}
+
+/// Has a run in a sandbox tried at once where a gate closed for a login that the host has anew, until it is told to stop.
+pub async fn try_new_logins(
+    store: Store,
+    mut logins: watch::Receiver<Option<Logins>>,
+    stop: CancellationToken,
+) {
+    let mut before = logins.borrow_and_update().clone();
+    // Cut off is only the wait for a change.
+    while let Some(Ok(())) = stop.run_until_cancelled(logins.changed()).await {
+        let now = logins.borrow_and_update().clone();
+        for executor in ExecutorKind::ALL {
+            if is_new(*executor, before.as_ref(), now.as_ref())
+                && let Err(error) = try_login(&store, *executor).await
+            {
+                tracing::warn!(%executor, error = %error_chain(&error), "new login not tried at once");
+            }
+        }
+        before = now;
+    }
+}
+
+/// Whether there is a login that was not there at the last look. The first look says nothing: others may have tried it.
+fn is_new(executor: ExecutorKind, before: Option<&Logins>, now: Option<&Logins>) -> bool {
+    let of = |logins: &Logins| match executor {
+        ExecutorKind::ClaudeCode => logins.claude.clone(),
+        ExecutorKind::Opencode => logins.opencode.clone(),
+    };
+    let (Some(before), Some(now)) = (before.map(of), now.map(of)) else { return false };
+    matches!(now, LoginState::Present { .. }) && now != before
+}
+
+async fn try_login(store: &Store, executor: ExecutorKind) -> Result<(), StoreError> {
+    for stored in store.gates().await? {
+        let key = &stored.key;
+        let about = key.environment == ExecutionEnvironment::Sandbox && key.executor == executor;
+        if about && stored.gate.shut().is_some_and(|shut| shut.cause == GateCause::Login) {
+            tracing::info!(%executor, "the host has a new login, it is tried at once");
+            store.try_gate(key).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn look(
@@ -163,7 +208,6 @@ mod tests {
         ids::RunId,
         outcome::RunOutcome,
         provider::Provider,
-        task::ExecutionEnvironment,
     };
     use jiff::Timestamp;
 
@@ -204,6 +248,21 @@ mod tests {
         assert_eq!(log.news(&stored(trial)), News::Nothing);
         assert_eq!(log.news(&stored(failed(&open, RunOutcome::QuotaExceeded, 10))), News::Closed);
         assert_eq!(log.news(&stored(open)), News::Opened);
+    }
+
+    #[test]
+    fn a_login_is_new_where_it_came_or_changed_since_the_last_look() {
+        let at = |expires_at_ms| LoginState::Present { expires_at_ms };
+        let logins = |claude: LoginState| Logins { claude, opencode: LoginState::LoggedOut };
+        let (out, old, new) =
+            (logins(LoginState::LoggedOut), logins(at(Some(1))), logins(at(Some(2))));
+        let claude = |before, now: &Logins| is_new(ExecutorKind::ClaudeCode, before, Some(now));
+        assert!(claude(Some(&out), &old));
+        assert!(claude(Some(&old), &new));
+        assert!(!claude(Some(&old), &old));
+        assert!(!claude(Some(&old), &out));
+        assert!(!claude(None, &old));
+        assert!(!is_new(ExecutorKind::Opencode, Some(&out), Some(&new)));
     }
 
     #[test]

@@ -36,7 +36,7 @@ use crate::{
         strangers::{ServiceOpenToLoopback, knock},
     },
     rewrite::RewriteError,
-    sandbox::{Purpose, Sandbox, SandboxError},
+    sandbox::{Purpose, Sandbox, SandboxError, check_network},
     view::{self, Sources, View, ViewError},
 };
 
@@ -250,6 +250,7 @@ impl Premises {
     ) -> Result<Surroundings, Obstacle> {
         let engine = self.launcher.engine().await?;
         let found = self.network(settings).await?;
+        check_network(&found.name)?;
         let engine_is_here = !engine.rootless && self.launcher.host().starts_with("unix:");
         let on = as_planned(&found, engine_is_here);
         let given = Given { database, redis: None, settings, environment: &self.environment };

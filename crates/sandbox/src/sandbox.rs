@@ -124,9 +124,7 @@ impl Sandbox<'_> {
     /// # Errors
     /// See [`SandboxError`].
     pub fn check(&self) -> Result<(), SandboxError> {
-        if self.network.name == "none" {
-            return Err(SandboxError::NetworkCutOff { network: self.network.name.to_owned() });
-        }
+        check_network(self.network.name)?;
         if !self.worker.is_file() {
             return Err(SandboxError::WorkerMissing { path: self.worker.to_owned() });
         }
@@ -236,6 +234,17 @@ pub fn logins(executor: ExecutorKind) -> Logins {
             claude_code: None,
             opencode: Some(Path::new(OPENCODE_LOGIN).join(OPENCODE_FILE)),
         },
+    }
+}
+
+/// Whether a network leads anywhere. To be asked before relays are planned, which would only say that there is no gateway.
+///
+/// # Errors
+/// [`SandboxError::NetworkCutOff`].
+pub(crate) fn check_network(name: &str) -> Result<(), SandboxError> {
+    match name {
+        "none" => Err(SandboxError::NetworkCutOff { network: name.to_owned() }),
+        _ => Ok(()),
     }
 }
 

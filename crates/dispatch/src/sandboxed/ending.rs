@@ -9,6 +9,9 @@ use core_types::{
 };
 use launcher::outcome::{ExitReport, Outcome, StopCause};
 
+/// What helps where an image is not one for workers.
+const HINT_IMAGE: &str = "let SANDBOX_DOCKER_IMAGE name an image with git and the agents' command lines; `cargo xtask image` builds one";
+
 /// Why the dispatcher stopped a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
@@ -61,6 +64,14 @@ pub fn judge(
                 ..report.with_message(Stopped::DiskLimit.reason())
             }
         }
+        // Which of the processes is killed is the kernel's choice: an agent does not fail by itself then.
+        (Some(report), Some(exit), _)
+            if exit.out_of_memory && report.outcome == RunOutcome::AgentFailed =>
+        {
+            let how = report.message.as_deref().unwrap_or("the agent failed");
+            let message = format!("its sandbox ran out of memory: {how}");
+            RunReport { outcome: RunOutcome::OutOfMemory, ..report.with_message(message) }
+        }
         (Some(report), _, _) => report,
         (None, None, _) => RunReport::new(RunOutcome::WorkerLost)
             .with_message("its container is gone without a trace"),
@@ -107,7 +118,8 @@ fn of_exit(exit: &ExitReport, last_words: Option<&str>) -> RunReport {
         Some(words) => format!("{how}; its last words: {words}"),
         None => how,
     };
-    RunReport::new(outcome).with_message(message)
+    let hint = (outcome == RunOutcome::LaunchFailed).then(|| HINT_IMAGE.to_owned());
+    RunReport { hint, ..RunReport::new(outcome).with_message(message) }
 }
 
 fn of_worker(code: i32) -> (RunOutcome, String) {
@@ -117,6 +129,9 @@ fn of_worker(code: i32) -> (RunOutcome, String) {
         }
         Some(WorkerExit::BadAssignment) => {
             (RunOutcome::HostFailed, "its worker could not use its assignment".to_owned())
+        }
+        Some(WorkerExit::ImageUnfit) => {
+            (RunOutcome::LaunchFailed, "its image lacks what a worker needs".to_owned())
         }
         Some(WorkerExit::DatabaseAway) => {
             (RunOutcome::WorkerLost, "its worker lost the database".to_owned())
@@ -172,8 +187,27 @@ mod tests {
         let message = report.message.unwrap_or_default();
         assert!(message.contains("101") && message.ends_with("thread panicked"), "{message}");
         assert_eq!(judged(Outcome::Exited(75), None), RunOutcome::Interrupted);
+        let unfit = judge(None, Some(&exit(Outcome::Exited(72), None)), Some("no `git`"));
+        assert_eq!(unfit.outcome, RunOutcome::LaunchFailed);
+        assert!(unfit.hint.is_some_and(|hint| hint.contains("SANDBOX_DOCKER_IMAGE")));
         let oom = ExitReport { out_of_memory: true, ..exit(Outcome::Signaled(9), None) };
         assert_eq!(judge(None, Some(&oom), None).outcome, RunOutcome::OutOfMemory);
+    }
+
+    #[test]
+    fn an_agent_that_fails_where_memory_ran_out_has_run_out_of_memory() {
+        let full = ExitReport { out_of_memory: true, ..exit(Outcome::Exited(0), None) };
+        let judged = |outcome, exit: &ExitReport| {
+            let report = RunReport::new(outcome).with_message("ended by signal 9");
+            judge(Some(report), Some(exit), None)
+        };
+        let report = judged(RunOutcome::AgentFailed, &full);
+        assert_eq!(report.outcome, RunOutcome::OutOfMemory);
+        assert!(report.message.unwrap_or_default().ends_with("ended by signal 9"));
+        // A command of the agent's was killed, and it went on.
+        assert_eq!(judged(RunOutcome::Succeeded, &full).outcome, RunOutcome::Succeeded);
+        let fine = exit(Outcome::Exited(0), None);
+        assert_eq!(judged(RunOutcome::AgentFailed, &fine).outcome, RunOutcome::AgentFailed);
     }
 
     #[test]

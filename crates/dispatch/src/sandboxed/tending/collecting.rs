@@ -80,8 +80,11 @@ impl Hands {
         let BroughtClaim { brought, files_changed, .. } = bring
             .map_err(|_| host_failed("its result was not checked in time".to_owned()))?
             .map_err(failed)?;
-        let collected =
-            self.publish(key, &checkouts, &checkout, &brought).await?.map_err(failed)?;
+        let published = self.publish(key, &checkouts, &checkout, &brought).await;
+        let collected = match published.and_then(|published| published.map_err(failed)) {
+            Ok(collected) => collected,
+            Err(report) => return Err(self.kept_here(key, &checkout, &brought, report).await),
+        };
         let event = RunEvent::Commit {
             branch: collected.branch.to_string(),
             commit: collected.commit.to_string(),
@@ -90,6 +93,25 @@ impl Hands {
         };
         self.tell(key, event).await;
         Ok(collected)
+    }
+
+    /// The report of a push that came to nothing. The commit is named where this host has it: it can be looked at, and
+    /// applied by hand.
+    async fn kept_here(
+        &self,
+        key: RunKey,
+        checkout: &Checkout,
+        brought: &Brought,
+        mut report: Box<RunReport>,
+    ) -> Box<RunReport> {
+        let stopped = matches!(report.outcome, RunOutcome::Cancelled | RunOutcome::Interrupted);
+        if checkout.is_pushed() && brought.is_kept() && !stopped {
+            let commit = brought.commit().to_string();
+            let text = format!("commit {commit} was not pushed; it is kept on this host");
+            self.tell(key, RunEvent::Notice { text }).await;
+            report.commit = Some(commit);
+        }
+        report
     }
 
     /// Makes the run's branch, each time only after the database confirmed that the run is still ours.

@@ -12,12 +12,14 @@ use serde_json::Value;
 #[derive(Debug, Clone)]
 pub(crate) struct Http {
     base: String,
+    /// What it shows, if anything.
+    pub(crate) key: Option<String>,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
 impl Http {
     pub(crate) fn new(base: String) -> Self {
-        Self { base, client: Client::builder(TokioExecutor::new()).build_http() }
+        Self { base, key: None, client: Client::builder(TokioExecutor::new()).build_http() }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<(u16, Value), String> {
@@ -28,6 +30,10 @@ impl Http {
         self.send("POST", path, Some(body)).await
     }
 
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<(u16, Value), String> {
+        self.send("PATCH", path, Some(body)).await
+    }
+
     async fn send(
         &self,
         method: &str,
@@ -35,12 +41,14 @@ impl Http {
         body: Option<&Value>,
     ) -> Result<(u16, Value), String> {
         let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
-            .header("content-type", "application/json")
-            .body(Full::new(bytes))
-            .expect("the request is well formed");
+            .header("content-type", "application/json");
+        if let Some(key) = &self.key {
+            request = request.header("x-api-key", key);
+        }
+        let request = request.body(Full::new(bytes)).expect("the request is well formed");
         let answer = self.client.request(request).await.map_err(|error| format!("{error:?}"))?;
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.map_err(|error| format!("{error:?}"))?;

@@ -1,5 +1,6 @@
 //! The whole system as processes: queued tasks to commits, and `kill -9` of each part in the middle of a run.
 
+mod account;
 mod http;
 mod remotes;
 mod system;

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::Duration,
 };
 
@@ -18,7 +18,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::{database::TestDatabase, repository::ScratchRepository, wait::wait_for};
 
-use crate::http::Http;
+use crate::{
+    account::{Account, give},
+    http::Http,
+};
 
 /// Longest wait for anything in these tests.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -49,6 +52,8 @@ pub(crate) struct System {
     pub(crate) repository: ScratchRepository,
     pub(crate) database: Option<TestDatabase>,
     pub(crate) http: Http,
+    /// Who runs the programs, if not whoever runs the test.
+    pub(crate) account: Option<Account>,
     listen: String,
     extra: BTreeMap<String, String>,
     children: BTreeMap<Part, Child>,
@@ -66,20 +71,30 @@ impl System {
 
     /// Starts every part with these variables on top of the usual ones and a test database.
     pub(crate) async fn start(extra: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self::start_on(Some(TestDatabase::new().await), extra).await
+        Self::start_as(None, extra).await
+    }
+
+    /// Starts every part so that it runs as this user, who owns state and repository.
+    pub(crate) async fn start_as(
+        account: Option<Account>,
+        extra: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        Self::start_on(Some(TestDatabase::new().await), account, extra).await
     }
 
     /// Starts every part with the scripted agent and a private Postgres of the system's own.
     pub(crate) async fn with_private_postgres() -> Self {
         let command = testing::programs::fake_agent_path();
         let command = command.to_string_lossy().into_owned();
-        let system = Self::start_on(None, [("CLAUDE_CODE_COMMAND".to_owned(), command)]).await;
+        let command = [("CLAUDE_CODE_COMMAND".to_owned(), command)];
+        let system = Self::start_on(None, None, command).await;
         system.wait_ready(200).await;
         system
     }
 
     async fn start_on(
         database: Option<TestDatabase>,
+        account: Option<Account>,
         extra: impl IntoIterator<Item = (String, String)>,
     ) -> Self {
         let state = TempDir::new().expect("a temporary directory can be made");
@@ -88,10 +103,15 @@ impl System {
             database,
             http: Http::new(String::new()),
             listen: "127.0.0.1:0".to_owned(),
+            account,
             extra: extra.into_iter().collect(),
             children: BTreeMap::new(),
             state,
         };
+        if let Some(Account { uid, .. }) = account {
+            give(system.state.path(), uid);
+            give(system.repository.path(), uid);
+        }
         for part in Part::ALL {
             system.spawn(part);
         }
@@ -116,11 +136,9 @@ impl System {
     pub(crate) fn spawn(&mut self, part: Part) {
         let log = self.state.path().join(format!("{}.log", part.program()));
         let log = File::options().create(true).append(true).open(log).expect("log can be opened");
-        #[expect(clippy::disallowed_methods, reason = "the test stands in for an operator's shell")]
-        let mut command = Command::new(program(part.program()));
+        let mut command = Account::command(self.account, program(part.program()));
         command
             .env_clear()
-            .envs(&self.extra)
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.state.path())
             .env("OPENTIGER_STATE_DIR", self.state.path())
@@ -134,11 +152,17 @@ impl System {
         if let Some(database) = &self.database {
             command.env("DATABASE_URL", database.url.expose()).env("OPENTIGER_EMBEDDED", "never");
         }
+        command.envs(&self.extra);
         if part == Part::Worker {
             command.args(["resident", "--name", "worker-1"]);
         }
         let child = command.spawn().expect("the program is built");
         self.children.insert(part, child);
+    }
+
+    /// Sets a variable of the programs that are started from now on.
+    pub(crate) fn set_variable(&mut self, name: &str, value: impl Into<String>) {
+        self.extra.insert(name.to_owned(), value.into());
     }
 
     /// `kill -9` of a part, and its burial.

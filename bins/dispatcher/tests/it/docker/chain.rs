@@ -1,0 +1,77 @@
+//! From a queued task to a commit, and what ends it on the way.
+
+use serde_json::json;
+
+use super::support::{KEY, Setup, docker};
+use crate::system::{Part, text_at};
+
+fn password(url: &str) -> String {
+    let (_, rest) = url.split_once("://").expect("it is an address");
+    let (login, _) = rest.rsplit_once('@').expect("it has a login");
+    login.split_once(':').expect("the login has a password").1.to_owned()
+}
+
+#[tokio::test]
+async fn a_task_in_a_container_becomes_a_commit_and_leaves_nothing() {
+    let it = Setup::new().start().await;
+    let before = it.system.repository.fingerprint();
+    let task = it.queue().await;
+    let (run, container) = it.alone_at_gate(&task, 1).await;
+
+    let inspected = docker(&["inspect", &container]).expect("it is there");
+    let database = it.system.database.as_ref().expect("it runs on a test database");
+    let login = database.store.ensure_sandbox_login().await.expect("there is one");
+    let own = login.url(&database.url).expect("the address has a usual form");
+    for secret in [KEY.to_owned(), password(own.expose()), password(database.url.expose())] {
+        assert!(!inspected.contains(&secret), "`{secret}` is in {inspected}");
+    }
+    let environment = |of: &str| docker(&["inspect", "--format", "{{json .Config.Env}}", of]);
+    let image = testing::engine::worker_image();
+    assert_eq!(environment(&container), environment(&image), "all else is in its input");
+
+    it.open_gate(&run);
+    it.wait_done(&task, &["succeeded"]).await;
+    it.wait_clean().await;
+    assert_eq!(it.system.repository.fingerprint(), before, "work tree and branches are untouched");
+}
+
+#[tokio::test]
+async fn a_dispatcher_that_takes_over_has_the_same_container_finish() {
+    let mut it = Setup::new().start().await;
+    let task = it.queue().await;
+    let (run, container) = it.alone_at_gate(&task, 1).await;
+    it.replace_dispatcher();
+    it.system.wait_log(Part::Dispatcher, "sandbox found again").await;
+    assert_eq!(it.alone_at_gate(&task, 1).await, (run.clone(), container));
+    it.open_gate(&run);
+    it.wait_done(&task, &["succeeded"]).await;
+    it.wait_clean().await;
+}
+
+#[tokio::test]
+async fn a_killed_container_has_its_task_run_again() {
+    let it = Setup::new().start().await;
+    let task = it.queue().await;
+    let (_, container) = it.alone_at_gate(&task, 1).await;
+    docker(&["kill", &container]).expect("it runs");
+    let second = it.at_gate(&task, 2).await;
+    it.open_gate(&second);
+    it.wait_done(&task, &["interrupted", "succeeded"]).await;
+    it.wait_clean().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_task_has_its_container_ended_and_leaves_no_branch() {
+    let it = Setup::new().start().await;
+    let task = it.queue().await;
+    it.at_gate(&task, 1).await;
+    let path = format!("/tasks/{task}/cancel");
+    let (status, answer) = it.system.http.post(&path, &json!({})).await.expect("it answers");
+    assert!(status == 200 || status == 202, "{status} {answer}");
+    it.system.wait_status(&task, "cancelled").await;
+    it.wait_clean().await;
+    let runs = it.system.runs(&task).await;
+    let seen: Vec<String> = runs.iter().map(|run| text_at(run, "/outcome")).collect();
+    assert_eq!(seen, ["cancelled"], "{}", it.system.logs());
+    assert_eq!(it.system.repository.git(&["branch", "--list", "opentiger/*"]), "");
+}

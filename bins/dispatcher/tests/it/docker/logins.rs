@@ -1,0 +1,120 @@
+//! The host's login in a container: it is rotated, missing, expired, and comes back.
+
+use std::{fs, path::Path};
+
+use jiff::Timestamp;
+use model_stub::script::Script;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use testing::{
+    account_host::{AccountHost, Usage},
+    wait::wait_for,
+};
+
+use super::support::{Sandboxed, Setup, gate, gated};
+use crate::system::{DEADLINE, Part, text_at};
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// Logs the host in, as its own command line does: with a new file that takes the place of the old one.
+fn log_in(directory: &Path, token: &str, expires_in_ms: i64) {
+    let expires = Timestamp::now().as_millisecond() + expires_in_ms;
+    let login = json!({"claudeAiOauth": {
+        "accessToken": token, "refreshToken": format!("refresh-{token}"), "expiresAt": expires,
+        "scopes": ["user:inference", "user:profile"], "subscriptionType": "max",
+    }});
+    let new = directory.join(".credentials.json.new");
+    fs::write(&new, login.to_string()).expect("the directory is there");
+    fs::rename(&new, directory.join(".credentials.json")).expect("a file can be replaced");
+}
+
+/// Waits until sandboxes have this login, without what renews it.
+async fn wait_in_view(it: &Sandboxed, token: &str) {
+    let path = it.system.state.path().join("sandbox/login/claude/.credentials.json");
+    wait_for("the login to be in the view", DEADLINE, async || {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        assert!(!text.contains("refresh-"), "{text}");
+        if text.contains(token) { Ok(()) } else { Err(text) }
+    })
+    .await;
+}
+
+/// The attempts to renew a login at the provider.
+fn refreshes(host: &AccountHost) -> Vec<String> {
+    let is_for_logins = |to: &String| to.contains("platform.claude") || to.contains("console.");
+    host.connects().into_iter().filter(is_for_logins).collect()
+}
+
+fn setup(directory: &Path) -> Setup {
+    Setup::new()
+        .without("ANTHROPIC_API_KEY")
+        .with("CLAUDE_AUTH_DIR", directory.to_string_lossy())
+        .with("CLAUDE_CODE_MAX_RETRIES", "0")
+        // The scripted model itself is no matter of the proxy.
+        .with("NO_PROXY", "host.docker.internal")
+}
+
+#[tokio::test]
+async fn a_login_that_the_host_rotates_is_taken_up_in_the_middle_of_a_run() {
+    let (directory, host) = (TempDir::new().unwrap(), AccountHost::start(Usage::Used(1)).await);
+    let proxy = host.variables().remove("HTTPS_PROXY").expect("it is a proxy");
+    let tokens = ["token-of-the-first-hour", "token-of-the-second-hour", "token-of-the-third-hour"];
+    log_in(directory.path(), tokens[0], HOUR_MS);
+    let turns = [gate()].into_iter().chain(gated(Script::demo()).turns);
+    let it =
+        setup(directory.path()).with("HTTPS_PROXY", proxy).script("rotating", turns).start().await;
+    it.model.let_in_only(tokens[0]);
+    let task = it.queue_goal("[script: rotating] [file: HELLO.md] write the greeting").await;
+    for token in &tokens[1..] {
+        let run = it.at_gate(&task, 1).await;
+        // The command line in the container sees that it lasts no longer, and may not do anything about it.
+        log_in(directory.path(), token, HOUR_MS);
+        wait_in_view(&it, token).await;
+        it.model.let_in_only(*token);
+        it.open_gate(&run);
+        wait_for("the gate to be passed", DEADLINE, async || {
+            let there = it.work(&run).join("go").try_exists().unwrap_or(false);
+            if there { Err(it.system.logs()) } else { Ok(()) }
+        })
+        .await;
+    }
+    it.wait_done(&task, &["succeeded"]).await;
+    assert_eq!(it.model.turned_away(), 0, "no request showed an old token");
+    assert!(!host.connects().is_empty(), "it would have come here to renew");
+    assert_eq!(refreshes(&host), [""; 0]);
+    it.wait_clean().await;
+}
+
+#[tokio::test]
+async fn tasks_wait_for_a_login_that_is_missing_or_expired_and_go_on_once_it_is_there() {
+    let (directory, host) = (TempDir::new().unwrap(), AccountHost::start(Usage::Used(1)).await);
+    let proxy = host.variables().remove("HTTPS_PROXY").expect("it is a proxy");
+    let it = setup(directory.path()).with("HTTPS_PROXY", proxy).start().await;
+    it.model.let_in_only("token-of-today");
+    let task = it.queue_goal("[script: demo] [file: HELLO.md] write the greeting").await;
+    assert_eq!(it.outcomes(&task, 1).await, ["login_required"]);
+    let shown = it.waits(&task, "login", "").await;
+    assert_eq!(shown.pointer("/attempts"), Some(&json!(0)), "{shown}");
+    it.system.wait_log(Part::Dispatcher, "agents of claude_code in sandboxes have no login").await;
+
+    // One of yesterday's is tried, found out and not renewed.
+    log_in(directory.path(), "token-of-yesterday", -HOUR_MS);
+    let outcomes = it.outcomes(&task, 2).await;
+    assert_eq!(outcomes[1], "login_required", "{outcomes:?}");
+    it.waits(&task, "login", "").await;
+    assert!(it.model.turned_away() > 0, "the provider saw it");
+    assert_eq!(refreshes(&host), [""; 0]);
+
+    // The host renews it.
+    log_in(directory.path(), "token-of-today", HOUR_MS);
+    it.wait_done(&task, &["login_required", "login_required", "succeeded"]).await;
+    assert_eq!(refreshes(&host), [""; 0]);
+    let shown = it.system.task(&task).await.unwrap();
+    assert_eq!(shown.pointer("/attempts"), Some(&json!(1)), "{shown}");
+    let (_, gates) = it.system.http.get("/system/gates").await.unwrap();
+    let items = gates.pointer("/items").and_then(Value::as_array).cloned().unwrap_or_default();
+    let of_sandbox = items.iter().find(|gate| text_at(gate, "/environment") == "sandbox");
+    let state = of_sandbox.map(|gate| text_at(gate, "/state"));
+    assert_eq!(state.as_deref(), Some("open"), "{gates}");
+    it.wait_clean().await;
+}

@@ -24,7 +24,7 @@ pub(crate) struct UpArgs {
 /// How openTiger is stopped.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Runs that are under way end as interrupted, which costs their tasks no attempt.
+Runs that are under way, on the host and in containers, end as interrupted, which costs their tasks no attempt.
 A private database ends by itself a minute later; nothing is lost.
 
 Examples:

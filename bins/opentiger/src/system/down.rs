@@ -51,6 +51,7 @@ pub(crate) async fn run(
         tell(&Ended::default(), Duration::ZERO, console)?;
         return Ok(Code::Done);
     };
+    let state = state.with_sandboxes(settings.docker_host.clone())?;
     let begun = Instant::now();
     let mut ended = Ended::default();
     {
@@ -157,11 +158,14 @@ async fn end_launches(
     progress: &mut Progress<'_>,
     ended: &mut Ended,
 ) -> Result<(), Failure> {
+    use Kind::{ApiServer, PrivateServer, Process, Run, Sandbox, Unknown};
+    // Sandboxes go after the dispatcher, which would start them again, and before their way to the database (relays,
+    // which are unknown here, and the servers): their workers say that they were interrupted.
     // A manager that was not asked would start again what is ended under it, so it goes first.
     let order = if asked {
-        [Kind::Process, Kind::Run, Kind::Unknown, Kind::ApiServer, Kind::PrivateServer]
+        [Process, Run, Sandbox, Unknown, ApiServer, PrivateServer]
     } else {
-        [Kind::ApiServer, Kind::Process, Kind::Run, Kind::Unknown, Kind::PrivateServer]
+        [ApiServer, Process, Run, Sandbox, Unknown, PrivateServer]
     };
     for kind in order {
         let alive: Vec<Alive> =
@@ -177,7 +181,7 @@ async fn end_launches(
         let grace = match kind {
             // They had their time; where nobody asked them, they have it now.
             Kind::Process if asked => Duration::ZERO,
-            Kind::Process | Kind::Run | Kind::Unknown => args.grace,
+            Kind::Process | Kind::Run | Kind::Sandbox | Kind::Unknown => args.grace,
             Kind::ApiServer => SERVER_GRACE,
             Kind::PrivateServer => PRIVATE_GRACE,
         };

@@ -10,6 +10,7 @@ use std::{
 use core_types::label;
 use futures_util::{StreamExt as _, future::join_all};
 use launcher::{
+    docker::{DockerConfig, DockerLauncher},
     handle::{Handle, LaunchState, StopRequest},
     launcher::{Discovered, Launcher as _},
     output::{LogContent, LogCursor},
@@ -27,6 +28,8 @@ const READ_LIMIT: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub(crate) struct StateDir {
     pub(crate) launcher: ProcessLauncher,
+    /// Knows the containers, where there ever were some.
+    sandboxes: Option<DockerLauncher>,
     pub(crate) path: PathBuf,
 }
 
@@ -37,6 +40,8 @@ pub(crate) enum Kind {
     Process,
     /// Something of a run.
     Run,
+    /// The container of a run.
+    Sandbox,
     /// Anything else that was launched here.
     Unknown,
     /// The API server.
@@ -75,7 +80,18 @@ impl StateDir {
         let launcher = ProcessLauncher::new(path.to_owned()).map_err(|error| {
             Failure::of(format_args!("open the state directory `{}`", path.display()), &error)
         })?;
-        Ok(Self { launcher, path: path.to_owned() })
+        Ok(Self { launcher, sandboxes: None, path: path.to_owned() })
+    }
+
+    /// The same with its containers, on the engine at this address as in `DOCKER_HOST`.
+    pub(crate) fn with_sandboxes(mut self, docker_host: Option<String>) -> Result<Self, Failure> {
+        if self.path.join("containers").is_dir() {
+            let config = DockerConfig { host: docker_host, store: self.path.clone() };
+            let opened = DockerLauncher::open(config);
+            self.sandboxes =
+                Some(opened.map_err(|error| Failure::of("open the directory of containers", &error))?);
+        }
+        Ok(self)
     }
 
     /// Every launch.
@@ -88,17 +104,35 @@ impl StateDir {
 
     /// Every launch that has not ended, those first that are to be ended first.
     pub(crate) async fn alive(&self) -> Result<Vec<Alive>, Failure> {
-        let found = self.launches().await?;
         let mut alive = Vec::new();
-        for launch in found.iter().filter(|launch| !matches!(launch.state, LaunchState::Ended(_))) {
+        for launch in self.launches().await?.iter().filter(|launch| is_alive(launch)) {
             // One that is gone by now ended meanwhile.
             if let Ok(handle) = self.launcher.attach(&launch.record).await {
                 alive.push(Alive { kind: kind(launch), name: name(launch), handle });
             }
         }
+        alive.extend(self.sandboxes().await?);
         alive.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
         Ok(alive)
     }
+
+    async fn sandboxes(&self) -> Result<Vec<Alive>, Failure> {
+        let Some(launcher) = &self.sandboxes else { return Ok(Vec::new()) };
+        let found = launcher.discover().await;
+        let found = found.map_err(|error| Failure::of("list the containers", &error))?;
+        let mut alive = Vec::new();
+        for launch in found.iter().filter(|launch| is_alive(launch)) {
+            if let Ok(handle) = launcher.attach(&launch.record).await {
+                let name = format!("sandbox of {}", name(launch));
+                alive.push(Alive { kind: Kind::Sandbox, name, handle });
+            }
+        }
+        Ok(alive)
+    }
+}
+
+fn is_alive(launch: &Discovered) -> bool {
+    !matches!(launch.state, LaunchState::Ended(_))
 }
 
 impl Alive {

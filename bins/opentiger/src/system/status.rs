@@ -249,8 +249,10 @@ async fn not_running(
 ) -> Result<Code, Failure> {
     let mut left = Vec::new();
     if !wanted.is_named(surroundings)
-        && let Some(state) = StateDir::existing(&surroundings.settings()?.state_dir)?
+        && let settings = surroundings.settings()?
+        && let Some(state) = StateDir::existing(&settings.state_dir)?
     {
+        let state = state.with_sandboxes(settings.docker_host.clone())?;
         for one in state.alive().await?.into_iter().filter(|one| one.kind != Kind::PrivateServer) {
             let pid = one.pid().await;
             left.push((one.name, pid));

@@ -1,6 +1,7 @@
 //! The command line as its users call it: the built program, and what it starts, in a state directory of the test's own.
 
 mod backup;
+mod docker;
 mod doctor;
 mod documents;
 mod gc;

@@ -25,6 +25,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often tasks are put where the claim looks for them.
 const MEND_EVERY: Duration = Duration::from_secs(30);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// The gate of a provider that no task named for so long is forgotten.
+const GATE_UNUSED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A run that ended less than this ago is left to whoever ran it.
 const LEAVE_ALONE: Duration = Duration::from_secs(30);
 /// Launches that no run of the database accounts for. What runs is never removed, whatever its age. An ended one is
@@ -79,6 +81,7 @@ impl Janitor {
         complaints.note("checkouts of ended runs", self.sweep_checkouts().await);
         self.sweep_mirrors().await;
         complaints.note("silent agents", self.store.retire_silent_agents().await);
+        complaints.note("unused gates", self.store.forget_unused_gates(GATE_UNUSED).await);
         for launcher in [Some(&self.launcher), self.sandboxes.as_ref()].into_iter().flatten() {
             reap(Arc::clone(launcher)).await;
         }

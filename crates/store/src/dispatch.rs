@@ -22,6 +22,7 @@ pub mod spending;
 
 mod ending;
 mod holding;
+pub(crate) mod lines;
 pub(crate) mod picking;
 mod telling;
 

@@ -3,12 +3,14 @@
 //! A decision about a gate holds its row locked. It is the last row but what a finish frees that a transaction waits
 //! for; a claim never waits for it.
 
+use std::time::Duration;
+
 use core_types::{
     auth::QuotaWindow,
     gate::{Gate, GateState, GateWord, Shut, Streak, checked::CheckEnd},
     ids::RunId,
     provider::Provider,
-    task::{ExecutionEnvironment, ExecutorKind},
+    task::{ExecutionEnvironment, ExecutorKind, Role},
 };
 use deadpool_postgres::{GenericClient as _, Transaction};
 use jiff::Timestamp;
@@ -19,7 +21,7 @@ use crate::{
     connections::{Connection, Statements as _},
     error::StoreError,
     pool::Store,
-    row::{clean_opt, get, json, number, word, word_opt},
+    row::{clean_opt, get, json, millis, number, word, word_opt},
     wake::Channel,
 };
 
@@ -75,9 +77,27 @@ pub(crate) const OF_RUN: &str = concat!(
      WHERE r.id = $1"
 );
 
-/// Every gate of an environment, for a claim. Served by the primary key.
-pub(crate) const OF_ENVIRONMENT: &str =
-    concat!("SELECT ", columns!(), " FROM executor_gates g WHERE g.environment = $1");
+/// Every gate of an environment that is not open, for a claim. Served by the primary key.
+pub(crate) const SHUT_IN_ENVIRONMENT: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM executor_gates g WHERE g.environment = $1 AND g.state <> 'open'"
+);
+
+/// Providers are named by callers, so their gates are not kept for ever: not one that is open or may be tried, was left as
+/// it is for long, and before which no task stands. Served by `ready_by_rank` and the primary keys.
+const FORGET: &str = "
+    DELETE FROM executor_gates g
+    WHERE g.provider <> '' AND g.changed_at < clock_timestamp() - $1::bigint * interval '1 millisecond'
+        AND (g.state = 'open' OR g.state = 'closed' AND g.retry_at <= clock_timestamp())
+        AND NOT EXISTS (
+            SELECT FROM ready r
+            WHERE r.role = ANY($2) AND r.executor = g.executor AND r.provider IN (g.provider, '')
+        )
+        AND NOT EXISTS (
+            SELECT FROM leases l JOIN runs r ON r.id = l.run
+            WHERE r.environment = g.environment AND r.provider = g.provider
+        )";
 
 /// Reads a row of `columns!`.
 pub(crate) fn from_row(row: &Row) -> Result<StoredGate, StoreError> {
@@ -118,6 +138,17 @@ fn shut(row: &Row) -> Result<Shut, StoreError> {
 }
 
 impl Store {
+    /// Forgets the gates of named providers that nobody used for so long; tells how many. One that is needed again is made
+    /// again, open.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn forget_unused_gates(&self, unused: Duration) -> Result<u64, StoreError> {
+        let connection = self.connection().await?;
+        let statement = connection.prepare_cached(FORGET).await?;
+        Ok(connection.execute(&statement, &[&millis(unused), &Role::WORDS]).await?)
+    }
+
     /// Every gate, in a fixed order.
     ///
     /// # Errors

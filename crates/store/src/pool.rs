@@ -22,6 +22,7 @@ use tokio_postgres::{
 
 use crate::{
     bell::Bell,
+    dispatch::lines::Cursors,
     connections::{CONNECT_TIMEOUT, Connection, Connections},
     error::{MayBeStoreError, StoreError},
     wake::{Channel, Rings, Signal, send_wakes},
@@ -47,6 +48,8 @@ struct Inner {
     signal: Arc<Signal>,
     /// Another way to other processes, once there is one.
     bell: OnceLock<Arc<dyn Bell>>,
+    /// Where the next claim looks on.
+    lines: Cursors,
     /// What rang another way.
     rings: watch::Sender<Rings>,
     /// Owns the task that sends wake-ups; dropping it ends the task.
@@ -220,6 +223,7 @@ impl Store {
             listener_silence,
             signal,
             bell: OnceLock::new(),
+            lines: Cursors::default(),
             rings: watch::Sender::new(Rings::default()),
             _sender: sender,
         };
@@ -262,6 +266,11 @@ impl Store {
     /// Sends the wake-ups that still wait; for a process that is about to end.
     pub async fn flush_wakes(&self) {
         self.inner.signal.flush(&self.inner.connections).await;
+    }
+
+    /// Where this process' claims look on.
+    pub(crate) fn lines(&self) -> &Cursors {
+        &self.inner.lines
     }
 
     pub(crate) fn config(&self) -> &Config {

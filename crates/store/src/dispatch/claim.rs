@@ -4,12 +4,12 @@
 //! dispatchers; behind it they lock only what is free and therefore never wait. What is locked by somebody else is
 //! left for the next look, and whoever holds it wakes the dispatchers when it lets go.
 //!
-//! The cost does not depend on the backlog: only the heads of the lines are read, by index. Each role has one line for
-//! each executor and provider, found by stepping from one to the next, and those behind a closed gate are not looked at. Each claim starts at the head; a
-//! cursor past dead index entries is not kept, for what one claim takes is a handful.
+//! The cost does not depend on the backlog: only the heads of the lines are read, by index, and of a bounded number of
+//! lines ([`lines`](super::lines)). Each claim starts at the head of a line; a cursor past dead index entries is not kept,
+//! for what one claim takes is a handful.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeSet,
     time::Duration,
 };
 
@@ -23,7 +23,10 @@ use deadpool_postgres::{GenericClient as _, Transaction};
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
-use super::picking::{Head, Locked, Money, Pick, Place, Room, pick};
+use super::{
+    lines::{AT_ONCE, heads, heads_of_lines},
+    picking::{Head, Locked, Money, Pick, Place, Room, pick},
+};
 use crate::{
     agents::LIVE_FOR_MS,
     connections::Connection,
@@ -81,36 +84,6 @@ pub(super) fn idle_agents(limit: u32) -> String {
                  AND last_beat > clock_timestamp() - {LIVE_FOR_MS} * interval '1 millisecond'
              ORDER BY idle_since, id LIMIT {limit} FOR NO KEY UPDATE SKIP LOCKED
          ) AS idle"
-    )
-}
-
-/// The heads of the lines of these roles, but for those of these pairs of executor and provider. Served by
-/// `ready_by_rank`, in its order.
-fn ready_heads(limit: u32) -> String {
-    format!(
-        "WITH RECURSIVE line (role, executor, provider) AS (
-             SELECT first.role, first.executor, first.provider
-             FROM unnest($1::text[]) AS wanted (role) CROSS JOIN LATERAL (
-                 SELECT role, executor, provider FROM ready
-                 WHERE role = wanted.role ORDER BY executor, provider LIMIT 1
-             ) AS first
-             UNION ALL
-             SELECT next.role, next.executor, next.provider
-             FROM line CROSS JOIN LATERAL (
-                 SELECT role, executor, provider FROM ready
-                 WHERE role = line.role AND (executor, provider) > (line.executor, line.provider)
-                 ORDER BY executor, provider LIMIT 1
-             ) AS next
-         )
-         SELECT head.task, head.role, head.executor, head.provider, head.rank, head.area
-         FROM (
-             SELECT role, executor, provider FROM line
-             WHERE (executor, provider) NOT IN (SELECT * FROM unnest($2::text[], $3::text[]))
-         ) AS open CROSS JOIN LATERAL (
-             SELECT task, role, executor, provider, rank, area FROM ready
-             WHERE role = open.role AND executor = open.executor AND provider = open.provider
-             ORDER BY rank, task LIMIT {limit} FOR UPDATE SKIP LOCKED
-         ) AS head"
     )
 }
 
@@ -197,7 +170,7 @@ impl Store {
             return Ok(Vec::new());
         }
         room.open_due(&tx, ExecutionEnvironment::Host).await?;
-        let heads = heads(&tx, &room, limit).await?;
+        let heads = heads(&tx, &room, self.lines(), limit).await?;
         if heads.is_empty() {
             return Ok(Vec::new());
         }
@@ -222,11 +195,13 @@ impl Store {
         let mut connection = self.connection().await?;
         let tx = connection.transaction().await?;
         let mut plan = Vec::new();
-        let (roles, shut) = (Role::WORDS, [""]);
+        let (roles, none) = (Role::WORDS, [""]);
+        let (starts, most) = (vec![""; roles.len()], vec![AT_ONCE; roles.len()]);
         let of_agents: &[&(dyn ToSql + Sync)] = &[&roles];
-        let of_tasks: &[&(dyn ToSql + Sync)] = &[&roles, &shut.as_slice(), &shut.as_slice()];
+        let of_tasks: &[&(dyn ToSql + Sync)] =
+            &[&roles, &starts, &starts, &most, &none.as_slice(), &none.as_slice()];
         for (sql, params) in
-            [(idle_agents(CLAIM_LIMIT), of_agents), (ready_heads(CLAIM_LIMIT), of_tasks)]
+            [(idle_agents(CLAIM_LIMIT), of_agents), (heads_of_lines(CLAIM_LIMIT), of_tasks)]
         {
             let rows = tx.query(&format!("EXPLAIN {sql}"), params).await?;
             for row in &rows {
@@ -236,35 +211,6 @@ impl Store {
         }
         Ok(plan)
     }
-}
-
-/// The heads of the lines that have an idle agent, best first. Some more than needed: a lane or a task may be locked.
-pub(super) async fn heads(
-    tx: &Transaction<'_>,
-    room: &Room,
-    limit: u32,
-) -> Result<Vec<Head>, StoreError> {
-    let roles = room.roles();
-    let (executors, providers): (Vec<&str>, Vec<&str>) = room.shut_lines().into_iter().unzip();
-    let most = room.agents.values().map(VecDeque::len).max().unwrap_or_default();
-    let wanted = u32::try_from(most).unwrap_or(limit).min(limit) + 3;
-    let statement = tx.prepare_cached(&ready_heads(wanted.next_power_of_two())).await?;
-    let rows = tx.query(&statement, &[&roles, &executors, &providers]).await?;
-    let mut heads = rows.iter().map(|row| head_from(row, room)).collect::<Result<Vec<_>, _>>()?;
-    heads.sort_by_key(|head| (head.rank, head.task));
-    Ok(heads)
-}
-
-fn head_from(row: &Row, room: &Room) -> Result<Head, StoreError> {
-    let executor = word(row, "executor")?;
-    let provider = Provider::named(get(row, "provider")?);
-    Ok(Head {
-        rank: get(row, "rank")?,
-        task: get(row, "task")?,
-        role: word(row, "role")?,
-        gate: room.gate_of(executor, &provider),
-        area: get(row, "area")?,
-    })
 }
 
 pub(super) async fn lock(

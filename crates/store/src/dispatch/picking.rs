@@ -118,7 +118,7 @@ impl Room {
             Place::Host => tx.prepare_cached(&idle_agents(limit.next_power_of_two())).await?,
             Place::Sandbox { .. } => tx.prepare_cached(BY_ROLE).await?,
         };
-        let gates = tx.prepare_cached(gates::OF_ENVIRONMENT).await?;
+        let gates = tx.prepare_cached(gates::SHUT_IN_ENVIRONMENT).await?;
         let (most, roles) = (i64::from(request.max_running), Role::WORDS);
         let environment = place.environment().as_str();
         let most: [&(dyn ToSql + Sync); 1] = [&most];

@@ -18,7 +18,8 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
-    claim::{CLAIM_LIMIT, ClaimRequest, heads, lock},
+    claim::{CLAIM_LIMIT, ClaimRequest, lock},
+    lines::{Cursors, heads},
     picking::{Pick, Place, Room, pick},
 };
 use crate::{
@@ -136,7 +137,7 @@ impl Store {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let claimed = self.retrying(|connection| try_claim(connection, request, limit)).await?;
+        let claimed = self.retrying(|connection| try_claim(connection, request, self.lines(), limit)).await?;
         if !claimed.is_empty() {
             self.wake(Channel::Events);
         }
@@ -174,6 +175,7 @@ impl Store {
 async fn try_claim(
     mut connection: Connection,
     request: &SandboxClaimRequest,
+    lines: &Cursors,
     limit: u32,
 ) -> Result<Vec<SandboxClaimed>, StoreError> {
     let tx = connection.transaction().await?;
@@ -183,7 +185,7 @@ async fn try_claim(
         return Ok(Vec::new());
     }
     room.open_due(&tx, ExecutionEnvironment::Sandbox).await?;
-    let heads = heads(&tx, &room, limit).await?;
+    let heads = heads(&tx, &room, lines, limit).await?;
     if heads.is_empty() {
         return Ok(Vec::new());
     }

@@ -176,7 +176,7 @@ async fn gate(
     provider: &Provider,
 ) -> Result<Option<Waiting>, StoreError> {
     let environment = environment.as_str();
-    let rows = connection.query_cached(gates::OF_ENVIRONMENT, &[&environment]).await?;
+    let rows = connection.query_cached(gates::SHUT_IN_ENVIRONMENT, &[&environment]).await?;
     for row in &rows {
         let stored = gates::from_row(row)?;
         if stored.key.executor == executor

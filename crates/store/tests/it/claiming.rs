@@ -202,6 +202,55 @@ async fn a_claim_costs_the_same_behind_a_long_line_whose_gate_is_closed() {
     assert!(read < 200, "{read} rows of `ready` were read");
 }
 
+/// Gives each of the tasks by hand a provider of its own, and so a line.
+async fn one_line_each(world: &World) {
+    let providers = "UPDATE tasks SET executor = 'opencode', model = 'p' || lpad((rank % 100000)::text, 6, '0') || '/m';
+        UPDATE ready r SET executor = t.executor, provider = t.provider FROM tasks t WHERE t.id = r.task";
+    world.sql.batch_execute(providers).await.unwrap();
+    world.sql.batch_execute("VACUUM ANALYZE ready").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_claim_costs_the_same_however_many_providers_callers_name() {
+    let world = World::new().await;
+    fill_ready(&world, 20_000).await;
+    one_line_each(&world).await;
+    world.agent(Role::Worker).await;
+    let before = rows_read(&world).await;
+    assert_eq!(world.claim(1).await.len(), 1);
+    let read = rows_read(&world).await - before;
+    assert!(read < 500, "{read} rows of `ready` were read");
+    let plan = world.store.explain_claim().await.unwrap().join("\n");
+    assert!(plan.contains("ready_by_rank") && !plan.contains("Seq Scan"), "{plan}");
+}
+
+#[tokio::test]
+async fn every_line_has_its_turn_however_many_there_are() {
+    let world = World::new().await;
+    fill_ready(&world, 140).await;
+    one_line_each(&world).await;
+    let mut claimed = Vec::new();
+    let mut claim = async || {
+        let run = world.run_with_new_agent().await;
+        world.finish(run.key, core_types::outcome::RunOutcome::LimitReached).await;
+        claimed.push(run.task);
+        run.task
+    };
+    for _ in 0..3 {
+        claim().await;
+    }
+    // Whoever names no provider is seen each time, wherever the last claim left off.
+    let plain = world.plain().await;
+    world.sql.batch_execute("UPDATE ready SET rank = 1 WHERE provider = ''").await.unwrap();
+    assert_eq!(claim().await, plain);
+    for _ in 4..141 {
+        claim().await;
+    }
+    claimed.sort_unstable();
+    claimed.dedup();
+    assert_eq!(claimed.len(), 141);
+}
+
 /// Rows of `ready` that were read so far, by whatever way.
 async fn rows_read(world: &World) -> i64 {
     // What a transaction did shows when its connection tells it, which it does within a second or so.

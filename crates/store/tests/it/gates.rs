@@ -558,3 +558,35 @@ async fn runs_that_end_at_once_make_one_gate_and_lose_none() {
     let closed = gate_of(&world, &opencode("openai")).await.expect("it was made");
     assert_eq!(closed.gate.state.word(), GateWord::Closed, "the third closes it");
 }
+
+#[tokio::test]
+async fn gates_of_providers_that_nobody_names_any_more_are_forgotten() {
+    let world = World::new().await;
+    agents(&world, 2).await;
+    let tasks = ["a/m", "b/m"].map(|model| task_of(Some(model)));
+    world.store.create_tasks(tasks.into()).await.unwrap();
+    let runs = claim(&world.store, 2).await;
+    let unused = std::time::Duration::ZERO;
+    let named = async || {
+        let gates = world.store.gates().await.unwrap();
+        let named = gates.into_iter().filter(|stored| stored.key.provider != Provider::default());
+        named.map(|stored| stored.key.provider.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    end(&world, &runs[..1], RunOutcome::LoginRequired).await;
+    end(&world, &runs[1..], RunOutcome::ProviderOverloaded).await;
+    let both = named().await;
+    assert_eq!(both.len(), 2, "{both:?}");
+    // One is closed and not due; the other's task waits for its next attempt.
+    let_due(&world).await;
+    let_cool(&world).await;
+    assert_eq!(world.store.forget_unused_gates(unused).await.unwrap(), 0);
+    for task in runs.iter().map(|run| run.task) {
+        world.store.cancel_task(task, "enough").await.unwrap();
+    }
+    let long = std::time::Duration::from_secs(3600);
+    assert_eq!(world.store.forget_unused_gates(long).await.unwrap(), 0);
+    assert_eq!(world.store.forget_unused_gates(unused).await.unwrap(), 2);
+    assert_eq!(named().await, Vec::<String>::new());
+    // Those that every database has stay.
+    assert!(!world.store.gates().await.unwrap().is_empty());
+}

@@ -209,8 +209,12 @@ impl Checkouts {
             && !error.is_disk_full()
             && let Some(mirrors) = self.mirrors()
         {
-            mirrors.distrust(remote, request.run).await?;
-            made = self.try_prepare(&request, boxed).await;
+            if mirrors.distrust(remote, request.run).await? {
+                made = self.try_prepare(&request, boxed).await;
+            } else if let Err(not_made) = &mut made {
+                // Then it is not the repository either, as far as anybody can tell.
+                not_made.remote = None;
+            }
         }
         let made = made.map_err(NotMade::into_error);
         if made.is_err()

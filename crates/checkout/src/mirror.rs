@@ -3,7 +3,7 @@
 //! `<root>/<key>/` holds `repo.git`, the file `url`, whose time says when it was used last, and while something is
 //! fetched a directory `incoming-…`. `<root>/<key>.lock` is locked by whoever changes anything; it is never removed.
 //! A mirror that turns out damaged, or too large, is `old.git` until a new one is whole and has taken over what nobody
-//! else has: the results.
+//! else has: the results. What fails at that for the moment is done by the next run.
 //!
 //! A fetch writes into a directory of its own. Only what arrived whole, and was checked, is moved over, the index of a
 //! pack last: a fetch that is killed anywhere leaves nothing that counts, and a git that outlives its caller writes where
@@ -39,7 +39,9 @@ use crate::{
 /// The mirror itself.
 pub(crate) const REPOSITORY: &str = "repo.git";
 /// A mirror that is made anew, until what it alone has is taken over.
-pub(crate) const OLD: &str = "old.git";
+///
+/// There are several where results could not be taken over at once; after the last one they are lost.
+pub(crate) const OLD: [&str; 3] = ["old.git", "old-2.git", "old-3.git"];
 /// How often a lock that somebody else has is tried.
 const LOCK_EVERY: Duration = Duration::from_millis(100);
 /// So many packs are made one; each fetch that finds something new adds one.
@@ -164,10 +166,21 @@ impl Mirrors {
         Ok(Fetched { git_dir: mirror.git_dir, format, base, _lock: lock })
     }
 
-    /// Has a mirror made anew when it is used the next time: what it holds cannot be read.
-    pub(crate) async fn distrust(&self, remote: &Remote, run: RunId) -> Result<(), CheckoutError> {
+    /// Reads a mirror through that something could not be done with, and has it made anew when it is used the next time
+    /// where it is damaged; tells whether it is.
+    pub(crate) async fn distrust(
+        &self,
+        remote: &Remote,
+        run: RunId,
+    ) -> Result<bool, CheckoutError> {
         let _lock = self.lock(&remote.url.cache_key()).await?;
-        self.mirror(remote, run).set_aside().await
+        let mirror = self.mirror(remote, run);
+        let is_damaged = mirror.is_damaged().await;
+        if is_damaged {
+            tracing::warn!(mirror.url = %remote.url, "mirror is damaged and made anew");
+            mirror.set_aside().await?;
+        }
+        Ok(is_damaged)
     }
 
     pub(crate) fn mirror<'a>(&self, remote: &'a Remote, run: RunId) -> Mirror<'a> {
@@ -272,7 +285,12 @@ impl Mirror<'_> {
     async fn has(&self, commit: &CommitId) -> Result<bool, CheckoutError> {
         let name = format!("{commit}^{{commit}}");
         let call = self.call("look for the commit")?;
-        Ok(call.args(["cat-file", "-e", &name]).try_run().await?.success)
+        let answer = call.args(["cat-file", "-e", &name]).try_run().await?;
+        match answer.status {
+            Some(status) => Ok(status == 0),
+            // A git that was killed has not said that it is not there.
+            None => Err(answer.into_error("look for the commit")),
+        }
     }
 
     async fn fetch_into(&self, incoming: &Path, commit: &CommitId) -> Result<(), CheckoutError> {

@@ -6,6 +6,7 @@
 
 use std::{
     fs::{self, File},
+    io::ErrorKind,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -63,7 +64,8 @@ impl Mirrors {
     pub async fn objects(&self, url: &RepositoryUrl) -> Result<Vec<ObjectSource>, CheckoutError> {
         let directory = self.root.join(url.cache_key());
         blocking(move || {
-            let places = [REPOSITORY, OLD].map(|name| directory.join(name));
+            let names = std::iter::once(REPOSITORY).chain(OLD);
+            let places: Vec<PathBuf> = names.map(|name| directory.join(name)).collect();
             let places = places.iter().filter(|place| place.join("config").is_file());
             let source = |place: &PathBuf| Ok(ObjectSource::of_our_own(place, format_of(place)?));
             places.map(source).collect()
@@ -78,8 +80,10 @@ impl Mirrors {
     pub async fn old_results(&self, keep: Duration) -> Result<Vec<RunId>, CheckoutError> {
         let root = self.root.clone();
         blocking(move || {
-            let of = |key: &String| results_in(&root.join(key).join(REPOSITORY).join(RESULTS));
-            let all = keys(&root)?.iter().flat_map(of).collect::<Vec<_>>();
+            let mut all = Vec::new();
+            for key in keys(&root)? {
+                all.extend(results_in(&root.join(key).join(REPOSITORY).join(RESULTS))?);
+            }
             let old = all.into_iter().filter(|(_, since)| is_old(*since, keep));
             Ok(old.map(|(run, _)| run).collect())
         })
@@ -97,13 +101,13 @@ impl Mirrors {
             let mut removed = Vec::new();
             for key in keys(&root)? {
                 let directory = root.join(&key).join(REPOSITORY).join(RESULTS);
-                if !results_in(&directory).iter().any(|(_, since)| is_old(*since, keep)) {
+                if !results_in(&directory)?.iter().any(|(_, since)| is_old(*since, keep)) {
                     continue;
                 }
                 let Some(_lock) = try_lock(&root, &key)? else {
                     continue;
                 };
-                let all = results_in(&directory).into_iter();
+                let all = results_in(&directory)?.into_iter();
                 for (run, _) in all.filter(|(_, since)| is_old(*since, keep)) {
                     let path = directory.join(run.to_string());
                     fs::remove_file(&path).map_err(io_error("remove", &path))?;
@@ -131,25 +135,51 @@ impl Keeper<'_> {
 }
 
 impl Mirror<'_> {
-    /// Takes the results over from the copy that this one replaces, and removes that. What cannot be read there is lost.
+    /// Takes the results over from the copies that this one replaces, and removes each that has none left. What cannot be
+    /// read there is lost; what fails for another reason stays for the next time.
     pub(crate) async fn take_over_results(&self) {
-        let old = self.directory.join(OLD);
-        if !old.is_dir() {
-            return;
-        }
-        for (run, since) in results_in(&old.join(RESULTS)) {
-            let taken = match self.take_over(&old, run).await {
-                Ok(()) => keep_time(&self.git_dir.join(RESULTS).join(run.to_string()), since),
+        for old in OLD.map(|name| self.directory.join(name)) {
+            if !old.is_dir() {
+                continue;
+            }
+            let done = match self.take_over_from(&old).await {
+                Ok(true) => blocking(move || remove_tree(&old)).await,
+                Ok(false) => Ok(()),
                 Err(error) => Err(error),
             };
-            if let Err(error) = taken {
-                tracing::warn!(run.id = %run, error = %error, "result is lost with its mirror");
+            if let Err(error) = done {
+                tracing::warn!(error = %error, "old mirror not removed");
             }
         }
-        let removed = blocking(move || remove_tree(&old)).await;
-        if let Err(error) = removed {
-            tracing::warn!(error = %error, "old mirror not removed");
+    }
+
+    /// Tells whether nothing is left there that could be taken over.
+    async fn take_over_from(&self, old: &Path) -> Result<bool, CheckoutError> {
+        let mut is_empty = true;
+        for (run, since) in results_in(&old.join(RESULTS))? {
+            let Err(error) = self.take_over(old, run).await else {
+                let kept = self.git_dir.join(RESULTS).join(run.to_string());
+                if let Err(error) = keep_time(&kept, since) {
+                    tracing::warn!(run.id = %run, error = %error, "result is kept as if it were new");
+                }
+                continue;
+            };
+            if self.is_lost(old, run).await {
+                tracing::warn!(run.id = %run, error = %error, "result is lost with its mirror");
+            } else {
+                tracing::warn!(run.id = %run, error = %error, "result not taken over yet");
+                is_empty = false;
+            }
         }
+        Ok(is_empty)
+    }
+
+    /// Whether git, asked about it alone, says that a result cannot be read. A git that was killed says nothing.
+    async fn is_lost(&self, old: &Path, run: RunId) -> bool {
+        let name = format!("{RESULTS}/{run}");
+        let Ok(call) = self.remote.git.call("look for a result").git_dir(old) else { return false };
+        let answer = call.args(["rev-list", "--objects", "--quiet", name.as_str()]).try_run().await;
+        answer.is_ok_and(|answer| answer.status.is_some_and(|status| status != 0))
     }
 
     async fn take_over(&self, old: &Path, run: RunId) -> Result<(), CheckoutError> {
@@ -162,14 +192,24 @@ impl Mirror<'_> {
     }
 }
 
-/// The results whose refs are in a directory, and since when they are kept.
-fn results_in(directory: &Path) -> Vec<(RunId, SystemTime)> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let result = |entry: fs::DirEntry| {
-        let run = entry.file_name().to_str()?.parse().ok()?;
-        Some((run, entry.metadata().ok()?.modified().ok()?))
+/// The results whose refs are in a directory, and since when they are kept; none where it is not there.
+pub(crate) fn results_in(directory: &Path) -> Result<Vec<(RunId, SystemTime)>, CheckoutError> {
+    let entries = match fs::read_dir(directory) {
+        // Something else in its place is damage.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        entries => entries.map_err(io_error("list", directory))?,
     };
-    entries.filter_map(result).collect()
+    let mut results = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(io_error("list", directory))?;
+        if let Some(run) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            let since = entry.metadata().and_then(|meta| meta.modified());
+            results.push((run, since.map_err(io_error("look at", &entry.path()))?));
+        }
+    }
+    Ok(results)
 }
 
 fn keep_time(path: &Path, since: SystemTime) -> Result<(), CheckoutError> {

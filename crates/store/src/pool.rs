@@ -22,8 +22,8 @@ use tokio_postgres::{
 
 use crate::{
     bell::Bell,
-    dispatch::lines::Cursors,
     connections::{CONNECT_TIMEOUT, Connection, Connections},
+    dispatch::lines::Cursors,
     error::{MayBeStoreError, StoreError},
     wake::{Channel, Rings, Signal, send_wakes},
 };

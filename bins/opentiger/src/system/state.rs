@@ -88,8 +88,9 @@ impl StateDir {
         if self.path.join("containers").is_dir() {
             let config = DockerConfig { host: docker_host, store: self.path.clone() };
             let opened = DockerLauncher::open(config);
-            self.sandboxes =
-                Some(opened.map_err(|error| Failure::of("open the directory of containers", &error))?);
+            self.sandboxes = Some(
+                opened.map_err(|error| Failure::of("open the directory of containers", &error))?,
+            );
         }
         Ok(self)
     }

@@ -1,4 +1,7 @@
 //! Mirrors that are damaged or too large: found out, and set aside for a new one.
+//!
+//! An error alone is no proof: git may have been killed, or have had no memory. A mirror that may be damaged is read through,
+//! and set aside only where git says that something is wrong with it.
 
 use std::{fs, io};
 
@@ -6,6 +9,7 @@ use super::{Mirror, OLD};
 use crate::{
     error::CheckoutError,
     files::{blocking, io_error, remove_tree},
+    results::{RESULTS, results_in},
     trouble::{RemoteError, Trouble},
 };
 
@@ -14,12 +18,13 @@ impl Mirror<'_> {
     pub(super) async fn may_be_at_fault(&self, error: &CheckoutError) -> bool {
         use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound};
         match error {
-            CheckoutError::Git { .. } => !error.is_disk_full(),
+            CheckoutError::Git { .. } => !error.is_disk_full() && self.is_damaged().await,
             CheckoutError::Io { source, .. } => {
                 matches!(source.kind(), InvalidData | IsADirectory | NotADirectory | NotFound)
             }
             CheckoutError::Remote(RemoteError { trouble, .. }) => match trouble {
-                Trouble::TooLarge | Trouble::Damaged => self.holds_something(),
+                Trouble::TooLarge => self.holds_something(),
+                Trouble::Damaged => self.holds_something() && self.is_damaged().await,
                 Trouble::NotFound => self.is_wrong(&["rev-parse", "--git-dir"]).await,
                 Trouble::Failed => {
                     let check = ["fsck", "--connectivity-only", "--no-dangling", "--no-progress"];
@@ -43,22 +48,34 @@ impl Mirror<'_> {
         packs.is_ok_and(|mut packs| packs.next().is_some())
     }
 
-    /// Whether git, asked about this copy alone, says that something is wrong with it.
+    /// Whether something is wrong with what lies here, by reading all of it.
+    pub(super) async fn is_damaged(&self) -> bool {
+        self.is_wrong(&["rev-parse", "--git-dir"]).await
+            || self.is_wrong(&["fsck", "--full", "--no-dangling", "--no-progress"]).await
+    }
+
+    /// Whether git, asked about this copy alone, says that something is wrong with it. A git that was killed, or not
+    /// started, says nothing.
     async fn is_wrong(&self, question: &[&str]) -> bool {
         let Ok(call) = self.call("check the mirror") else {
             return false;
         };
-        call.args(question.iter().copied()).try_run().await.is_ok_and(|answer| !answer.success)
+        let answer = call.args(question.iter().copied()).try_run().await;
+        answer.is_ok_and(|answer| answer.status.is_some_and(|status| status != 0))
     }
 
-    /// Makes room for a new copy. Of several old ones the first is kept: it is the one that has the results.
+    /// Makes room for a new copy. The old one is kept for what it alone has: the results.
     pub(super) async fn set_aside(&self) -> Result<(), CheckoutError> {
-        let (git_dir, old) = (self.git_dir.clone(), self.directory.join(OLD));
+        let (git_dir, directory) = (self.git_dir.clone(), self.directory.clone());
         blocking(move || {
-            if old.is_dir() || !git_dir.is_dir() {
-                return remove_tree(&git_dir);
+            let has_results = !results_in(&git_dir.join(RESULTS)).is_ok_and(|kept| kept.is_empty());
+            let old = OLD.iter().map(|name| directory.join(name)).find(|old| !old.is_dir());
+            match old {
+                Some(old) if git_dir.is_dir() && has_results => {
+                    fs::rename(&git_dir, &old).map_err(io_error("set aside", &git_dir))
+                }
+                Some(_) | None => remove_tree(&git_dir),
             }
-            fs::rename(&git_dir, &old).map_err(io_error("set aside", &git_dir))
         })
         .await
     }

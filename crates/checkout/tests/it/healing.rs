@@ -2,10 +2,69 @@
 
 use std::{fs, path::Path};
 
-use checkout::{checkouts::Checkout, trouble::Trouble};
-use testing::repository::git_in;
+use checkout::{checkouts::Checkout, error::CheckoutError, git::GitCommand, trouble::Trouble};
+use testing::{programs::search_path, repository::git_in};
 
 use crate::mirrors::Served;
+
+/// A git that is killed at each call of a kind, for as long as a file is there.
+fn killed_at(served: &Served, kind: &str) -> (GitCommand, std::path::PathBuf) {
+    let directory = served.bench.state.path().join("bin");
+    let (program, flag) = (directory.join("git"), directory.join("kills"));
+    fs::create_dir(&directory).unwrap();
+    let real = GitCommand::find(&search_path()).unwrap();
+    let real = real.program().display();
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in {kind}) [ -e '{}' ] && kill -9 $$ ;; esac\nexec {real} \"$@\"\n",
+        flag.display()
+    );
+    fs::write(&program, script).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&program, executable).unwrap();
+    fs::write(&flag, "").unwrap();
+    let path = format!("{}:{}", directory.display(), search_path());
+    (GitCommand::find(&path).unwrap(), flag)
+}
+
+/// The refs of results in a repository of the mirror.
+fn results(served: &Served, repository: &str) -> String {
+    let repository = served.mirror().join(repository);
+    git_in(&repository, &["for-each-ref", "refs/opentiger/results"])
+}
+
+#[tokio::test]
+async fn results_that_could_not_be_taken_over_for_the_moment_are_taken_over_later() {
+    let mut served = Served::new().await;
+    let first = served.bench.prepare(&served.url).await;
+    served.bench.try_push(&first).await.unwrap();
+    let kept = results(&served, "repo.git");
+    assert_eq!(kept.lines().count(), 1);
+    let repository = served.mirror().join("repo.git");
+    fs::rename(&repository, served.mirror().join("old.git")).unwrap();
+    let (git, flag) = killed_at(&served, "*fetch*old.git*refs/opentiger/results/*");
+    served.bench.git = git;
+    served.bench.prepare(&served.url).await;
+    assert_eq!(results(&served, "old.git"), kept);
+    fs::remove_file(flag).unwrap();
+    served.bench.prepare(&served.url).await;
+    assert_eq!(results(&served, "repo.git"), kept);
+    assert!(!served.mirror().join("old.git").try_exists().unwrap());
+}
+
+#[tokio::test]
+async fn a_git_that_is_killed_is_no_damage() {
+    let mut served = Served::new().await;
+    served.bench.prepare(&served.url).await;
+    let packs = served.packs();
+    let (git, flag) = killed_at(&served, "*cat-file*");
+    served.bench.git = git;
+    let error = served.bench.try_prepare(&served.url, None).await.unwrap_err();
+    assert!(matches!(error, CheckoutError::Git { .. }), "{error:?}");
+    assert_eq!(served.packs(), packs);
+    fs::remove_file(flag).unwrap();
+    served.bench.prepare(&served.url).await;
+    assert_eq!(served.packs(), packs);
+}
 
 /// Writes a file anew: the old one may be linked from checkouts.
 fn replace(path: &Path, change: impl Fn(Vec<u8>) -> Vec<u8>) {

@@ -7,6 +7,7 @@ use checkout::{
     checkouts::{Checkout, Checkouts, PrepareRequest, Remotes},
     collect::Collected,
     error::CheckoutError,
+    git::GitCommand,
     mirror::Mirrors,
     seal::{CommitMessage, Sealed, SealedCommit},
     trouble::Trouble,
@@ -27,6 +28,7 @@ pub(crate) struct RemoteBench {
     pub(crate) state: TempDir,
     pub(crate) access: RemoteAccess,
     pub(crate) launcher: Arc<dyn Launcher>,
+    pub(crate) git: GitCommand,
 }
 
 impl RemoteBench {
@@ -47,7 +49,7 @@ impl RemoteBench {
             ]),
         };
         std::fs::create_dir(state.path().join("home")).unwrap();
-        Self { state, access, launcher: Arc::new(launcher) }
+        Self { state, access, launcher: Arc::new(launcher), git: git() }
     }
 
     /// A bench that trusts the server.
@@ -79,7 +81,7 @@ impl RemoteBench {
     pub(crate) fn checkouts(&self) -> Checkouts {
         let remotes =
             Remotes { access: Arc::new(self.access.clone()), launcher: Arc::clone(&self.launcher) };
-        Checkouts::new(self.state.path().join("checkouts"), git())
+        Checkouts::new(self.state.path().join("checkouts"), self.git.clone())
             .with_mirrors(self.mirrors_dir())
             .with_remotes(remotes)
     }

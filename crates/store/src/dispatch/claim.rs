@@ -8,10 +8,7 @@
 //! lines ([`lines`](super::lines)). Each claim starts at the head of a line; a cursor past dead index entries is not kept,
 //! for what one claim takes is a handful.
 
-use std::{
-    collections::BTreeSet,
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use core_types::{
     ids::{AgentId, LeaseNumber, RunId, RunKey, TaskId},

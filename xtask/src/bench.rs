@@ -9,6 +9,7 @@ pub(crate) mod sandbox;
 use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
+use client::client::Client;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -16,7 +17,6 @@ use tokio::runtime::Runtime;
 use crate::{
     binaries::{Binaries, Profile},
     cli::HandoverArgs,
-    client::Client,
     console::{Steps, line},
     demo,
     install::{self, Purpose},

@@ -9,13 +9,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use client::{client::Client, follow::Follower};
 use core_types::event::{NumberedEvent, RunEvent};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
     agent_tools::AgentTools,
-    client::{Client, Events},
     commands::Tool,
     console::{Steps, line},
     follow::Teller,
@@ -129,7 +129,7 @@ async fn follow(client: &Client, task: &str, since: Timestamp) -> Result<Story> 
     let run = run_of(client, task).await?;
     let teller = Teller::new(since);
     let mut story = Story::default();
-    let mut events = client.events(&format!("/runs/{run}/events/stream")).await?;
+    let mut events = Follower::new(client.clone(), format!("/runs/{run}/events/stream"), 0);
     while let Some(event) = next_event(&mut events).await? {
         teller.tell(&event);
         story.note(&event);
@@ -140,13 +140,14 @@ async fn follow(client: &Client, task: &str, since: Timestamp) -> Result<Story> 
     Ok(story)
 }
 
-async fn next_event(events: &mut Events) -> Result<Option<NumberedEvent>> {
+/// The next event of a run; none after the last one.
+pub(crate) async fn next_event(events: &mut Follower) -> Result<Option<NumberedEvent>> {
     let Some(event) = events.next().await? else {
         return Ok(None);
     };
-    let event = serde_json::from_str(&event.data)
-        .with_context(|| format!("read the run's event `{}`", event.data))?;
-    Ok(Some(event))
+    let text = event.to_string();
+    let event = serde_json::from_value(event);
+    Ok(Some(event.with_context(|| format!("read the run's event `{text}`"))?))
 }
 
 /// The newest run of a task, as soon as it has one.
@@ -218,7 +219,7 @@ fn text(value: &Value, key: &str) -> Result<String> {
 /// How to use a system that is up.
 #[must_use]
 pub(crate) fn invitation(client: &Client) -> String {
-    let base = client.base();
+    let base = client.base().as_str();
     format!(
         "\nopenTiger is up at {base}; Ctrl-C stops it. Submit a task:\n\n  \
          curl -s {base}/tasks -H 'content-type: application/json' -d '{{\n    \

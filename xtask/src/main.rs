@@ -13,7 +13,6 @@ mod bench;
 mod binaries;
 mod checks;
 mod cli;
-mod client;
 mod commands;
 #[cfg(test)]
 mod compose;

@@ -8,16 +8,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use client::{address::BaseUrl, client::Client, credentials::Credentials};
 use embedded::{
     options::{Durability, EmbeddedOptions},
     postgres::{EmbeddedPostgres, ensure_postgres},
 };
-use http::StatusCode;
-use serde_json::Value;
 
 use crate::{
     binaries::Binaries,
-    client::Client,
     console::Steps,
     services::{Environment, Service},
     stack::Stack,
@@ -58,7 +56,8 @@ impl Plan {
 
     /// A client of the system's API.
     pub(crate) fn client(&self) -> Result<Client> {
-        Ok(Client::new(format!("http://{}", self.environment.settings()?.api_listen)))
+        let base = BaseUrl::of_listener(self.environment.settings()?.api_listen);
+        Ok(Client::new(base, Credentials::None))
     }
 
     /// Takes the state directory for this command alone, until the file is dropped.
@@ -146,24 +145,22 @@ struct Lacking {
 }
 
 async fn lacking(client: &Client) -> Result<Option<Lacking>> {
-    let (status, body) = match client.try_get("/health/ready").await {
-        Ok(answer) => answer,
+    let readiness = match client.readiness().await {
+        Ok(readiness) => readiness,
         Err(error) => {
-            let what = format!("the API does not answer ({error:#})");
+            let what = format!("the API does not answer ({:#})", anyhow::Error::from(error));
             return Ok(Some(Lacking { what, program: "api-server" }));
         }
     };
-    if status == StatusCode::OK {
+    if readiness.ready {
         return Ok(None);
     }
-    let checks = body.get("checks").and_then(Value::as_array).into_iter().flatten();
-    let failed = checks.filter(|check| check.get("ok") == Some(&Value::Bool(false)));
-    let told: Vec<(&str, &str)> = failed
-        .filter_map(|check| Some((check.get("name")?.as_str()?, check.get("message")?.as_str()?)))
-        .collect();
-    let program = told.first().map_or("api-server", |(name, _)| responsible(name));
-    let messages: Vec<&str> = told.iter().map(|(_, message)| *message).collect();
-    let what = if messages.is_empty() { body.to_string() } else { messages.join("; ") };
+    let program = readiness.missing().next().map_or("api-server", |check| responsible(&check.name));
+    let messages: Vec<&str> = readiness.missing().map(|check| check.message.as_str()).collect();
+    let what = match messages.is_empty() {
+        true => readiness.answer.to_string(),
+        false => messages.join("; "),
+    };
     Ok(Some(Lacking { what, program }))
 }
 

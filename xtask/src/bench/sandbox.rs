@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use client::{client::Client, follow::Follower};
 use core_types::event::{NumberedEvent, RunEvent};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -20,7 +21,6 @@ use super::{TASK_LIMIT, ended_run, point, serve, since, tell};
 use crate::{
     binaries::{Binaries, Profile},
     cli::SandboxArgs,
-    client::Client,
     console::Steps,
     demo,
     engine::Engine,
@@ -147,10 +147,8 @@ fn task(number: u32, repository: &Path) -> Value {
 async fn claim_to_first_byte(client: &Client, run: &Value) -> Result<Duration> {
     let claimed = point(run, "created_at")?;
     let id = run.get("id").and_then(Value::as_str).context("find the run's id")?;
-    let mut events = client.events(&format!("/runs/{id}/events/stream")).await?;
-    while let Some(event) = events.next().await? {
-        let NumberedEvent { at, event, .. } =
-            serde_json::from_str(&event.data).context("read an event")?;
+    let mut events = Follower::new(client.clone(), format!("/runs/{id}/events/stream"), 0);
+    while let Some(NumberedEvent { at, event, .. }) = demo::next_event(&mut events).await? {
         match event {
             RunEvent::AgentStarted { .. } => return since(claimed, at),
             RunEvent::Ended { outcome, message } => {

@@ -91,7 +91,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer("worker", PROGRAMS_USE, PROGRAMS_TESTS_USE),
     layer(
         "xtask",
-        &["api", "core-config", "core-types", "embedded", "executor", "launcher", "testing"],
+        &["api", "client", "core-config", "core-types", "embedded", "executor", "launcher", "testing"],
         &[],
     ),
 ];

@@ -1,6 +1,6 @@
 //! `task list`.
 
-use client::client::Client;
+use client::{client::Client, telling::cut};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -11,7 +11,6 @@ use crate::{
     console::Console,
     failure::Failure,
     shape::{Page, Task, read},
-    story::cut,
     table::Columns,
     units::age,
 };

@@ -1,6 +1,6 @@
 //! `task show`.
 
-use client::client::Client;
+use client::{client::Client, telling::cut};
 use jiff::Timestamp;
 
 use super::naming::{resolve, short};
@@ -9,7 +9,6 @@ use crate::{
     console::{Console, Style},
     failure::Failure,
     shape::{Run, Task, read},
-    story::cut,
     table::{Columns, Facts},
     units,
 };

@@ -72,7 +72,7 @@ async fn all(client: &Client, console: &Console) -> Result<Code, Failure> {
     let config: Config = read("the settings", &answer)?;
     let mut table = Columns::new(console, &["KEY", "VALUE", "SOURCE"]);
     for setting in &config.settings {
-        let value = crate::story::cut(&shown(&setting.value), VALUE);
+        let value = client::telling::cut(&shown(&setting.value), VALUE);
         table.row([setting.key.clone(), value, setting.told_source()]);
     }
     table.print(console)?;
@@ -136,6 +136,11 @@ async fn set(
     }
     // Whoever changed a setting since it was looked at is noticed, and not overwritten.
     let before = client.call(Call::new(Method::GET, "/config")).await?;
+    let config: Config = read("the settings", &before.body)?;
+    let is_known = |key: &&String| config.settings.iter().any(|setting| setting.key == **key);
+    if let Some(key) = updates.keys().find(|key| !is_known(key)) {
+        return Err(unknown(key, &config));
+    }
     let body = json!({ "updates": updates });
     let call = Call::new(Method::PATCH, "/config").body(&body).if_match(before.etag.as_deref());
     let answer = client.call(call).await?.body;

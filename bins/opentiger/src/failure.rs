@@ -95,8 +95,11 @@ fn refused(refusal: &Refusal) -> Failure {
         Meaning::Invalid => Code::Usage,
         Meaning::Unavailable | Meaning::Fault => Code::Failed,
     };
-    let failure =
-        Failure::new(code, refusal.error.clone()).with_notes(refusal.details.iter().map(note));
+    let notes = match refusal.details.as_slice() {
+        [one] => remainder(one, &refusal.error),
+        all => all.iter().map(note).collect(),
+    };
+    let failure = Failure::new(code, refusal.error.clone()).with_notes(notes);
     match (refusal.meaning(), refusal.retry_after) {
         (Meaning::Forbidden, _) => failure.with_hint(format!(
             "set `{KEY_VARIABLE}` to one of the server's keys, or `{TOKEN_VARIABLE}` to its token"
@@ -107,6 +110,16 @@ fn refused(refusal: &Refusal) -> Failure {
         }
         (_, None) => failure,
     }
+}
+
+/// What the only detail of a refusal adds to its sentence, which says field and fault already.
+fn remainder(detail: &Value, said: &str) -> Vec<String> {
+    let text = |key: &str| detail.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    if !text("what").is_some_and(|what| said.ends_with(what)) {
+        return vec![note(detail)];
+    }
+    let allowed = text("allowed").map(|allowed| format!("allowed: {allowed}"));
+    allowed.into_iter().chain(text("hint").map(ToOwned::to_owned)).collect()
 }
 
 /// What one detail of a refusal says, in one line.
@@ -148,6 +161,14 @@ mod tests {
         let fault = json!({ "key": "A", "what": "is bad", "allowed": "b", "hint": "mend it" });
         assert_eq!(note(&fault), "A is bad; allowed: b (mend it)");
         assert_eq!(note(&json!("plain")), "plain");
+    }
+
+    #[test]
+    fn an_only_detail_says_nothing_twice() {
+        let detail = json!({ "field": "goal", "what": "is missing", "allowed": "a text" });
+        assert_eq!(remainder(&detail, "`goal` is missing"), ["allowed: a text"]);
+        assert_eq!(remainder(&detail, "not valid"), ["goal is missing; allowed: a text"]);
+        assert_eq!(remainder(&json!("plain"), "not valid"), ["plain"]);
     }
 
     #[test]

@@ -54,6 +54,17 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{size:.1} {unit}")
 }
 
+/// Reads a number that is no fraction.
+pub(crate) fn parse_number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a whole number".to_owned())
+}
+
+/// Reads a positive number of things.
+pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
+    let count = parse_number(text).ok().filter(|count| *count > 0);
+    count.ok_or_else(|| "expected a whole number from 1 on".to_owned())
+}
+
 /// Reads a length of time as people write it: `90`, `90s`, `30m`, `1h30m`, `2d`.
 ///
 /// # Errors

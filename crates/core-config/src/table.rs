@@ -174,5 +174,4 @@ const fn joined<const COUNT: usize>() -> [Setting; COUNT] {
 }
 
 /// Any setting: what a place holds until its own is there.
-const FIRST: Setting =
-    Setting::database("", Kind::Boolean, Fallback::Empty, "Stands for none.");
+const FIRST: Setting = Setting::database("", Kind::Boolean, Fallback::Empty, "Stands for none.");

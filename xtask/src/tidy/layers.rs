@@ -91,7 +91,16 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer("worker", PROGRAMS_USE, PROGRAMS_TESTS_USE),
     layer(
         "xtask",
-        &["api", "client", "core-config", "core-types", "embedded", "executor", "launcher", "testing"],
+        &[
+            "api",
+            "client",
+            "core-config",
+            "core-types",
+            "embedded",
+            "executor",
+            "launcher",
+            "testing",
+        ],
         &[],
     ),
 ];

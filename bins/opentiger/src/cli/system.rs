@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use crate::units::parse_length;
+use crate::units::{parse_length, parse_number};
 
 /// How openTiger is started.
 #[derive(Debug, Args)]
@@ -58,7 +58,7 @@ pub(crate) struct GcArgs {
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_length)]
     pub(crate) older_than: Duration,
     /// Remove records of the database as well: tasks, runs and events that ended this many days ago or earlier.
-    #[arg(long, value_name = "DAYS")]
+    #[arg(long, value_name = "DAYS", value_parser = parse_number::<u32>)]
     pub(crate) records: Option<u32>,
 }
 

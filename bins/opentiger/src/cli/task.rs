@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 use core_types::task::{ExecutorKind, RiskLevel, Role, TaskStatus};
 
-use crate::units::parse_length;
+use crate::units::{parse_count, parse_length, parse_number};
 
 const IDS: &str = "\
 A task is named by its id, by any beginning or end of at least 4 digits of it that only one task has
@@ -82,7 +82,7 @@ pub(crate) struct AddArgs {
     #[arg(long, value_name = "COMMAND")]
     pub(crate) verify: Vec<String>,
     /// What is more important is done earlier.
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = parse_number::<i64>)]
     pub(crate) priority: Option<i64>,
     /// How much harm it could do; what is riskier is done later.
     #[arg(long, value_name = "RISK", value_parser = clap::builder::PossibleValuesParser::new(RiskLevel::WORDS))]
@@ -103,10 +103,10 @@ pub(crate) struct AddArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_length)]
     pub(crate) timebox: Option<Duration>,
     /// How often it is tried.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_number::<u32>)]
     pub(crate) max_attempts: Option<u32>,
     /// After how many tokens a run of it is stopped.
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = parse_number::<u64>)]
     pub(crate) token_limit: Option<u64>,
     /// After how many US dollars a run of it is stopped.
     #[arg(long, value_name = "USD")]
@@ -131,7 +131,7 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "ROLE", value_parser = clap::builder::PossibleValuesParser::new(Role::WORDS))]
     pub(crate) role: Option<String>,
     /// How many at most.
-    #[arg(long, value_name = "NUMBER", default_value_t = 20, conflicts_with = "all")]
+    #[arg(long, value_name = "NUMBER", default_value_t = 20, conflicts_with = "all", value_parser = parse_count)]
     pub(crate) limit: usize,
     /// All of them.
     #[arg(long)]

@@ -171,6 +171,18 @@ async fn settings_are_set_and_shown_with_where_they_come_from() {
         "{}",
         bad.err
     );
+    let one = world.call(&["config", "set", "CANCEL_GRACE_S=x"]).await.with_code(2);
+    assert_eq!(one.err.matches("is not an integer").count(), 1, "{}", one.err);
+    assert!(one.err.contains("\n  allowed: an integer from 0"), "{}", one.err);
+    let unknown = world.call(&["config", "set", "CANCEL_GRACE=3"]).await.with_code(5);
+    assert!(unknown.err.contains("did you mean CANCEL_GRACE_S?"), "{}", unknown.err);
+    for (args, told) in [
+        (["task", "list", "--limit", "0"], "a whole number from 1 on"),
+        (["gc", "--dry-run", "--records", "many"], "a whole number"),
+    ] {
+        let said = world.call(&args).await.with_code(2);
+        assert!(said.err.contains(told), "{}", said.err);
+    }
     let near = world.call(&["config", "get", "timebox"]).await.with_code(5);
     assert!(near.err.contains("TASK_TIMEBOX_S"), "{}", near.err);
     world.set("CANCEL_GRACE_S", "4");

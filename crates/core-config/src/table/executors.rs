@@ -1,6 +1,6 @@
 //! The agents' command lines: which one, what they may do, and what they are told.
 
-use super::{DAY_S, integer, Fallback, Setting, TakesEffect};
+use super::{DAY_S, Fallback, Setting, TakesEffect, integer};
 use crate::kind::Kind;
 
 /// The settings of this group, in the order in which documents and the API show them.

@@ -1,6 +1,6 @@
 //! What runs: where, how many, and how often it is started again.
 
-use super::{DAY_S, MOST_AGENTS, integer, Fallback, Setting, TakesEffect};
+use super::{DAY_S, Fallback, MOST_AGENTS, Setting, TakesEffect, integer};
 use crate::kind::Kind;
 
 /// The settings of this group, in the order in which documents and the API show them.

@@ -1,6 +1,6 @@
 //! Repositories of this host and of others, and the mirrors of those.
 
-use super::{DAY_S, integer, Fallback, Setting, TakesEffect};
+use super::{DAY_S, Fallback, Setting, TakesEffect, integer};
 use crate::kind::Kind;
 
 /// The settings of this group, in the order in which documents and the API show them.

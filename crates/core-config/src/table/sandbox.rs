@@ -1,6 +1,6 @@
 //! Containers of runs, and the logins that they see.
 
-use super::{integer, Fallback, Setting};
+use super::{Fallback, Setting, integer};
 use crate::kind::Kind;
 
 /// The settings of this group, in the order in which documents and the API show them.

@@ -1,6 +1,6 @@
 //! Who may enter, where the data lies, and what a process needs before it has read anything else.
 
-use super::{integer, Fallback, Setting, TakesEffect};
+use super::{Fallback, Setting, TakesEffect, integer};
 use crate::kind::Kind;
 
 /// The settings of this group, in the order in which documents and the API show them.

@@ -2,7 +2,7 @@
 
 use core_types::notice::NoticeEvent;
 
-use super::{DAY_S, integer, Fallback, Setting, TakesEffect};
+use super::{DAY_S, Fallback, Setting, TakesEffect, integer};
 use crate::kind::Kind;
 
 /// The settings of this group, in the order in which documents and the API show them.

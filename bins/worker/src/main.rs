@@ -1,12 +1,13 @@
-//! `worker`: an agent process. `worker resident` stays on the host and takes runs one after another; `worker once` works on
-//! the one run of a sandbox; `worker relay` leads sandboxes to a service of this machine.
+//! `worker`: an agent process, on the host or in a sandbox.
 
 mod once;
 mod relay;
 mod resident;
+mod self_test;
 
 use std::process::ExitCode;
 
+use bootstrap::exit;
 use clap::{Parser, Subcommand};
 
 /// An openTiger agent process.
@@ -23,16 +24,18 @@ enum Mode {
     Resident(resident::Arguments),
     /// Work on the run that is given on standard input, in a sandbox.
     Once,
+    /// Work on such a run with a scripted model, and tell how each step went.
+    SelfTest,
     /// Lead sandboxes from an address of their network to a service on this machine's loopback.
     Relay(relay::Arguments),
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let result = match Arguments::parse().mode {
-        Mode::Resident(arguments) => resident::serve(arguments).await,
-        Mode::Once => return once::work().await,
-        Mode::Relay(arguments) => relay::serve(arguments).await,
-    };
-    bootstrap::exit::report("worker", result)
+    match Arguments::parse().mode {
+        Mode::Resident(arguments) => exit::report("worker", resident::serve(arguments).await),
+        Mode::Once => once::work().await,
+        Mode::SelfTest => self_test::run().await,
+        Mode::Relay(arguments) => exit::report("worker", relay::serve(arguments).await),
+    }
 }

@@ -10,6 +10,7 @@ use checkout::git::GitCommand;
 use core_types::sandbox::{SandboxAssignment, WorkerExit};
 use executor::environment::DEFAULT_PATH;
 use launcher::{descendants, process::ProcessLauncher};
+use serde::de::DeserializeOwned;
 
 /// Most bytes of an assignment. A task's goal and what its last attempts printed are the largest parts.
 const LONGEST: u64 = 16 << 20;
@@ -31,7 +32,7 @@ async fn try_work() -> anyhow::Result<WorkerExit> {
     descendants::adopt().context("become the parent of orphans")?;
     bootstrap::once::start_logging().context("start logging")?;
     let stop = bootstrap::once::stop_token().context("listen for signals")?;
-    let assignment = read()?;
+    let assignment: SandboxAssignment = read()?;
     let own_env = bootstrap::environment::environment();
     let given = assignment.environment.get("PATH").map(|path| path.expose().to_owned());
     let path = given.or_else(|| own_env.get("PATH").cloned());
@@ -49,7 +50,7 @@ async fn try_work() -> anyhow::Result<WorkerExit> {
 }
 
 /// Reads all of standard input. Faults are told by their place, without what is there.
-fn read() -> anyhow::Result<SandboxAssignment> {
+pub(crate) fn read<T: DeserializeOwned>() -> anyhow::Result<T> {
     let mut text = Vec::new();
     let input = std::io::stdin().lock();
     let read = input.take(LONGEST + 1).read_to_end(&mut text).context("read the assignment")?;

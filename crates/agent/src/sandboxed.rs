@@ -3,12 +3,18 @@
 //! The same life as on the host, with the database that a sandbox has, in the checkout that it was given. It ends with a
 //! claim: what comes of the run is the host's to say, once everything here is gone.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use checkout::git::GitCommand;
 use core_config::{fault::Faults, sandboxed::load_in_sandbox};
 use core_types::{
-    sandbox::{SandboxAssignment, SandboxReport, WorkerExit},
+    event::RunEvent,
+    outcome::RunReport,
+    sandbox::{ResultClaim, SandboxAssignment, SandboxReport, WorkerExit},
     secret::Secret,
 };
 use launcher::launcher::Launcher;
@@ -49,6 +55,15 @@ pub struct Once {
     pub git: GitCommand,
     /// The variables of the worker itself, of which the agent sees an allow-listed few.
     pub own_env: ParentEnvironment,
+}
+
+/// What came of a run that nobody else learns of.
+#[derive(Debug)]
+pub struct Rehearsal {
+    /// What the worker would report.
+    pub report: SandboxReport,
+    /// What happened in it.
+    pub events: Vec<RunEvent>,
 }
 
 impl Once {
@@ -119,8 +134,35 @@ impl Once {
         policy: &RunPolicy,
         stop: &CancellationToken,
     ) -> WorkerExit {
-        let key = self.assignment.key;
         let ledger = Ledger::Sandbox(store.clone());
+        let (report, claim) = self.live(ledger, policy, stop).await;
+        let outcome = report.outcome;
+        let exit = tell(&store, &SandboxReport { report, claim }, stop).await;
+        tracing::info!(outcome = %outcome, "run ended");
+        exit
+    }
+
+    /// Works on the run as [`Self::work`] does, without a database: nobody holds its lease, and nobody learns of it but
+    /// the caller.
+    ///
+    /// # Errors
+    /// Every fault of the settings; then nothing was done.
+    pub async fn rehearse(self, stop: &CancellationToken) -> Result<Rehearsal, Faults> {
+        let policy = self.policy()?;
+        let events = Arc::new(Mutex::default());
+        let ledger = Ledger::Nobody(Arc::clone(&events));
+        let (report, claim) = self.live(ledger, &policy, stop).await;
+        let events = std::mem::take(&mut *events.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Rehearsal { report: SandboxReport { report, claim }, events })
+    }
+
+    async fn live(
+        &self,
+        ledger: Ledger,
+        policy: &RunPolicy,
+        stop: &CancellationToken,
+    ) -> (RunReport, Option<ResultClaim>) {
+        let key = self.assignment.key;
         let (alarm, rings) = watch::channel(0);
         let _ringing = JoinSet::from_iter([ring(alarm)]);
         let heartbeat = Heartbeat::start(ledger.clone(), key, rings);
@@ -142,13 +184,11 @@ impl Once {
             parent_env: &self.parent_env(),
             scene: Scene::Sandbox(Boxed { assignment: &self.assignment, git: &self.git }),
         };
-        let (report, claim) = life.live().await;
+        // On the heap: what awaits this is deep enough.
+        let ended = Box::pin(life.live()).await;
         drop(recorder);
         writer.finish().await;
-        let outcome = report.outcome;
-        let exit = tell(&store, &SandboxReport { report, claim }, stop).await;
-        tracing::info!(outcome = %outcome, "run ended");
-        exit
+        ended
     }
 
     /// What the host hands on comes before what the image has.

@@ -58,7 +58,7 @@ impl Default for Limits {
 /// All checkouts of this host.
 #[derive(Debug, Clone)]
 pub struct Checkouts {
-    root: PathBuf,
+    pub(crate) root: PathBuf,
     pub(crate) git: GitCommand,
     roots: AllowedRoots,
     pub(crate) limits: Limits,
@@ -156,6 +156,13 @@ impl Checkouts {
     pub fn with_mirrors(mut self, root: PathBuf) -> Self {
         self.mirrors = Some(root);
         self
+    }
+
+    /// The same below another directory, of any local repository.
+    #[must_use]
+    pub(crate) fn apart(&self, root: PathBuf) -> Self {
+        let (roots, git) = (AllowedRoots::default(), self.git.clone());
+        Self { root, git, roots, limits: self.limits, mirrors: None, remotes: None }
     }
 
     /// The mirrors, where a directory for them was named.

@@ -16,5 +16,6 @@ pub mod provider;
 pub mod repository;
 pub mod sandbox;
 pub mod secret;
+pub mod self_test;
 pub mod task;
 pub mod usage;

@@ -11,6 +11,8 @@ pub mod containers;
 pub mod ending;
 pub mod outfit;
 pub mod readiness;
+pub mod self_test;
+pub mod self_tests;
 pub mod sessions;
 pub mod tenders;
 pub mod tending;

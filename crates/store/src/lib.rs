@@ -38,6 +38,7 @@ pub mod processes;
 pub mod recovery;
 pub mod runs;
 pub mod sandbox;
+pub mod self_tests;
 pub mod spend;
 pub mod tasks;
 pub mod traces;

@@ -114,6 +114,32 @@ pub struct Task {
 }
 
 impl Task {
+    /// A task as if it had just been queued, which no database knows.
+    #[must_use]
+    pub fn unstored(new: NewTask) -> Self {
+        let now = Timestamp::now();
+        Self {
+            new,
+            state: TaskState::Queued,
+            attempts: 0,
+            attempts_before: 0,
+            retries: 0,
+            feedback: None,
+            continue_session: false,
+            pending_dependencies: 0,
+            not_before: None,
+            reason: None,
+            lease: LeaseNumber(0),
+            current_run: None,
+            cancel_requested_at: None,
+            commit: None,
+            branch: None,
+            created_at: now,
+            updated_at: now,
+            finished_at: None,
+        }
+    }
+
     /// What a run has to know of it.
     #[must_use]
     pub fn brief(&self) -> TaskBrief {

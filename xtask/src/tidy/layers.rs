@@ -120,6 +120,8 @@ const PROGRAMS_USE: &[&str] = &[
     "embedded",
     "executor",
     "launcher",
+    // The self-test of a sandbox asks a scripted model.
+    "model-stub",
     "notices",
     "processes",
     "sandbox",

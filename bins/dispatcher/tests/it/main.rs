@@ -7,6 +7,7 @@ mod system;
 
 mod deaths;
 mod docker;
+mod docker_self_test;
 mod gates;
 mod journey;
 mod redis;

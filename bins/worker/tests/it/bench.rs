@@ -137,6 +137,7 @@ impl Bench {
                 default_provider: core_types::provider::Provider::default(),
             },
             counts: Role::ALL.iter().map(|role| (*role, 5)).collect(),
+            without: Vec::new(),
             host: HostId::new("here"),
             dispatcher: Uuid::now_v7(),
         };

@@ -22,6 +22,7 @@ use serde_json::Value;
 use store::{
     runs::Run,
     spend::DayIsSpent,
+    self_tests::LastTest,
     tasks::{Task, waiting::Waiting},
 };
 use utoipa::ToSchema;
@@ -329,6 +330,19 @@ impl From<Waiting> for WaitingView {
                     gate_message(executor, &provider, &shut, until),
                 )
             },
+            Waiting::SelfTest { executor, found } => {
+                let LastTest { report, tested_at, retry_at, .. } = found;
+                let why = report.text().unwrap_or_default();
+                Self {
+                    until: retry_at,
+                    since: Some(tested_at),
+                    hint: report.hint().map(ToOwned::to_owned),
+                    ..Self::plain(
+                        "self_test",
+                        format!("`{executor}` does not work in a sandbox, says the self-test: {why}"),
+                    )
+                }
+            }
             Waiting::SpendCap(DayIsSpent { message, until }) => {
                 Self { until: Some(until), ..Self::plain("spend_cap", message) }
             }

@@ -29,7 +29,7 @@ use launcher::{
     spec::{Input, UserId},
 };
 use sandbox::{
-    disk,
+    disk, image,
     premises::{Obstacle, Premises, Surroundings},
     rewrite::http,
     sandbox::{Purpose, logins},
@@ -145,6 +145,23 @@ impl Outfitter for Containers {
         free.map_err(|error| fault(&error, Some(error.hint())))?;
         premises.ensure_relays(&around.relays).await.map_err(|error| in_the_way(&error))?;
         self.warn_of_logins(settings)
+    }
+
+    async fn subject(&self, executor: ExecutorKind) -> Result<Option<String>, NotReady> {
+        let loaded = Arc::clone(&self.settings.borrow());
+        let settings = &loaded.settings;
+        let image = image::resolved(&settings.sandbox_docker_image);
+        let image = self.premises.launcher.image(image).await;
+        let image = image.map_err(|error| fault(&error, Some(error.hint())))?;
+        let image = image.map(|image| image.id).unwrap_or_default();
+        let command = match executor {
+            ExecutorKind::ClaudeCode => &settings.claude_code_command,
+            ExecutorKind::Opencode => &settings.opencode_command,
+        };
+        let network = &settings.sandbox_docker_network;
+        let UserId { uid, gid } = self.premises.user;
+        let version = env!("CARGO_PKG_VERSION");
+        Ok(Some(format!("{image} {command} {uid}:{gid} {network} {version}")))
     }
 
     fn user(&self) -> UserId {

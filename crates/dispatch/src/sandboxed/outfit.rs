@@ -8,6 +8,7 @@ use core_types::{
     ids::{RunKey, TaskId},
     sandbox::{AttemptsBefore, SandboxCheckout},
     secret::Secret,
+    task::ExecutorKind,
 };
 use launcher::{
     id::LaunchId,
@@ -79,6 +80,16 @@ pub trait Outfitter: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`NotReady`] says what is missing.
     async fn ready(&self) -> Result<(), NotReady>;
+
+    /// Everything that decides whether this executor works in a sandbox now: another text is another thing, which has not
+    /// proved anything yet. Nothing where executors need not prove that they do.
+    ///
+    /// # Errors
+    /// [`NotReady`] where that cannot be found out.
+    async fn subject(&self, executor: ExecutorKind) -> Result<Option<String>, NotReady> {
+        let _ = executor;
+        Ok(None)
+    }
 
     /// The user that sandboxes run as.
     fn user(&self) -> UserId;

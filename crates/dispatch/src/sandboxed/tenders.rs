@@ -37,6 +37,7 @@ use uuid::Uuid;
 use super::{
     outfit::Outfitter,
     readiness::Readiness,
+    self_tests::SelfTests,
     tending::{Facts, Hands, Left, Tended, launch_id},
 };
 use crate::{
@@ -86,6 +87,7 @@ pub struct Tenders {
     hands: Arc<Hands>,
     readiness: Arc<Readiness>,
     outfitter: Arc<dyn Outfitter>,
+    self_tests: Arc<SelfTests>,
     entries: HashMap<RunId, Entry>,
     work: JoinSet<(RunId, Left)>,
     /// Keeps what containers need, apart from everything else.
@@ -117,6 +119,13 @@ impl Tenders {
     ) -> Self {
         let (outfitter, readiness) =
             (Arc::clone(&sandboxes.outfitter), Arc::clone(&sandboxes.readiness));
+        let self_tests = SelfTests::new(
+            store.clone(),
+            host.clone(),
+            Arc::clone(&sandboxes.launcher),
+            Arc::clone(&outfitter),
+            Arc::clone(&readiness),
+        );
         let hands = Hands::new(store.clone(), sandboxes, settings.clone());
         Self {
             store,
@@ -126,6 +135,7 @@ impl Tenders {
             hands: Arc::new(hands),
             readiness,
             outfitter,
+            self_tests: Arc::new(self_tests),
             entries: HashMap::new(),
             work: JoinSet::new(),
             keeping: JoinSet::new(),
@@ -142,8 +152,10 @@ impl Tenders {
         let readiness = Arc::clone(&self.readiness);
         let outfitter = Arc::clone(&self.outfitter);
         looking.spawn(look_at_readiness(readiness, outfitter, self.settings.clone(), stop.clone()));
+        looking.spawn(Arc::clone(&self.self_tests).run(self.settings.clone(), stop.clone()));
         let mut wakes = self.store.wakes(&[Channel::Tasks, Channel::Agents]);
         let mut ready = self.readiness.changes();
+        let mut proved = self.self_tests.changes();
         let mut renewed_at = Instant::now();
         while !stop.is_cancelled() {
             self.look().await;
@@ -159,6 +171,7 @@ impl Tenders {
                 _ = wakes.next() => {}
                 Ok(()) = self.settings.changed() => {}
                 Ok(()) = ready.changed() => {}
+                Ok(()) = proved.changed() => {}
                 Some(done) = self.work.join_next() => self.settle(done),
                 () = sleep(LOOK_EVERY) => {}
             }
@@ -273,6 +286,7 @@ impl Tenders {
                 Some(SandboxClaimRequest {
                     claim,
                     counts: counts(&loaded.settings),
+                    without: self.self_tests.unproved(),
                     host: self.host.clone(),
                     dispatcher: self.dispatcher,
                 })

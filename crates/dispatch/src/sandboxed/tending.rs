@@ -8,7 +8,7 @@ mod blame;
 mod collecting;
 mod places;
 mod starting;
-mod watching;
+pub(super) mod watching;
 
 use std::{
     sync::{

@@ -448,6 +448,7 @@ async fn a_run_that_was_only_claimed_is_taken_over() {
             default_provider: Provider::default(),
         },
         counts: BTreeMap::from([(Role::Worker, 1)]),
+        without: Vec::new(),
         host: HostId::new("here"),
         // It signed off.
         dispatcher: Uuid::now_v7(),

@@ -195,8 +195,9 @@ impl Store {
         let (roles, none) = (Role::WORDS, [""]);
         let (starts, most) = (vec![""; roles.len()], vec![AT_ONCE; roles.len()]);
         let of_agents: &[&(dyn ToSql + Sync)] = &[&roles];
+        let none = none.as_slice();
         let of_tasks: &[&(dyn ToSql + Sync)] =
-            &[&roles, &starts, &starts, &most, &none.as_slice(), &none.as_slice()];
+            &[&roles, &starts, &starts, &most, &none, &none, &none];
         for (sql, params) in
             [(idle_agents(CLAIM_LIMIT), of_agents), (heads_of_lines(CLAIM_LIMIT), of_tasks)]
         {

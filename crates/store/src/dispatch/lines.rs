@@ -92,8 +92,8 @@ impl Cursors {
     }
 }
 
-/// Each line that is looked at, with the heads of those that are not behind one of these gates. Served by
-/// `ready_by_rank`, in its order. The limits are literals: with parameters the planner may sort.
+/// Each line that is looked at, with the heads of those that are not behind one of these gates and not of one of these
+/// executors. Served by `ready_by_rank`, in its order. The limits are literals: with parameters the planner may sort.
 pub(super) fn heads_of_lines(limit: u32) -> String {
     format!(
         "WITH RECURSIVE line (role, executor, provider, number, most) AS (
@@ -114,7 +114,8 @@ pub(super) fn heads_of_lines(limit: u32) -> String {
              WHERE line.number < line.most
          ), seen AS MATERIALIZED (
              SELECT role, executor, provider, number = most AND most <> {FIRST} AS is_end,
-                 (executor, provider) IN (SELECT * FROM unnest($5::text[], $6::text[])) AS shut
+                 (executor, provider) IN (SELECT * FROM unnest($5::text[], $6::text[]))
+                     OR executor = ANY ($7::text[]) AS shut
              FROM line
          )
          SELECT seen.role, seen.executor, seen.provider, seen.is_end, head.task, head.rank, head.area
@@ -144,7 +145,15 @@ pub(super) async fn heads(
         let rows = tx
             .query(
                 &statement,
-                &[&starts, &executors, &providers, &most, &shut_executors, &shut_providers],
+                &[
+                    &starts,
+                    &executors,
+                    &providers,
+                    &most,
+                    &shut_executors,
+                    &shut_providers,
+                    &room.without(),
+                ],
             )
             .await?;
         let goes_on = cursors.note(&roles, &rows)?;

@@ -35,6 +35,8 @@ pub(super) enum Place<'a> {
     Sandbox {
         /// Most runs of each role.
         counts: &'a BTreeMap<Role, u32>,
+        /// Executors whose lines are passed over.
+        without: &'a [ExecutorKind],
     },
 }
 
@@ -93,6 +95,8 @@ pub(super) struct Room {
     pub(super) agents: Idle,
     /// Where the runs will be.
     environment: ExecutionEnvironment,
+    /// Executors whose lines are passed over.
+    without: Vec<ExecutorKind>,
     /// Gates that let no run through, or one: all others let any number through.
     kept: Vec<StoredGate>,
     /// Gates that let one run through; those of them that are locked by this claim once it asked.
@@ -149,9 +153,13 @@ impl Room {
             free: if spent { 0 } else { request.max_running.saturating_sub(count) },
             agents: match place {
                 Place::Host => idle_from(&agents)?,
-                Place::Sandbox { counts } => places_from(&agents, counts)?,
+                Place::Sandbox { counts, .. } => places_from(&agents, counts)?,
             },
             environment: place.environment(),
+            without: match place {
+                Place::Host => Vec::new(),
+                Place::Sandbox { without, .. } => without.to_vec(),
+            },
             due: due.cloned().collect(),
             kept,
             default_provider: request.default_provider.clone(),
@@ -180,6 +188,11 @@ impl Room {
     pub(super) fn gate_of(&self, executor: ExecutorKind, provider: &Provider) -> GateKey {
         let provider = own_provider(executor, provider, &self.default_provider).clone();
         GateKey { environment: self.environment, executor, provider }
+    }
+
+    /// The executors whose lines are passed over, whatever their gates say.
+    pub(super) fn without(&self) -> Vec<&'static str> {
+        self.without.iter().map(|executor| executor.as_str()).collect()
     }
 
     /// The lines behind gates that let nothing through, as pairs of executor and provider. A task without a provider
@@ -334,6 +347,7 @@ mod tests {
             free,
             agents,
             environment: ExecutionEnvironment::Host,
+            without: Vec::new(),
             kept: Vec::new(),
             due: Vec::new(),
             default_provider: Provider::default(),

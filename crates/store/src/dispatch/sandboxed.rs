@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use core_types::{
     ids::{LeaseNumber, RunId, RunKey, TaskId},
-    task::{ExecutionEnvironment, Role, RunStatus},
+    task::{ExecutionEnvironment, ExecutorKind, Role, RunStatus},
 };
 use deadpool_postgres::{GenericClient as _, Transaction};
 use tokio_postgres::Row;
@@ -38,6 +38,8 @@ pub struct SandboxClaimRequest {
     pub claim: ClaimRequest,
     /// Most runs of each role alive at a time; a role that is not here gets none.
     pub counts: BTreeMap<Role, u32>,
+    /// The executors of which tasks are left alone: they have not proved that they work in a sandbox.
+    pub without: Vec<ExecutorKind>,
     /// Where the sandboxes are.
     pub host: HostId,
     /// The dispatcher that tends them.
@@ -180,7 +182,7 @@ async fn try_claim(
     limit: u32,
 ) -> Result<Vec<SandboxClaimed>, StoreError> {
     let tx = connection.transaction().await?;
-    let place = Place::Sandbox { counts: &request.counts };
+    let place = Place::Sandbox { counts: &request.counts, without: &request.without };
     let mut room = Room::look(&tx, limit, &request.claim, place).await?;
     if room.free == 0 || room.agents.is_empty() {
         return Ok(Vec::new());

@@ -8,6 +8,7 @@ use core_types::{
     usage::SpendLimits,
 };
 use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     gates,
     pool::Store,
     row::get,
+    self_tests::{self, LastTest},
     spend::{self, DayIsSpent},
     tasks::{Task, find},
 };
@@ -58,6 +60,13 @@ pub enum Waiting {
         shut: Shut,
         /// When one run is let through to try; absent while one tries.
         until: Option<Timestamp>,
+    },
+    /// Its executor does not work in a sandbox, as the self-test found.
+    SelfTest {
+        /// The executor.
+        executor: ExecutorKind,
+        /// What the self-test found.
+        found: LastTest,
     },
     /// A limit of the day leaves nothing for another run.
     SpendCap(DayIsSpent),
@@ -159,9 +168,24 @@ async fn queued(
         Some(waiting) => Ok(waiting),
         None => match environment {
             ExecutionEnvironment::Host => agents(connection, task.new.role).await,
-            ExecutionEnvironment::Sandbox => Ok(Waiting::Turn),
+            ExecutionEnvironment::Sandbox => {
+                let found = self_test(connection, environment, executor).await?;
+                Ok(found.map_or(Waiting::Turn, |found| Waiting::SelfTest { executor, found }))
+            }
         },
     }
+}
+
+/// What keeps an executor from being used there.
+async fn self_test(
+    connection: &Connection,
+    environment: ExecutionEnvironment,
+    executor: ExecutorKind,
+) -> Result<Option<LastTest>, StoreError> {
+    let params: [&(dyn ToSql + Sync); 2] = [&environment.as_str(), &executor.as_str()];
+    let rows = connection.query_cached(self_tests::FAILING, &params).await?;
+    let test = rows.first().map(self_tests::from_row).transpose()?;
+    Ok(test.and_then(|test| test.last))
 }
 
 fn provider_of(task: &Task) -> Provider {

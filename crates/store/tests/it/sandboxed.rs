@@ -38,6 +38,7 @@ fn request(dispatcher: Uuid, workers: u32, max_running: u32) -> SandboxClaimRequ
             default_provider: core_types::provider::Provider::default(),
         },
         counts: BTreeMap::from([(Role::Worker, workers), (Role::Tester, 0)]),
+        without: Vec::new(),
         host: here(),
         dispatcher,
     }

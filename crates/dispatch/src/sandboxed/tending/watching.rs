@@ -130,7 +130,7 @@ const fn is_too_much(error: &DiskError) -> bool {
 }
 
 /// The end of what a launch printed, on one line.
-pub(super) async fn last_words(handle: &Handle) -> String {
+pub(in crate::sandboxed) async fn last_words(handle: &Handle) -> String {
     let read = async {
         let mut tail: Vec<u8> = Vec::new();
         let mut chunks = handle.logs(LogCursor::START);

@@ -34,6 +34,7 @@ Without a server, this machine alone is looked at. Exit code 1 where anything fa
 
 Examples:
   opentiger doctor
+  opentiger doctor --self-test
   opentiger doctor --json | jq '.checks[] | select(.state != \"ok\")'";
 
 /// Queue tasks for coding agents, watch them work, and take what they made.
@@ -64,7 +65,7 @@ enum Command {
     Status,
     /// Look at everything that a task needs, and say what to do about what is missing.
     #[command(after_help = DOCTOR)]
-    Doctor,
+    Doctor(system::DoctorArgs),
     /// Remove what ended runs and launches left on the disk.
     Gc(system::GcArgs),
     /// Save the whole database in one file, while everything goes on.
@@ -124,7 +125,7 @@ pub(crate) async fn run(
         Command::Up(args) => running::up::run(&args, &wanted, surroundings, console).await,
         Command::Down(args) => running::down::run(&args, &wanted, surroundings, console).await,
         Command::Status => running::status::run(&wanted, surroundings, console).await,
-        Command::Doctor => running::doctor::run(&wanted, surroundings, console).await,
+        Command::Doctor(args) => running::doctor::run(&args, &wanted, surroundings, console).await,
         Command::Gc(args) => running::gc::run(&args, &wanted, surroundings, console).await,
         Command::Backup(args) => running::backup::save(&args, surroundings, console).await,
         Command::Restore(args) => running::backup::restore(&args, surroundings, console).await,

@@ -10,6 +10,7 @@ pub(crate) mod up;
 mod api_server;
 mod processes;
 mod records;
+mod self_test;
 mod state;
 
 use client::address::ADDRESS_VARIABLE;

@@ -103,9 +103,9 @@ fn places(assignment: &SelfTestAssignment, report: &mut SelfTestReport) -> Resul
 const fn hint_of(step: TestStep) -> Option<&'static str> {
     match step {
         TestStep::User => Some("see whether the engine maps users to others (userns-remap)"),
-        TestStep::Checkout | TestStep::State | TestStep::Login => {
-            Some("see whether the engine may share OPENTIGER_STATE_DIR with containers (SELinux, AppArmor, file sharing)")
-        }
+        TestStep::Checkout | TestStep::State | TestStep::Login => Some(
+            "see whether the engine may share OPENTIGER_STATE_DIR with containers (SELinux, AppArmor, file sharing)",
+        ),
         TestStep::Git => Some("put git into the image; `cargo xtask image` builds one that has it"),
         TestStep::Container
         | TestStep::Cli

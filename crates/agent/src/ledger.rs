@@ -93,11 +93,7 @@ impl Ledger {
 }
 
 fn nothing_used() -> Standing {
-    let day = DaySpend {
-        tokens: 0,
-        cost_microusd: 0,
-        reserved_microusd: 0,
-        ends_at: Timestamp::MAX,
-    };
+    let day =
+        DaySpend { tokens: 0, cost_microusd: 0, reserved_microusd: 0, ends_at: Timestamp::MAX };
     Standing { task_before: Usage::default(), day, reserved_microusd: 0 }
 }

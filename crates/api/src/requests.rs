@@ -13,3 +13,4 @@ pub(crate) mod new_task;
 pub(crate) mod paging;
 pub(crate) mod processes;
 pub(crate) mod retry;
+pub(crate) mod self_test;

@@ -21,7 +21,7 @@ use crate::{
     pages::{self, failure::dress},
     routes::{
         agents, auth, cleanup, config, diff, events, gates, health, log, metrics, notices,
-        processes, readiness, runs, spend, tasks,
+        processes, readiness, runs, self_tests, spend, tasks,
     },
     state::ApiState,
 };
@@ -56,6 +56,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(auth::claude))
         .routes(routes!(auth::opencode))
         .routes(routes!(readiness::show))
+        .routes(routes!(self_tests::list, self_tests::run))
         .routes(routes!(processes::list))
         .routes(routes!(processes::stop_all))
         .routes(routes!(processes::start_all))

@@ -16,5 +16,6 @@ pub(crate) mod notices;
 pub(crate) mod processes;
 pub(crate) mod readiness;
 pub(crate) mod runs;
+pub(crate) mod self_tests;
 pub(crate) mod spend;
 pub(crate) mod tasks;

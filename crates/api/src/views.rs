@@ -13,5 +13,6 @@ pub(crate) mod notice;
 pub(crate) mod process;
 pub(crate) mod readiness;
 pub(crate) mod run;
+pub(crate) mod self_test;
 pub(crate) mod spend;
 pub(crate) mod task;

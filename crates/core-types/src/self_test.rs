@@ -97,9 +97,8 @@ impl SelfTestReport {
     /// Whether every step was taken and is well.
     #[must_use]
     pub fn passed(&self) -> bool {
-        let well = |step: &TestStep| {
-            self.steps.iter().any(|end| end.step == *step && end.cause.is_none())
-        };
+        let well =
+            |step: &TestStep| self.steps.iter().any(|end| end.step == *step && end.cause.is_none());
         self.fault().is_none() && TestStep::ALL.iter().all(well)
     }
 

@@ -1,11 +1,12 @@
 //! What self-tests found, and who asked for one. Whoever claims runs for an environment decides by it what it claims.
 
+use std::time::Duration;
+
 use core_types::{
     self_test::SelfTestReport,
     task::{ExecutionEnvironment, ExecutorKind},
 };
 use jiff::Timestamp;
-use std::time::Duration;
 use tokio_postgres::{Row, types::Json};
 
 use crate::{
@@ -66,8 +67,7 @@ impl Store {
     /// [`StoreError`] when the database fails.
     pub async fn self_tests(&self) -> Result<Vec<SelfTest>, StoreError> {
         let connection = self.connection().await?;
-        let sql =
-            format!("SELECT {COLUMNS} FROM self_tests ORDER BY host, environment, executor");
+        let sql = format!("SELECT {COLUMNS} FROM self_tests ORDER BY host, environment, executor");
         connection.query_cached(&sql, &[]).await?.iter().map(from_row).collect()
     }
 

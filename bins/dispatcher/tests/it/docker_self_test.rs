@@ -18,11 +18,7 @@ use dispatch::sandboxed::{
     self_test,
 };
 use launcher::{
-    handle::StopRequest,
-    id::LaunchId,
-    launcher::Launcher,
-    process::ProcessLauncher,
-    spec::UserId,
+    handle::StopRequest, id::LaunchId, launcher::Launcher, process::ProcessLauncher, spec::UserId,
 };
 use model_stub::server::ModelStub;
 use sandbox::premises::{Opening, Premises};

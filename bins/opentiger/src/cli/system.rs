@@ -40,6 +40,14 @@ pub(crate) struct DownArgs {
     pub(crate) now: bool,
 }
 
+/// What is looked at.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Have the agent's command line do a scripted task in a sandbox, too; it takes some seconds and costs nothing.
+    #[arg(long)]
+    pub(crate) self_test: bool,
+}
+
 /// What is cleaned up.
 #[derive(Debug, Args)]
 #[command(after_help = "\

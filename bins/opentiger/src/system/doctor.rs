@@ -14,7 +14,9 @@ use launcher::process::ProcessLauncher;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::self_test;
 use crate::{
+    cli::system::DoctorArgs,
     code::Code,
     console::{Console, Style},
     failure::Failure,
@@ -24,7 +26,7 @@ use crate::{
 
 /// One thing that was looked at, as the server tells it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Check {
+pub(super) struct Check {
     name: String,
     /// `ok`, `warn`, `fail` or `unknown`.
     state: String,
@@ -34,12 +36,13 @@ struct Check {
 
 /// Looks at everything and shows it.
 pub(crate) async fn run(
+    args: &DoctorArgs,
     wanted: &Wanted,
     surroundings: &Surroundings,
     console: &Console,
 ) -> Result<Code, Failure> {
     let told = match wanted.client(surroundings) {
-        Ok(client) => ask(&client).await,
+        Ok(client) => ask(&client, args.self_test).await,
         Err(failure) => Err(failure),
     };
     let (running, answer) = match told {
@@ -64,8 +67,16 @@ pub(crate) async fn run(
     Ok(if fails { Code::Failed } else { Code::Done })
 }
 
-async fn ask(client: &Client) -> Result<Value, Failure> {
-    Ok(client.get("/system/readiness?refresh=true").await?)
+async fn ask(client: &Client, with_self_test: bool) -> Result<Value, Failure> {
+    let mut answer = client.get("/system/readiness?refresh=true").await?;
+    if with_self_test {
+        let tested = self_test::run(client).await?;
+        if let Some(Value::Array(checks)) = answer.get_mut("checks") {
+            checks.retain(|check| check.get("name").and_then(Value::as_str) != Some("self_test"));
+            checks.extend(tested.iter().filter_map(|check| serde_json::to_value(check).ok()));
+        }
+    }
+    Ok(answer)
 }
 
 fn print(checks: &[Check], console: &Console) -> std::io::Result<()> {
@@ -182,7 +193,7 @@ fn disk(state_dir: &Path) -> Check {
 
 const FREE_SPACE: &str = "free some, or try `opentiger gc`";
 
-fn check(name: &str, state: &str, cause: impl Into<String>, fix: Option<&str>) -> Check {
+pub(super) fn check(name: &str, state: &str, cause: impl Into<String>, fix: Option<&str>) -> Check {
     Check {
         name: name.to_owned(),
         state: state.to_owned(),

@@ -50,6 +50,8 @@ const RIGHTS: &[(&str, Right)] = &[
     ("listGates", Right::Read),
     ("tryGate", Right::Control),
     ("showUsage", Right::Read),
+    ("listSelfTests", Right::Read),
+    ("selfTest", Right::Control),
     // Each may start a program and cost a prompt.
     ("checkClaudeAuth", Right::Control),
     ("checkOpencodeAuth", Right::Control),

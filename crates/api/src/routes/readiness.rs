@@ -18,7 +18,7 @@ use crate::{
     extract::QueryTexts,
     openapi::{AboutQuery, Always},
     requests::auth::ReadinessQuery,
-    routes::health,
+    routes::{health, self_tests},
     state::ApiState,
     views::{
         health::CheckView,
@@ -68,6 +68,7 @@ pub(crate) async fn look(
             Err(_) => not_looked(auth_name(executor)),
         });
     }
+    checks.extend(self_tests::check(state, used).await);
     let mut view = FullReadinessView::new(environment, checks);
     // A login that is not known to work is none to count on.
     view.ready &= view.checks.iter().any(|check| {

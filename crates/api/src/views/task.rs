@@ -21,8 +21,8 @@ use serde::Serialize;
 use serde_json::Value;
 use store::{
     runs::Run,
-    spend::DayIsSpent,
     self_tests::LastTest,
+    spend::DayIsSpent,
     tasks::{Task, waiting::Waiting},
 };
 use utoipa::ToSchema;
@@ -339,7 +339,9 @@ impl From<Waiting> for WaitingView {
                     hint: report.hint().map(ToOwned::to_owned),
                     ..Self::plain(
                         "self_test",
-                        format!("`{executor}` does not work in a sandbox, says the self-test: {why}"),
+                        format!(
+                            "`{executor}` does not work in a sandbox, says the self-test: {why}"
+                        ),
                     )
                 }
             }

@@ -21,6 +21,7 @@ mod pages;
 mod processes;
 mod redis;
 mod retry;
+mod self_tests;
 mod support;
 mod system;
 mod tasks;

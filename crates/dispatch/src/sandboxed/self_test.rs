@@ -150,8 +150,7 @@ impl Test<'_> {
         let unusable = |error: serde_json::Error| {
             not_started(&NotReady::new(format!("the assignment cannot be written: {error}")))
         };
-        let mut run: SandboxAssignment =
-            serde_json::from_slice(&input.stdin).map_err(unusable)?;
+        let mut run: SandboxAssignment = serde_json::from_slice(&input.stdin).map_err(unusable)?;
         run.database_url = Secret::new("postgres://nobody@nowhere.invalid/none");
         for secret in SECRETS {
             run.settings.remove(secret);
@@ -242,7 +241,11 @@ fn of_launch(error: &LaunchError) -> NotReady {
 
 fn no_checkout(error: &(dyn std::error::Error + 'static)) -> SelfTestReport {
     let cause = error_chain(error).to_string();
-    SelfTestReport::failed(TestStep::Checkout, cause, Some("see whether OPENTIGER_STATE_DIR can be written"))
+    SelfTestReport::failed(
+        TestStep::Checkout,
+        cause,
+        Some("see whether OPENTIGER_STATE_DIR can be written"),
+    )
 }
 
 fn new_task(executor: ExecutorKind, path: String) -> NewTask {

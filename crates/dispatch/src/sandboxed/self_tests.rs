@@ -211,7 +211,8 @@ fn verdict(subject: &str, known: Option<&SelfTest>) -> Known {
 
 fn again(known: Option<&SelfTest>, subject: &str) -> Duration {
     let last = known.and_then(|test| test.last.as_ref());
-    let failures = last.filter(|last| last.subject == subject).map_or(0, |last: &LastTest| last.failures);
+    let failures =
+        last.filter(|last| last.subject == subject).map_or(0, |last: &LastTest| last.failures);
     AGAIN.saturating_mul(1 << failures.min(8)).min(AGAIN_MAX)
 }
 

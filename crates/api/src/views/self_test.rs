@@ -1,0 +1,96 @@
+//! Self-tests of sandboxes as clients see them.
+
+use core_types::{
+    self_test::StepEnd,
+    task::{ExecutionEnvironment, ExecutorKind},
+};
+use jiff::Timestamp;
+use serde::Serialize;
+use store::self_tests::SelfTest;
+use utoipa::ToSchema;
+
+/// Whether an executor works in the sandboxes of a host.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SelfTestView {
+    host: String,
+    #[schema(schema_with = crate::schema::environment)]
+    environment: ExecutionEnvironment,
+    #[schema(schema_with = crate::schema::executor)]
+    executor: ExecutorKind,
+    /// `passed`; `failed`: no tasks of this executor are taken; `pending`: it was asked for and is not done yet.
+    #[schema(examples("passed"))]
+    state: &'static str,
+    /// The step that failed, and why.
+    message: Option<String>,
+    /// What to do about it.
+    hint: Option<String>,
+    /// The version of the command line, as it says.
+    cli_version: Option<String>,
+    /// Every step that was taken, up to the first that failed.
+    steps: Vec<StepView>,
+    took_ms: Option<u64>,
+    /// Failures in a row.
+    failures: u32,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    tested_at: Option<Timestamp>,
+    /// When it is done again by itself.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    retry_at: Option<Timestamp>,
+}
+
+/// How a step came out.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StepView {
+    /// `container`, `user`, `checkout`, `state`, `login`, `git`, `cli`, `tool`, `events` or `result`.
+    #[schema(examples("cli"))]
+    step: &'static str,
+    ok: bool,
+    cause: Option<String>,
+    hint: Option<String>,
+}
+
+/// Every self-test.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SelfTestList {
+    pub(crate) items: Vec<SelfTestView>,
+}
+
+impl From<SelfTest> for SelfTestView {
+    fn from(test: SelfTest) -> Self {
+        let report = test.last.as_ref().map(|last| &last.report);
+        let state = match (test.asked_at, report) {
+            (Some(_), _) | (None, None) => "pending",
+            (None, Some(report)) if report.passed() => "passed",
+            (None, Some(_)) => "failed",
+        };
+        Self {
+            state,
+            message: report.and_then(|report| report.text()),
+            hint: report.and_then(|report| report.hint()).map(ToOwned::to_owned),
+            cli_version: report.and_then(|report| report.cli_version.clone()),
+            steps: report
+                .into_iter()
+                .flat_map(|report| &report.steps)
+                .map(StepView::from)
+                .collect(),
+            took_ms: report.map(|report| report.took_ms),
+            failures: test.last.as_ref().map_or(0, |last| last.failures),
+            tested_at: test.last.as_ref().map(|last| last.tested_at),
+            retry_at: test.last.as_ref().and_then(|last| last.retry_at),
+            host: test.key.host.as_str().to_owned(),
+            environment: test.key.environment,
+            executor: test.key.executor,
+        }
+    }
+}
+
+impl From<&StepEnd> for StepView {
+    fn from(end: &StepEnd) -> Self {
+        Self {
+            step: end.step.as_str(),
+            ok: end.cause.is_none(),
+            cause: end.cause.clone(),
+            hint: end.hint.clone(),
+        }
+    }
+}

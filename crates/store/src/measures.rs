@@ -1,9 +1,13 @@
 //! The whole system in numbers, as the database knows it: what every process did, whoever asks.
 //!
-//! Read in one transaction, so that all numbers are of one moment. It looks at every run that is kept: ask a few times a
+//! Read in one transaction, so that all numbers are of one moment. It looks at every task that is kept: ask a few times a
 //! minute, not a few times a second. How numbers are called and written for whoever collects them is decided elsewhere.
 
+use std::collections::BTreeMap;
+
 use core_types::{provider::Provider, task::ExecutionEnvironment, words};
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
 use tokio_postgres::{IsolationLevel, Row};
 
 use crate::{
@@ -164,33 +168,66 @@ const COUNTS: &str = "
     UNION ALL
     SELECT 'database_bytes', ARRAY[]::text[], pg_database_size(current_database())";
 
-/// Runs that ended, those that were removed among them, as the trigger `runs_keep_measures` adds them up.
+/// Sums over runs that ended, as the trigger `runs_keep_measures` makes them, with what `$WHERE` says of them.
 const ENDED: &str = "
-    WITH all_ended AS (
-        SELECT x.measure, r.environment, t.executor, t.role, r.outcome,
-            CASE x.measure WHEN 'ended' THEN 0 ELSE width_bucket(x.seconds, run_time_bounds()) END AS bucket,
-            count(*) AS runs, sum(x.seconds) AS seconds
-        FROM runs r JOIN tasks t ON t.id = r.task
-        CROSS JOIN LATERAL (VALUES
-            ('ended', 0::float8),
-            ('wait', CASE WHEN r.lease_number = 1 THEN extract(epoch FROM r.created_at - t.created_at)::float8 END),
-            ('start', extract(epoch FROM r.started_at - r.created_at)::float8),
-            ('duration', extract(epoch FROM r.ended_at - r.started_at)::float8)
-        ) AS x (measure, seconds)
-        WHERE r.status = 'ended' AND x.seconds IS NOT NULL
-        GROUP BY 1, 2, 3, 4, 5, 6
-        UNION ALL
-        SELECT measure, environment, executor, role, outcome, bucket, runs, seconds FROM removed_runs
-    )
-    SELECT measure, environment, executor, CASE measure WHEN 'ended' THEN role ELSE '' END AS role,
-        CASE measure WHEN 'ended' THEN outcome ELSE '' END AS outcome, bucket,
-        sum(runs)::bigint AS runs, sum(seconds)::float8 AS seconds
-    FROM all_ended GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6";
+    SELECT x.measure, r.environment, t.executor, t.role, r.outcome,
+        CASE x.measure WHEN 'ended' THEN 0 ELSE width_bucket(x.seconds, run_time_bounds()) END AS bucket,
+        count(*) AS runs, sum(x.seconds)::float8 AS seconds
+    FROM runs r JOIN tasks t ON t.id = r.task
+    CROSS JOIN LATERAL (VALUES
+        ('ended', 0::float8),
+        ('wait', CASE WHEN r.lease_number = 1 THEN extract(epoch FROM r.created_at - t.created_at)::float8 END),
+        ('start', extract(epoch FROM r.started_at - r.created_at)::float8),
+        ('duration', extract(epoch FROM r.ended_at - r.started_at)::float8)
+    ) AS x (measure, seconds)
+    WHERE r.ended_at IS NOT NULL AND x.seconds IS NOT NULL AND $WHERE
+    GROUP BY 1, 2, 3, 4, 5, 6";
+/// Those that were removed.
+const REMOVED: &str =
+    "SELECT measure, environment, executor, role, outcome, bucket, runs, seconds FROM removed_runs";
+/// How many that are, and until when no transaction can still end a run.
+const MOMENT: &str = "
+    SELECT coalesce(sum(runs), 0)::bigint AS removed, clock_timestamp() - interval '60 seconds' AS settled
+    FROM removed_runs";
+
+/// What is added up: stretch, environment, executor, role, outcome, bucket.
+type Key = (String, String, String, String, String, i32);
+
+/// Sums over runs that ended before a moment, kept from one question to the next: what is old does not change, so each
+/// question reads what is new. Once something was removed all is read anew.
+#[derive(Debug, Clone, Default)]
+pub struct Settled {
+    until: Option<Timestamp>,
+    removed: i64,
+    sums: Sums,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Sums(BTreeMap<Key, (u64, f64)>);
+
+impl Sums {
+    fn add(&mut self, rows: &[Row]) -> Result<(), StoreError> {
+        for row in rows {
+            let key = (
+                get(row, "measure")?,
+                get(row, "environment")?,
+                get(row, "executor")?,
+                get(row, "role")?,
+                get(row, "outcome")?,
+                get(row, "bucket")?,
+            );
+            let sum = self.0.entry(key).or_default();
+            sum.0 += number::<i64, u64>(row, "runs")?;
+            sum.1 += get::<f64>(row, "seconds")?;
+        }
+        Ok(())
+    }
+}
 
 impl Store {
     /// The system in numbers, with the gates of an environment and of a default provider deciding what tasks wait for.
     ///
-    /// Reads every run: some 30 ms for each 100,000.
+    /// Reads every task, and each run that ended once: what is known of them stays in `settled`.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
@@ -198,6 +235,7 @@ impl Store {
         &self,
         environment: ExecutionEnvironment,
         default_provider: &Provider,
+        settled: &mut Settled,
     ) -> Result<Measures, StoreError> {
         let mut connection = self.connection().await?;
         let transaction = connection
@@ -225,12 +263,42 @@ impl Store {
         let bounds: Vec<f64> =
             bounds.first().map(|row| get(row, "bounds")).transpose()?.unwrap_or_default();
         let mut measures = Measures { counts: counts?, timings: Vec::new() };
-        for row in &transaction.query_cached(ENDED, &[]).await? {
-            measures.add(row, &bounds)?;
+        for (key, sum) in &ended(&transaction, settled).await?.0 {
+            measures.add(key, *sum, &bounds);
         }
         transaction.commit().await?;
         Ok(measures)
     }
+}
+
+/// Sums over all runs that ended; what is settled of them is brought up to date. Served by `runs_by_end`, but where all
+/// is read.
+async fn ended(transaction: &Transaction<'_>, settled: &mut Settled) -> Result<Sums, StoreError> {
+    let rows = transaction.query_cached(MOMENT, &[]).await?;
+    let row = rows.first().ok_or_else(|| StoreError::corrupt("removed", "no sum"))?;
+    let (removed, until): (i64, Timestamp) = (get(row, "removed")?, get(row, "settled")?);
+    let mut next = match settled.until {
+        Some(from) if settled.removed == removed && from <= until => {
+            let mut next = settled.clone();
+            let between = ENDED.replace("$WHERE", "r.ended_at >= $1 AND r.ended_at < $2");
+            next.sums.add(&transaction.query_cached(&between, &[&from, &until]).await?)?;
+            next
+        }
+        Some(_) | None => {
+            let mut next = Settled::default();
+            let before = ENDED.replace("$WHERE", "r.ended_at < $1");
+            next.sums.add(&transaction.query_cached(&before, &[&until]).await?)?;
+            next.sums.add(&transaction.query_cached(REMOVED, &[]).await?)?;
+            next
+        }
+    };
+    (next.until, next.removed) = (Some(until), removed);
+    let mut all = next.sums.clone();
+    let since = ENDED.replace("$WHERE", "r.ended_at >= $1");
+    all.add(&transaction.query_cached(&since, &[&until]).await?)?;
+    // Only now: a question that failed half way is asked again from where it began.
+    *settled = next;
+    Ok(all)
 }
 
 fn measured(row: &Row) -> Result<Measured, StoreError> {
@@ -242,36 +310,37 @@ fn measured(row: &Row) -> Result<Measured, StoreError> {
 }
 
 impl Measures {
-    /// Adds a row of [`ENDED`]; rows of one stretch, environment and executor follow each other.
-    fn add(&mut self, row: &Row, bounds: &[f64]) -> Result<(), StoreError> {
-        let runs = number::<i64, u64>(row, "runs")?;
-        let (environment, executor) =
-            (get::<String>(row, "environment")?, get::<String>(row, "executor")?);
-        if get::<&str>(row, "measure")? == "ended" {
-            self.counts.push(Measured {
-                measure: Measure::EndedRuns,
-                labels: vec![environment, executor, get(row, "role")?, get(row, "outcome")?],
-                value: get::<i64>(row, "runs").map(|runs| runs as f64)?,
-            });
-            return Ok(());
-        }
-        let stretch = word(row, "measure")?;
+    /// Adds a sum. They come in the order of their keys, so times of one stretch, environment and executor follow each
+    /// other, and so do outcomes.
+    fn add(&mut self, key: &Key, (runs, seconds): (u64, f64), bounds: &[f64]) {
+        let (measure, environment, executor, role, outcome, bucket) = key;
+        let Ok(stretch) = measure.parse::<Stretch>() else {
+            let labels = [environment, executor, role, outcome].map(Clone::clone).to_vec();
+            let value = runs as f64;
+            self.counts.push(Measured { measure: Measure::EndedRuns, labels, value });
+            return;
+        };
         let is_last = |timing: &Timing| {
             timing.stretch == stretch
-                && timing.environment == environment
-                && timing.executor == executor
+                && timing.environment == *environment
+                && timing.executor == *executor
         };
         if !self.timings.last().is_some_and(is_last) {
             let bounds = bounds.iter().copied().chain([f64::INFINITY]);
-            let buckets = bounds.map(|bound| (bound, 0)).collect();
-            self.timings.push(Timing { stretch, environment, executor, seconds: 0.0, buckets });
+            self.timings.push(Timing {
+                stretch,
+                environment: environment.clone(),
+                executor: executor.clone(),
+                seconds: 0.0,
+                buckets: bounds.map(|bound| (bound, 0)).collect(),
+            });
         }
-        let Some(timing) = self.timings.last_mut() else { return Ok(()) };
-        timing.seconds += get::<f64>(row, "seconds")?;
-        let place = number::<i32, usize>(row, "bucket")?;
-        if let Some((_, count)) = timing.buckets.get_mut(place) {
-            *count += runs;
+        let place = usize::try_from(*bucket).unwrap_or(usize::MAX);
+        if let Some(timing) = self.timings.last_mut() {
+            timing.seconds += seconds;
+            if let Some((_, count)) = timing.buckets.get_mut(place) {
+                *count += runs;
+            }
         }
-        Ok(())
     }
 }

@@ -6,6 +6,7 @@ mod doctor;
 mod documents;
 mod gc;
 mod journey;
+mod logs;
 mod page;
 mod plain;
 mod refusals;

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use http::header;
-use store::measures::Measures;
+use store::measures::{Measures, Settled};
 use telemetry::chain::error_chain;
 use tokio::sync::Mutex;
 
@@ -26,7 +26,14 @@ const FRESH: Duration = Duration::from_secs(5);
 
 /// What was read last, and when.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LastMeasures(Arc<Mutex<Option<(Instant, Measures)>>>);
+pub(crate) struct LastMeasures(Arc<Mutex<Last>>);
+
+#[derive(Debug, Default)]
+struct Last {
+    answer: Option<(Instant, Measures)>,
+    /// What is not read again.
+    settled: Settled,
+}
 
 /// Shows the system in numbers, in the text format of Prometheus.
 ///
@@ -49,7 +56,7 @@ pub(crate) async fn show(State(state): State<ApiState>) -> Result<Response, ApiE
 /// Who asks while another one reads waits for what that one gets.
 async fn measures(state: &ApiState) -> Option<Measures> {
     let mut last = state.measures.0.lock().await;
-    if let Some((at, measures)) = &*last
+    if let Some((at, measures)) = &last.answer
         && at.elapsed() < FRESH
     {
         return Some(measures.clone());
@@ -57,14 +64,14 @@ async fn measures(state: &ApiState) -> Option<Measures> {
     let loaded = state.settings();
     let environment = loaded.settings.execution_environment;
     let provider = loaded.settings.default_provider();
-    match state.store.measures(environment, &provider).await {
+    match state.store.measures(environment, &provider, &mut last.settled).await {
         Ok(measures) => {
-            *last = Some((Instant::now(), measures.clone()));
+            last.answer = Some((Instant::now(), measures.clone()));
             Some(measures)
         }
         Err(error) => {
             tracing::warn!(error = %error_chain(&error), "numbers of the database not known");
-            *last = None;
+            last.answer = None;
             None
         }
     }

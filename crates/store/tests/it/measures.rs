@@ -9,14 +9,18 @@ use core_types::{
 };
 use store::{
     cleanup::CleanupScope,
-    measures::{Measure, Measures, Stretch},
+    measures::{Measure, Measures, Settled, Stretch},
 };
 
 use crate::world::{World, task_after, task_in};
 
 async fn measures(world: &World) -> Measures {
+    measures_after(world, &mut Settled::default()).await
+}
+
+async fn measures_after(world: &World, settled: &mut Settled) -> Measures {
     let provider = Provider::of(ExecutorKind::Opencode, None);
-    world.store.measures(ExecutionEnvironment::Host, &provider).await.unwrap()
+    world.store.measures(ExecutionEnvironment::Host, &provider, settled).await.unwrap()
 }
 
 fn value(measures: &Measures, measure: Measure, labels: &[&str]) -> f64 {
@@ -105,4 +109,42 @@ async fn numbers_of_runs_stay_when_the_runs_are_removed() {
         seen.timings.iter().map(of).collect::<Vec<_>>()
     };
     assert_eq!(shape(&after), shape(&before));
+}
+
+#[tokio::test]
+async fn what_is_settled_is_not_read_again_and_nothing_is_counted_twice() {
+    let world = World::new().await;
+    let mut settled = Settled::default();
+    world.agent(Role::Worker).await;
+    let end = async || {
+        world.plain().await;
+        let run = world.run_one().await;
+        world.finish(run.key, RunOutcome::Succeeded).await;
+    };
+    let older = async |minutes: i32| {
+        let sql = "UPDATE runs SET ended_at = ended_at - make_interval(mins => $1)";
+        world.sql.execute(sql, &[&minutes]).await.unwrap();
+    };
+    let labels = ["host", "claude_code", "worker", "succeeded"];
+    end().await;
+    older(10).await;
+    assert_eq!(
+        value(&measures_after(&world, &mut settled).await, Measure::EndedRuns, &labels),
+        1.0
+    );
+    // What is settled is not looked at any more.
+    let other = "UPDATE runs SET outcome = 'agent_failed'";
+    world.sql.batch_execute(other).await.unwrap();
+    for count in [2.0, 3.0] {
+        end().await;
+        let told = measures_after(&world, &mut settled).await;
+        assert_eq!(value(&told, Measure::EndedRuns, &labels), count);
+    }
+    assert_eq!(value(&measures(&world).await, Measure::EndedRuns, &labels), 2.0);
+    world.sql.batch_execute("UPDATE runs SET outcome = 'succeeded'").await.unwrap();
+    let scope = CleanupScope { tasks: true, ..CleanupScope::default() };
+    let now = world.store.days_ago(0).await.unwrap();
+    world.store.clean_up(scope, now, Duration::from_secs(60)).await.unwrap();
+    let told = measures_after(&world, &mut settled).await;
+    assert_eq!(value(&told, Measure::EndedRuns, &labels), 3.0);
 }

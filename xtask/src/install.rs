@@ -46,6 +46,8 @@ const REDIS: Missing = Missing { what: "redis-server", packages: &["redis-server
 const SSH_SERVER: Missing =
     Missing { what: "the programs of OpenSSH", packages: &["openssh-server", "openssh-client"] };
 const CURL: Missing = Missing { what: "curl", packages: &["curl"] };
+const CHROMIUM: Missing =
+    Missing { what: "Chromium with its driver", packages: &["chromium", "chromium-driver"] };
 const OPENSSL: Missing = Missing { what: "openssl", packages: &["openssl"] };
 
 const DOCKER: Missing = Missing { what: "Docker's engine", packages: &["docker.io"] };
@@ -64,6 +66,8 @@ const FOR_TESTS: &[(&str, Missing)] = &[
     ("ssh", SSH_SERVER),
     ("openssl", OPENSSL),
     ("curl", CURL),
+    ("chromium", CHROMIUM),
+    ("chromedriver", CHROMIUM),
 ];
 
 /// Programs that only tests with Docker start. Nothing here starts the machine's own engine.

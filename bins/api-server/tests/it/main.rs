@@ -1,5 +1,6 @@
 //! The program as its users start and stop it.
 
+mod browser;
 mod fuzzing;
 mod processes;
 mod program;

@@ -16,6 +16,12 @@ pub fn fake_agent_path() -> PathBuf {
     built_program("fake-agent", "testing")
 }
 
+/// The program that tries what a sandbox must not let it; static, for any image. Its own head says how it is called.
+#[must_use]
+pub fn hostile_path() -> &'static Path {
+    Path::new(env!("TESTING_HOSTILE_PROGRAM"))
+}
+
 /// A program or example of this workspace, built into the same target directory as the running test. Builds nothing.
 ///
 /// # Panics

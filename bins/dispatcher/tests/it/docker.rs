@@ -7,6 +7,7 @@ mod deaths;
 mod door;
 mod engines;
 mod greedy;
+mod hostile;
 mod logins;
 mod opencode;
 mod results;

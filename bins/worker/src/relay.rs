@@ -20,6 +20,9 @@ pub(crate) struct Arguments {
     /// The directory that says which addresses it serves.
     #[arg(long)]
     clients: PathBuf,
+    /// How many connections one of these may have at once.
+    #[arg(long)]
+    per_client: usize,
 }
 
 /// Serves until a signal ends it.
@@ -27,8 +30,9 @@ pub(crate) async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let options = LogOptions { filter: "info".to_owned(), format: Format::Text };
     telemetry::log::init(&options).context("start logging")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for signals")?;
-    let Arguments { listen, targets, clients } = arguments;
-    let server = Server::listen(listen, targets, Clients::at(clients)).await.context("relay")?;
+    let Arguments { listen, targets, clients, per_client } = arguments;
+    let server = Server::listen(listen, targets, Clients::at(clients), per_client).await;
+    let server = server.context("relay")?;
     tracing::info!(relay.address = %listen, "relay serves");
     let stop = CancellationToken::new();
     // The relay keeps nothing that an end in the middle could damage, so whichever comes first is fine.

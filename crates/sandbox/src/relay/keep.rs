@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use telemetry::chain::error_chain;
 use tokio::time::{Instant, sleep};
 
-use super::{Relay, RelayError, clients::Clients, listeners::Listeners};
+use super::{Relay, RelayError, clients::Clients, listeners::Listeners, serve::per_client};
 
 /// How long a relay lives that nobody renews. It has to be renewed more often than that while containers live.
 pub const LEASE: Duration = Duration::from_secs(60);
@@ -123,6 +123,7 @@ impl Relays {
         spec.args = vec!["relay".to_owned(), format!("--listen={}", relay.listen)];
         spec.args.extend(relay.targets.iter().map(|target| format!("--to={target}")));
         spec.args.push(format!("--clients={}", clients.directory().display()));
+        spec.args.push(format!("--per-client={}", per_client(relay.service)));
         spec.labels = BTreeMap::from([(LABEL.to_owned(), label(relay))]);
         spec.lease = Some(LEASE);
         spec.output.head_bytes = 1 << 20;

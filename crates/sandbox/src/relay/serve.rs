@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::net::sockopt;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -17,9 +18,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{RelayError, clients::Clients, listeners::Listeners};
+use crate::rewrite::Service;
 
-/// Connections that one container may have at once; a worker needs a handful.
-const PER_CLIENT: usize = 64;
+/// An idle connection is asked whether its other end is still there, after this time and then as often; a container that
+/// was killed, or a service whose machine is gone, keeps no place for long.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// So many questions without an answer end a connection.
+const UNANSWERED: u32 = 4;
 /// Connections at once, those of strangers that still wait included.
 const IN_ALL: usize = 1024;
 /// The longest wait for a target to take a connection.
@@ -33,6 +38,7 @@ pub struct Server {
     listener: TcpListener,
     targets: Vec<SocketAddr>,
     clients: Clients,
+    per_client: usize,
     open: Arc<Open>,
 }
 
@@ -48,7 +54,8 @@ struct Place {
 }
 
 impl Server {
-    /// Begins to listen. Connections wait from now on, and are served by [`Self::serve`].
+    /// Begins to listen. Connections wait from now on, and are served by [`Self::serve`]. A container may have
+    /// `per_client` connections at once, see [`per_client`].
     ///
     /// # Errors
     /// [`RelayError::AddressTaken`] names who holds the address, [`RelayError::Listen`] is any other failure.
@@ -56,9 +63,10 @@ impl Server {
         listen: SocketAddr,
         targets: Vec<SocketAddr>,
         clients: Clients,
+        per_client: usize,
     ) -> Result<Self, RelayError> {
         let listener = TcpListener::bind(listen).await.map_err(|source| refused(listen, source))?;
-        Ok(Self { listener, targets, clients, open: Arc::default() })
+        Ok(Self { listener, targets, clients, per_client, open: Arc::default() })
     }
 
     /// Where it listens.
@@ -94,7 +102,7 @@ impl Server {
     }
 
     fn take(&self, stream: TcpStream, peer: IpAddr, connections: &mut JoinSet<()>) {
-        let Some(place) = Place::take(&self.open, peer) else {
+        let Some(place) = Place::take(&self.open, peer, self.per_client) else {
             tracing::warn!(client.address = %peer, "client has too many connections");
             return;
         };
@@ -111,10 +119,10 @@ impl Server {
 }
 
 impl Place {
-    fn take(open: &Arc<Open>, address: IpAddr) -> Option<Self> {
+    fn take(open: &Arc<Open>, address: IpAddr, most: usize) -> Option<Self> {
         let mut counts = open.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
-        let free = *count < PER_CLIENT;
+        let free = *count < most;
         *count += usize::from(free);
         free.then(|| Self { open: Arc::clone(open), address })
     }
@@ -149,11 +157,31 @@ async fn relay(mut client: TcpStream, targets: &[SocketAddr]) {
         return;
     };
     // What travels here are questions and answers, which must not wait for each other.
-    let undelayed = client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
-    if undelayed.is_ok()
+    let set_up = [&client, &server].into_iter().try_for_each(set_up);
+    if set_up.is_ok()
         && let Err(error) = copy_bidirectional(&mut client, &mut server).await
     {
         tracing::debug!(%error, "connection broken off");
+    }
+}
+
+fn set_up(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE)?;
+    Ok(sockopt::set_tcp_keepcnt(stream, UNANSWERED)?)
+}
+
+/// Connections that one container may have at once to a service.
+///
+/// All containers share one login of the database and one of Redis, whose connections are limited; a worker needs two. A
+/// command line asks its provider as often as it likes, for nobody shares that.
+#[must_use]
+pub const fn per_client(service: Service) -> usize {
+    match service {
+        Service::Postgres | Service::Redis => 8,
+        Service::Provider => 64,
     }
 }
 

@@ -19,7 +19,7 @@ use sandbox::{
         clients::Clients,
         keep::Relays,
         plan,
-        serve::Server,
+        serve::{Server, per_client},
         strangers::{Reception, knock},
     },
     rewrite::{Service, Target},
@@ -77,7 +77,12 @@ fn planned(service: Service, address: SocketAddr) -> Relay {
 
 async fn served(relay: &Relay, clients: &Clients, tasks: &mut JoinSet<()>) -> CancellationToken {
     let stop = CancellationToken::new();
-    let server = Server::listen(relay.listen, relay.targets.clone(), clients.clone());
+    let server = Server::listen(
+        relay.listen,
+        relay.targets.clone(),
+        clients.clone(),
+        per_client(relay.service),
+    );
     tasks.spawn(server.await.expect("the address is free").serve(stop.clone()));
     stop
 }
@@ -98,6 +103,37 @@ async fn container_reaches_redis_and_stranger_does_not() {
     stop.cancel();
     tasks.join_all().await;
     assert!(TcpListener::bind(relay.listen).is_ok(), "the address is free again");
+}
+
+#[tokio::test]
+async fn container_that_takes_all_connections_it_may_have_leaves_those_of_others() {
+    let redis = TestRedis::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let relay = planned(Service::Redis, redis.address());
+    let clients = Clients::of_network(state.path(), "net");
+    clients.admit(&"r-1".parse().unwrap(), &[ip(CONTAINER)]).unwrap();
+    clients.admit(&"r-2".parse().unwrap(), &[ip(STRANGER)]).unwrap();
+    let mut tasks = JoinSet::new();
+    let stop = served(&relay, &clients, &mut tasks).await;
+    let mut held = Vec::new();
+    for _ in 0..per_client(Service::Redis) {
+        let mut stream = connect_from(CONTAINER, relay.listen).await.unwrap();
+        stream.write_all(b"AUTH testing\r\n").await.unwrap();
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).await.unwrap();
+        held.push(stream);
+    }
+    assert_eq!(redis_says(CONTAINER, relay.listen).await, "");
+    assert_eq!(redis_says(STRANGER, relay.listen).await, "+OK\r\n+PONG\r\n+OK\r\n");
+    // A place is given back with its connection.
+    held.pop();
+    wait_for("a place", LIMIT, async || match redis_says(CONTAINER, relay.listen).await.as_str() {
+        "" => Err("none"),
+        _ => Ok(()),
+    })
+    .await;
+    stop.cancel();
+    tasks.join_all().await;
 }
 
 #[tokio::test]
@@ -141,7 +177,7 @@ async fn taken_address_names_who_holds_it() {
     let relay = planned(Service::Redis, redis.address());
     let _other = TcpListener::bind(relay.listen).unwrap();
     let clients = Clients::at("/nonexistent".into());
-    let error = Server::listen(relay.listen, relay.targets, clients).await.unwrap_err();
+    let error = Server::listen(relay.listen, relay.targets, clients, 1).await.unwrap_err();
     let RelayError::AddressTaken { address, holder } = error else { panic!("{error:?}") };
     assert_eq!((address, holder.process), (relay.listen, Some(std::process::id())));
 }

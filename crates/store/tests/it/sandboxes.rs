@@ -307,6 +307,27 @@ async fn login_can_call_its_functions_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn workers_whose_sessions_another_sandbox_ends_connect_again_and_go_on() {
+    let sandbox = Box::new().await;
+    let worker = sandbox.started().await;
+    let mut driver = JoinSet::new();
+    let hostile = sandbox.hostile(&mut driver).await;
+    let end_all =
+        "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
+        WHERE usename = current_user AND pid <> pg_backend_pid()";
+    let ended: i64 = hostile.query_one(end_all, &[]).await.unwrap().get(0);
+    assert!(ended > 0, "no login can be kept from that");
+    // As its heartbeat does: again, until it is answered.
+    let go_on = async || worker.renew().await.map_err(|error| error.to_string());
+    testing::wait::wait_for("a sign of life", Duration::from_secs(30), go_on).await;
+    hostile.query_one(end_all, &[]).await.unwrap();
+    let report = async || worker.report(&success()).await.map_err(|error| error.to_string());
+    testing::wait::wait_for("the report", Duration::from_secs(30), report).await;
+    let run = sandbox.world.store.run(sandbox.key.run).await.unwrap().unwrap();
+    assert_eq!(run.status, RunStatus::Collecting);
+}
+
+#[tokio::test]
 async fn other_database_that_lets_nobody_in_is_closed_and_others_are_named() {
     let (one, other) = (Box::new().await, Box::new().await);
     let name = |url: &Secret| url.expose().rsplit('/').next().unwrap().to_owned();

@@ -3,18 +3,27 @@
 //! Processes go on when this server stops or dies: they are adopted by the next one. Who wants them ended says so with
 //! `POST /system/processes/stop-all` before.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use api::logins::Checks;
-use auth_probe::{checker::Checker, host::Host};
+use auth_probe::{
+    checker::Checker,
+    host::Host,
+    place::Site,
+    sandboxed::{Database, LEFT_BEHIND, Sandboxed},
+};
 use bootstrap::{environment::environment, start::Started};
 use core_config::{load::Loaded, settings::ProcessManager};
 use executor::environment::allow_list;
 use launcher::launcher::Launcher;
 use processes::{control::Control, manager::Manager, programs::Programs};
-use tokio::sync::watch;
+use sandbox::premises::{Opening, Premises};
+use tokio::{sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
 
+/// How often leftovers of checks are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(300);
 /// Variables besides the agents' own list that programs of ours may see.
 const MACHINE: &[&str] = &["XDG_DATA_HOME", "RUST_BACKTRACE"];
 
@@ -29,11 +38,44 @@ pub(crate) fn control(started: &Started) -> Control {
 }
 
 /// What the API checks logins and this machine with.
-pub(crate) fn checks(started: &Started) -> Checks {
+pub(crate) fn checks(started: &Started, settings: watch::Receiver<Arc<Loaded>>) -> Checks {
     let environment = environment();
     let scratch = started.state_dir.join("checks");
     let host = Host::new(launcher(started), scratch, environment.clone());
-    Checks { checker: Checker::new(Arc::new(host), None), environment: allow_list(&environment) }
+    let sandboxes = sandboxes(started, settings)
+        .inspect_err(|error| tracing::warn!(%error, "sandboxes are not checked"))
+        .ok();
+    let site = sandboxes.clone().map(|sandboxes| -> Arc<dyn Site> { Arc::new(sandboxes) });
+    let checker = Checker::new(Arc::new(host), site);
+    Checks { checker, sandboxes, environment: allow_list(&environment) }
+}
+
+/// Sandboxes as the dispatcher beside this program makes them.
+fn sandboxes(
+    started: &Started,
+    settings: watch::Receiver<Arc<Loaded>>,
+) -> anyhow::Result<Sandboxed> {
+    let first = &started.settings.settings;
+    let premises = Premises::open(Opening {
+        docker_host: first.docker_host.clone(),
+        state_dir: &started.state_dir,
+        programs: &own_directory()?,
+        host: launcher(started),
+        environment: environment(),
+    })?;
+    let url = started.embedded.as_ref().map(|embedded| &embedded.url);
+    let url = url.or(first.database_url.as_ref()).cloned();
+    let database = url.map(|url| Database { store: started.store.clone(), url });
+    Ok(Sandboxed::new(premises, settings, database))
+}
+
+/// Removes what checks of servers that died have left, now and again, until it is told to stop.
+pub(crate) async fn sweep(sandboxes: Sandboxed, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        // What is swept stays swept, and what is not is found the next time.
+        stop.run_until_cancelled(sandboxes.sweep(LEFT_BEHIND)).await;
+        stop.run_until_cancelled(sleep(SWEEP_EVERY)).await;
+    }
 }
 
 /// The manager, where this server may be one.

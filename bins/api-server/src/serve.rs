@@ -24,9 +24,11 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let stop = started.stop_token().context("listen for signals")?;
     let settings = started.watch_settings();
     let manager = crate::processes::manager(&started, settings.clone())?;
+    let checks = crate::processes::checks(&started, settings.clone());
+    let sandboxes = checks.sandboxes.clone();
     let state = ApiState::new(started.store.clone(), settings, git(), stop.clone())
         .with_processes(crate::processes::control(&started))
-        .with_checks(crate::processes::checks(&started))
+        .with_checks(checks)
         .with_mirrors(Mirrors::new(started.state_dir.join("mirrors")))
         .with_queue(started.queue.clone());
     let watching = watch_logins(state.clone(), LOOK_AT_LOGIN_EVERY, stop.clone());
@@ -39,7 +41,10 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let mut managing = JoinSet::new();
     managing.spawn(watching);
     if let Some(manager) = manager {
-        managing.spawn(manager.run(stop));
+        managing.spawn(manager.run(stop.clone()));
+    }
+    if let Some(sandboxes) = sandboxes {
+        managing.spawn(crate::processes::sweep(sandboxes, stop));
     }
     let served = server.serve(GRACE).await;
     // It lets go of its lock, so that another one may go on at once.

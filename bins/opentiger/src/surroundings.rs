@@ -60,9 +60,13 @@ impl Surroundings {
 
     /// The settings as the variables make them, before any program looks into the database.
     pub(crate) fn settings(&self) -> Result<Settings, Failure> {
-        let loaded: Loaded = load_lenient_database(self.variables(), None)
-            .map_err(|faults| Failure::new(Code::Usage, faults.to_string()))?;
-        Ok(Settings::clone(&loaded.settings))
+        Ok(Settings::clone(&self.loaded()?.settings))
+    }
+
+    /// The same with where each comes from.
+    pub(crate) fn loaded(&self) -> Result<Loaded, Failure> {
+        load_lenient_database(self.variables(), None)
+            .map_err(|faults| Failure::new(Code::Usage, faults.to_string()))
     }
 
     /// The directory in which the command was given.

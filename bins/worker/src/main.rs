@@ -1,5 +1,6 @@
 //! `worker`: an agent process, on the host or in a sandbox.
 
+mod look;
 mod once;
 mod relay;
 mod resident;
@@ -8,17 +9,11 @@ mod self_test;
 use std::process::ExitCode;
 
 use bootstrap::exit;
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
 /// An openTiger agent process.
 #[derive(Debug, Parser)]
 #[command(version)]
-struct Arguments {
-    #[command(subcommand)]
-    mode: Mode,
-}
-
-#[derive(Debug, Subcommand)]
 enum Mode {
     /// Stay on this host and take runs one after another.
     Resident(resident::Arguments),
@@ -26,16 +21,19 @@ enum Mode {
     Once,
     /// Work on such a run with a scripted model, and tell how each step went.
     SelfTest,
+    /// Tell what a sandbox sees of what standard input asks for.
+    Look,
     /// Lead sandboxes from an address of their network to a service on this machine's loopback.
     Relay(relay::Arguments),
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match Arguments::parse().mode {
+    match Mode::parse() {
         Mode::Resident(arguments) => exit::report("worker", resident::serve(arguments).await),
         Mode::Once => once::work().await,
         Mode::SelfTest => self_test::run().await,
+        Mode::Look => exit::report("worker", look::look().await),
         Mode::Relay(arguments) => exit::report("worker", relay::serve(arguments).await),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use auth_probe::{checker::Checker, finding::Report, place::Ask};
+use auth_probe::{checker::Checker, finding::Report, place::Ask, sandboxed::Sandboxed};
 use core_types::{
     provider::Provider,
     task::{ExecutionEnvironment, ExecutorKind},
@@ -17,6 +17,8 @@ use crate::{error::ApiError, state::ApiState};
 pub struct Checks {
     /// Checks logins.
     pub checker: Checker,
+    /// Looks at what sandboxes need, where this server can.
+    pub sandboxes: Option<Sandboxed>,
     /// The variables that an agent's program may see.
     pub environment: BTreeMap<String, String>,
 }

@@ -6,6 +6,7 @@ use core_types::{
     notice::{NoticeEvent, NoticeState},
     outcome::{RunOutcome, table::OutcomeClass},
     process::{ProcessKind, ProcessName, ProcessState, Wanted},
+    readiness::CheckState,
     task::{
         BlockReason, ExecutionEnvironment, ExecutorKind, RiskLevel, Role, RunStatus, TaskStatus,
     },
@@ -16,17 +17,14 @@ use utoipa::openapi::{
     schema::{Array, ArrayBuilder, Object, ObjectBuilder, SchemaType, Type},
 };
 
-use crate::{
-    requests::{
-        auth::SWITCH,
-        cleanup::{DAYS_MAX, Removable},
-        diff::{BYTES_MAX, FORMATS},
-        filters::{AGENT_STATES, ORDERS, SEARCH_MAX},
-        log::TAIL_MAX,
-        paging::{EVENTS_MAX, PAGE_MAX},
-        processes::LINES_MAX,
-    },
-    views::readiness::CheckState,
+use crate::requests::{
+    auth::SWITCH,
+    cleanup::{DAYS_MAX, Removable},
+    diff::{BYTES_MAX, FORMATS},
+    filters::{AGENT_STATES, ORDERS, SEARCH_MAX},
+    log::TAIL_MAX,
+    paging::{EVENTS_MAX, PAGE_MAX},
+    processes::LINES_MAX,
 };
 
 fn words(words: &[&str]) -> ObjectBuilder {

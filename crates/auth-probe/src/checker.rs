@@ -41,6 +41,7 @@ type Cell = Arc<tokio::sync::Mutex<Option<Kept>>>;
 #[derive(Debug)]
 struct Kept {
     ask: Ask,
+    revision: Option<i64>,
     report: Report,
     ended: Instant,
 }
@@ -66,13 +67,16 @@ impl Checker {
         let asked = Instant::now();
         let cell = self.cell(environment, ask.executor);
         let mut kept = cell.lock().await;
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.ask == ask) {
+        let site = self.site(environment);
+        let revision = site.as_ref().and_then(|site| site.revision());
+        let is_same = |kept: &&Kept| kept.ask == ask && kept.revision == revision;
+        if let Some(kept) = kept.as_ref().filter(is_same) {
             let fresh = !refresh && kept.ended.elapsed() < KEPT_FOR;
             if fresh || kept.ended >= asked {
                 return Report { cached: true, ..kept.report.clone() };
             }
         }
-        let finding = match self.site(environment) {
+        let finding = match site {
             Some(site) => probe(&*site, &ask).await,
             None => not_here(),
         };
@@ -84,7 +88,7 @@ impl Checker {
             took: asked.elapsed(),
             cached: false,
         };
-        *kept = Some(Kept { ask, report: report.clone(), ended: Instant::now() });
+        *kept = Some(Kept { ask, revision, report: report.clone(), ended: Instant::now() });
         report
     }
 

@@ -6,18 +6,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use core_config::settings::Settings;
 use core_types::{
     auth::{AuthReason, CheckedBy},
     secret::Secret,
+    task::ExecutorKind,
 };
 use executor::{
     invocation::ExecutorSettings,
     opencode::{LOGIN_IN_HOME, OpencodeSettings},
 };
 use jiff::Timestamp;
+use sandbox::{
+    premises::Premises,
+    view::{CLAUDE_FILE, LoginState, OPENCODE_FILE, ViewError},
+};
 use serde_json::Value;
+use telemetry::chain::error_chain;
 
-use crate::{finding::Finding, place::Login};
+use crate::{
+    finding::Finding,
+    place::{Ask, Login},
+};
 
 /// Where Claude Code keeps its login, below the home.
 const CLAUDE_LOGIN: &str = ".claude/.credentials.json";
@@ -41,7 +51,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    const fn other() -> Self {
+    pub(crate) const fn other() -> Self {
         Self { login: Login::Other, copy: None, secrets: Vec::new() }
     }
 }
@@ -119,6 +129,74 @@ pub(crate) fn opencode(settings: &OpencodeSettings, home: &Path) -> Result<Found
     match read_json(&path)? {
         Some(Value::Object(logins)) if !logins.is_empty() => Ok(Found::other()),
         Some(_) | None => Err(none_at(&path)),
+    }
+}
+
+/// Looks for what a container of a run gets in with: a key, or what is in the view of the host's logins, which this brings
+/// up to date.
+pub(crate) fn in_sandbox(
+    ask: &Ask,
+    premises: &Premises,
+    settings: &Settings,
+) -> Result<Found, Finding> {
+    let keys = match ask.executor {
+        ExecutorKind::ClaudeCode => vec![&ask.settings.claude_code.api_key],
+        ExecutorKind::Opencode => {
+            let of = &ask.settings.opencode;
+            vec![&of.anthropic_api_key, &of.openai_api_key, &of.gemini_api_key]
+        }
+    };
+    let model = ask.settings.opencode.model.as_deref();
+    let free = ask.executor == ExecutorKind::Opencode
+        && model.is_some_and(|model| model.starts_with("opencode/"));
+    if keys.iter().any(|key| key.is_some()) || free {
+        return Ok(Found::other());
+    }
+    let no_view = |error: ViewError| {
+        let detail = format!("{}; {}", error_chain(&error), error.hint());
+        found(AuthReason::CredentialsUnreadable).with_detail(detail)
+    };
+    let sources = premises.sources(settings).map_err(no_view)?;
+    let logins = premises.view.refresh(&sources).map_err(no_view)?;
+    let (state, from, copy, login) = match ask.executor {
+        ExecutorKind::ClaudeCode => (
+            logins.claude,
+            sources.claude.join(CLAUDE_FILE),
+            premises.view.claude().join(CLAUDE_FILE),
+            Login::Stored,
+        ),
+        ExecutorKind::Opencode => (
+            logins.opencode,
+            sources.opencode,
+            premises.view.opencode().join(OPENCODE_FILE),
+            Login::Other,
+        ),
+    };
+    let expires = match state {
+        LoginState::Present { expires_at_ms } => expires_at_ms,
+        LoginState::LoggedOut => return Err(none_at(&from)),
+        LoginState::HalfWritten => return Err(unreadable(&from, "it is not JSON")),
+        LoginState::Unreadable { why } => return Err(unreadable(&from, &why)),
+    };
+    let ends = expires.and_then(|at| Timestamp::from_millisecond(i64::try_from(at).ok()?).ok());
+    if let Some(at) = ends.filter(|at| login == Login::Stored && *at <= Timestamp::now()) {
+        let detail = format!("its token ended at {at}; a container cannot renew it");
+        return Err(found(AuthReason::LoginExpired).with_detail(detail));
+    }
+    let mut secrets = Vec::new();
+    if let Some(copy) = read_json(&copy)? {
+        texts(&copy, &mut secrets);
+    }
+    Ok(Found { login, copy: None, secrets })
+}
+
+/// Every text of a login that is long enough for a secret.
+fn texts(value: &Value, into: &mut Vec<Secret>) {
+    match value {
+        Value::String(text) if text.len() >= 12 => into.push(Secret::new(text.as_str())),
+        Value::Array(all) => all.iter().for_each(|value| texts(value, into)),
+        Value::Object(all) => all.values().for_each(|value| texts(value, into)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

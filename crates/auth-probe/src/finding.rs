@@ -21,6 +21,8 @@ pub struct Finding {
     pub quota: Vec<QuotaWindow>,
     /// When the provider lifts its limit, where it told.
     pub retry_at: Option<Timestamp>,
+    /// Tokens of a model that the check itself used.
+    pub tokens: u64,
 }
 
 /// A finding with its circumstances.
@@ -44,7 +46,7 @@ impl Finding {
     /// A finding with nothing else known.
     #[must_use]
     pub const fn new(reason: AuthReason, checked_by: CheckedBy) -> Self {
-        Self { reason, checked_by, detail: None, quota: Vec::new(), retry_at: None }
+        Self { reason, checked_by, detail: None, quota: Vec::new(), retry_at: None, tokens: 0 }
     }
 
     /// The same with what was seen.

@@ -1,6 +1,12 @@
 //! Checks on this host: the user's own home, and a directory for what the command line writes.
 
-use std::{collections::BTreeMap, fs, io, os::unix::fs::symlink, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use core_types::{
@@ -57,7 +63,9 @@ impl Host {
         let Found { login, copy, secrets } = found;
         let filled = match ask.executor {
             ExecutorKind::ClaudeCode => fill_claude(&config, &place, copy.as_deref()),
-            ExecutorKind::Opencode => fill_opencode(&config, &place),
+            ExecutorKind::Opencode => {
+                fill_opencode(&config, &place.home.join(opencode::LOGIN_IN_HOME))
+            }
         };
         filled.map_err(|error| no_place(&error))?;
         Ok(Spot {
@@ -66,6 +74,7 @@ impl Host {
             launcher: Arc::clone(&self.launcher),
             dress: Box::new(|spec| spec),
             secrets,
+            secret_env: BTreeMap::new(),
             keep: Box::new(scratch),
         })
     }
@@ -88,7 +97,7 @@ fn command(ask: &Ask) -> &str {
 
 /// The CLI's own directory, with the user's settings and a login that it cannot renew: on a refused token it would send
 /// the user's refresh token, and on a refused renewal it would blank the user's login.
-fn fill_claude(config: &std::path::Path, place: &Place, login: Option<&[u8]>) -> io::Result<()> {
+fn fill_claude(config: &Path, place: &Place, login: Option<&[u8]>) -> io::Result<()> {
     if let Some(login) = login {
         let path = config.join(".credentials.json");
         fs::write(&path, login)?;
@@ -100,12 +109,12 @@ fn fill_claude(config: &std::path::Path, place: &Place, login: Option<&[u8]>) ->
     }
 }
 
-/// As for a run: a login that opencode renews is renewed for the user too.
-fn fill_opencode(config: &std::path::Path, place: &Place) -> io::Result<()> {
-    let login = config.join(opencode::LOGIN_IN_STATE);
-    private(login.parent().unwrap_or(config))?;
+/// As for a run: opencode's own directories, with the way to a login. One that it renews is renewed for the user too.
+pub(crate) fn fill_opencode(config: &Path, login: &Path) -> io::Result<()> {
+    let place = config.join(opencode::LOGIN_IN_STATE);
+    private(place.parent().unwrap_or(config))?;
     private(&config.join("state"))?;
-    symlink(place.home.join(opencode::LOGIN_IN_HOME), login)
+    symlink(login, place)
 }
 
 fn no_place(error: &io::Error) -> Finding {

@@ -1,6 +1,6 @@
 //! Where a check runs: the contract that this host and a sandbox keep.
 
-use std::{any::Any, fmt, path::PathBuf, sync::Arc};
+use std::{any::Any, collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use core_types::{secret::Secret, task::ExecutorKind};
@@ -31,6 +31,16 @@ pub struct Ask {
 pub trait Site: Send + Sync + fmt::Debug + 'static {
     /// Looks at credentials, then makes a place for one check.
     async fn open(&self, ask: &Ask) -> Result<Spot, Finding>;
+
+    /// Which settings its places are made with: an answer from other ones is none. The number of the settings' state.
+    fn revision(&self) -> Option<i64> {
+        None
+    }
+
+    /// The settings that the command line is called with in such a place.
+    fn settings(&self, ask: &Ask) -> ExecutorSettings {
+        ask.settings.clone()
+    }
 }
 
 /// A place for one check.
@@ -43,6 +53,8 @@ pub struct Spot {
     pub launcher: Arc<dyn Launcher>,
     /// Makes the launch of a call what a run's would be: the container, the user, the mounts.
     pub dress: Dress,
+    /// Variables that are in no file, argument or log.
+    pub secret_env: BTreeMap<String, Secret>,
     /// Texts that no finding may show, besides the call's own secrets.
     pub secrets: Vec<Secret>,
     /// Whatever has to live as long.

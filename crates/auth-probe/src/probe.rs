@@ -12,10 +12,11 @@ use executor::{
         ClaudeCode,
         usage::{self, UsageAnswer},
     },
-    invocation::{ExecutorError, Invocation},
+    invocation::{ExecutorError, ExecutorSettings, Invocation},
     opencode::Opencode,
     verdict::{EndedHow, Verdict},
 };
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     finding::Finding,
@@ -25,8 +26,10 @@ use crate::{
 
 /// Longest exchange without a model: the CLI itself waits five seconds for the provider.
 const USAGE_WITHIN: Duration = Duration::from_secs(9);
-/// Longest prompt. Both together stay below what a request of the API may take.
+/// Longest prompt.
 const PROMPT_WITHIN: Duration = Duration::from_secs(18);
+/// Longest check, but for what has to be ended then. It stays below what a request of the API may take.
+const ALL_WITHIN: Duration = Duration::from_secs(26);
 
 /// Finds out whether an agent could run in this environment now. Takes less than half a minute, and nothing it started
 /// is alive when it answers.
@@ -34,8 +37,12 @@ const PROMPT_WITHIN: Duration = Duration::from_secs(18);
 /// # Cancel safety
 /// Dropped, what it started ends by its limit of time.
 pub async fn probe(site: &dyn Site, ask: &Ask) -> Finding {
-    match site.open(ask).await {
-        Ok(spot) => ask_provider(&spot, ask).await.unwrap_or_else(|finding| finding),
+    let deadline = Instant::now() + ALL_WITHIN;
+    match open(site, ask, deadline).await {
+        Ok(spot) => {
+            let inquiry = Inquiry { spot: &spot, settings: site.settings(ask), deadline };
+            inquiry.ask(ask.executor).await.unwrap_or_else(|finding| finding)
+        }
         Err(finding) => finding,
     }
 }
@@ -45,76 +52,111 @@ pub async fn probe(site: &dyn Site, ask: &Ask) -> Finding {
 /// # Cancel safety
 /// As [`probe`].
 pub async fn probe_free(site: &dyn Site, ask: &Ask) -> Option<Finding> {
-    let spot = match site.open(ask).await {
+    let deadline = Instant::now() + ALL_WITHIN;
+    let spot = match open(site, ask, deadline).await {
         Ok(spot) => spot,
         Err(finding) => return Some(finding),
     };
     match (ask.executor, spot.login) {
         (ExecutorKind::ClaudeCode, Login::Stored) => {
-            let claude = ClaudeCode::new(ask.settings.claude_code.clone());
-            by_usage(&spot, &claude).await.unwrap_or_else(Some)
+            let settings = site.settings(ask);
+            let claude = ClaudeCode::new(settings.claude_code.clone());
+            let inquiry = Inquiry { spot: &spot, settings, deadline };
+            inquiry.by_usage(&claude).await.unwrap_or_else(Some)
         }
         (ExecutorKind::ClaudeCode, Login::Other) | (ExecutorKind::Opencode, _) => None,
     }
 }
 
-async fn ask_provider(spot: &Spot, ask: &Ask) -> Result<Finding, Finding> {
-    match ask.executor {
-        ExecutorKind::ClaudeCode => {
-            let claude = ClaudeCode::new(ask.settings.claude_code.clone());
-            if spot.login == Login::Stored
-                && let Some(finding) = by_usage(spot, &claude).await?
-            {
-                return Ok(finding);
+async fn open(site: &dyn Site, ask: &Ask, deadline: Instant) -> Result<Spot, Finding> {
+    timeout_at(deadline, site.open(ask)).await.unwrap_or_else(|_| {
+        Err(Finding::new(AuthReason::Timeout, CheckedBy::Credentials)
+            .with_detail("no place for a check was made in time"))
+    })
+}
+
+/// A check under way.
+struct Inquiry<'a> {
+    spot: &'a Spot,
+    settings: ExecutorSettings,
+    deadline: Instant,
+}
+
+impl Inquiry<'_> {
+    async fn ask(self, executor: ExecutorKind) -> Result<Finding, Finding> {
+        let (spot, settings) = (self.spot, &self.settings);
+        match executor {
+            ExecutorKind::ClaudeCode => {
+                let claude = ClaudeCode::new(settings.claude_code.clone());
+                if spot.login == Login::Stored
+                    && let Some(finding) = self.by_usage(&claude).await?
+                {
+                    return Ok(finding);
+                }
+                let until = self.until(PROMPT_WITHIN);
+                self.by_prompt(claude.prompt_check(&spot.place), until).await
             }
-            by_prompt(spot, claude.prompt_check(&spot.place)).await
+            ExecutorKind::Opencode => {
+                let opencode = Opencode::new(settings.opencode.clone());
+                // It has no cheaper question, and is slow to start: it gets all the time.
+                self.by_prompt(opencode.prompt_check(&spot.place), self.deadline).await
+            }
         }
-        ExecutorKind::Opencode => {
-            let opencode = Opencode::new(ask.settings.opencode.clone());
-            by_prompt(spot, opencode.prompt_check(&spot.place)).await
+    }
+
+    fn until(&self, within: Duration) -> Instant {
+        self.deadline.min(Instant::now() + within)
+    }
+
+    /// Asks how much of the limits is used; `None` where the answer says nothing about the login.
+    async fn by_usage(&self, claude: &ClaudeCode) -> Result<Option<Finding>, Finding> {
+        let call = claude.usage_check(&self.spot.place).map_err(|error| not_callable(&error))?;
+        let ran = run::run(self.spot, &call, CheckedBy::Usage, self.until(USAGE_WITHIN)).await?;
+        match usage::read(&ran.stdout) {
+            // An answer in which no limit can be read says nothing about the login.
+            Some(UsageAnswer::Told { windows, extra }) if !windows.is_empty() => {
+                let model = self.settings.claude_code.model.as_deref();
+                Ok(told(windows, extra, model))
+            }
+            Some(UsageAnswer::Told { .. } | UsageAnswer::NotTold | UsageAnswer::NoLogin) => {
+                Ok(None)
+            }
+            None => Err(no_answer(&ran, CheckedBy::Usage)),
         }
+    }
+
+    async fn by_prompt(
+        &self,
+        call: Result<Invocation, ExecutorError>,
+        until: Instant,
+    ) -> Result<Finding, Finding> {
+        let call = call.map_err(|error| not_callable(&error))?;
+        let ran = run::run(self.spot, &call, CheckedBy::Prompt, until).await?;
+        let Verdict { message, retry_at, usage, .. } = &ran.verdict;
+        let reason = judged(&ran, self.spot.login);
+        let detail = message.clone().filter(|_| reason != AuthReason::Ready);
+        let finding = Finding::new(reason, CheckedBy::Prompt);
+        Ok(Finding { detail, retry_at: *retry_at, tokens: usage.total_tokens(), ..finding })
     }
 }
 
-/// Asks how much of the limits is used; `None` where the answer says nothing about the login.
-async fn by_usage(spot: &Spot, claude: &ClaudeCode) -> Result<Option<Finding>, Finding> {
-    let call = claude.usage_check(&spot.place).map_err(|error| not_callable(&error))?;
-    let ran = run::run(spot, &call, CheckedBy::Usage, USAGE_WITHIN).await?;
-    match usage::read(&ran.stdout) {
-        // An answer in which no limit can be read says nothing about the login.
-        Some(UsageAnswer::Told { windows, extra }) if !windows.is_empty() => {
-            Ok(told(windows, extra))
-        }
-        Some(UsageAnswer::Told { .. } | UsageAnswer::NotTold | UsageAnswer::NoLogin) => Ok(None),
-        None => Err(no_answer(&ran, CheckedBy::Usage)),
-    }
-}
-
-/// Used up is not ready, unless what is beyond is paid for: then only a prompt can tell.
-fn told(windows: Vec<QuotaWindow>, extra: bool) -> Option<Finding> {
-    let full = windows.iter().filter(|window| window.used_percent >= 100.0);
+/// Used up is not ready, unless what is beyond is paid for, or it is not known whether a limit holds for the model: then
+/// only a prompt can tell.
+fn told(windows: Vec<QuotaWindow>, extra: bool, model: Option<&str>) -> Option<Finding> {
+    let full = || windows.iter().filter(|window| window.used_percent >= 100.0);
+    let ours = full().filter(|window| usage::holds_for(&window.name, model) == Some(true));
     // All of them must have begun anew.
-    let full = full.max_by_key(|window| window.resets_at);
-    let (reason, retry_at) = match full {
+    let ours = ours.max_by_key(|window| window.resets_at);
+    let is_unclear = || full().any(|window| usage::holds_for(&window.name, model).is_none());
+    let (reason, retry_at) = match ours {
         Some(_) if extra => return None,
         Some(window) => (AuthReason::RateLimited, window.resets_at),
+        None if is_unclear() => return None,
         None => (AuthReason::Ready, None),
     };
-    let detail = full.map(|window| format!("the limit `{}` is used up", window.name));
-    Some(Finding { reason, checked_by: CheckedBy::Usage, detail, retry_at, quota: windows })
-}
-
-async fn by_prompt(
-    spot: &Spot,
-    call: Result<Invocation, ExecutorError>,
-) -> Result<Finding, Finding> {
-    let call = call.map_err(|error| not_callable(&error))?;
-    let ran = run::run(spot, &call, CheckedBy::Prompt, PROMPT_WITHIN).await?;
-    let Verdict { message, retry_at, .. } = &ran.verdict;
-    let reason = judged(&ran, spot.login);
-    let detail = message.clone().filter(|_| reason != AuthReason::Ready);
-    let finding = Finding::new(reason, CheckedBy::Prompt);
-    Ok(Finding { detail, retry_at: *retry_at, ..finding })
+    let detail = ours.map(|window| format!("the limit `{}` is used up", window.name));
+    let finding = Finding::new(reason, CheckedBy::Usage);
+    Some(Finding { detail, retry_at, quota: windows, ..finding })
 }
 
 /// What a prompt's outcome says about the provider.

@@ -1,9 +1,10 @@
 //! One call of a command line: started, read, and ended in time.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use core_types::{
     auth::{AuthReason, CheckedBy},
+    label,
     secret::Secret,
 };
 use executor::{
@@ -24,11 +25,12 @@ use launcher::{
     output::{LogContent, LogCursor, LogStream},
     spec::{Input, LaunchSpec, Limits, OutputLimits, SecretValue, StopPolicy, StopSignal},
 };
+use sandbox::relay::clients::CHECK_PREFIX;
 use telemetry::chain::error_chain;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use uuid::Uuid;
 
-use crate::{finding::Finding, place::Spot};
+use crate::{finding::Finding, place::Spot, sandboxed::of_launch};
 
 /// Time between asking a command line to end and ending it.
 const GRACE: Duration = Duration::from_millis(500);
@@ -42,7 +44,28 @@ const BEHIND: Duration = Duration::from_secs(10);
 const MOST_OUTPUT: usize = 8 << 20;
 const OUTPUT: OutputLimits = OutputLimits { head_bytes: 8 << 20, tail_bytes: 1 << 20 };
 
-/// What came of a call.
+/// How long a launch that was told to end may take to be gone, and how long removing what is left of it.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
+
+/// A program to call, complete.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) secret_env: BTreeMap<String, Secret>,
+    pub(crate) stdin: Vec<u8>,
+}
+
+/// What was heard of a call.
+pub(crate) struct Heard {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) last_error: Option<String>,
+    pub(crate) end: AgentEnd,
+    reader: Option<StreamReader>,
+}
+
+/// What came of a call of an agent's command line.
 pub(crate) struct Ran {
     pub(crate) stdout: Vec<u8>,
     pub(crate) last_error: Option<String>,
@@ -50,32 +73,70 @@ pub(crate) struct Ran {
     pub(crate) verdict: Verdict,
 }
 
-/// Makes a call; when this returns, nothing that it started is alive.
+/// Calls an agent's command line; when this returns, nothing that it started is alive.
 ///
 /// # Cancel safety
 /// Dropped, the call ends by its limit of time.
 pub(crate) async fn run(
     spot: &Spot,
-    call: &Invocation,
+    invocation: &Invocation,
     by: CheckedBy,
-    within: Duration,
+    deadline: Instant,
 ) -> Result<Ran, Finding> {
-    let deadline = Instant::now() + within;
-    let id: LaunchId =
-        format!("check-{}", Uuid::new_v4().simple()).parse().expect("it is a valid launch id");
-    let handle = match start(spot, &id, call, within).await {
-        Ok(handle) => handle,
-        Err(error) => {
+    let secrets = invocation.secret_env.values().chain(spot.secret_env.values());
+    let secrets = secrets.chain(&spot.secrets).cloned().collect();
+    let reader = match invocation.protocol {
+        Protocol::ClaudeStreamJson => {
+            StreamReader::ClaudeCode(Box::new(ClaudeReader::new(secrets)))
+        }
+        Protocol::OpencodeJson => StreamReader::Opencode(Box::new(OpencodeReader::new(secrets))),
+    };
+    let call = Call {
+        program: invocation.program.clone(),
+        args: invocation.args.clone(),
+        env: invocation.env.clone(),
+        secret_env: invocation.secret_env.clone(),
+        stdin: invocation.stdin.clone(),
+    };
+    let heard = hear(spot, &call, Some(reader), by, deadline).await?;
+    let Heard { stdout, last_error, end, reader } = heard;
+    let reader = reader.expect("it was given one");
+    Ok(Ran { stdout, last_error, verdict: reader.finish(&end), end })
+}
+
+/// Makes a call and hears it to its end, or ends it at the deadline; when this returns, nothing that it started is alive.
+///
+/// # Cancel safety
+/// Dropped, the call ends by its limit of time.
+pub(crate) async fn hear(
+    spot: &Spot,
+    call: &Call,
+    reader: Option<StreamReader>,
+    by: CheckedBy,
+    deadline: Instant,
+) -> Result<Heard, Finding> {
+    let id = Uuid::new_v4().simple();
+    let id: LaunchId = format!("{CHECK_PREFIX}{id}").parse().expect("it is a valid launch id");
+    let handle = match timeout_at(deadline, start(spot, &id, call, deadline)).await {
+        Ok(Ok(handle)) => handle,
+        Ok(Err(error)) => {
             forget(spot, &id).await;
             return Err(not_started(&error, by));
         }
+        Err(_) => {
+            forget(spot, &id).await;
+            return Err(late(by, "it did not start in time"));
+        }
     };
-    let mut reading = Reading::new(call, &spot.secrets);
+    let mut reading = Reading { reader, stdout: Vec::new(), stderr: Vec::new() };
     let stopped = reading.follow(&handle, deadline).await;
-    let report = handle.exited().await;
-    if let Err(error) = handle.destroy(Destroy::Everything).await {
-        tracing::warn!(error = %error_chain(&error), "launch of a check not removed");
-    }
+    let Ok(report) = timeout(GONE_WITHIN, handle.exited()).await else {
+        return Err(late(
+            by,
+            "it does not end; it is killed at the latest by its own limit of time",
+        ));
+    };
+    destroy(&handle).await;
     if let Outcome::NeverStarted(failure) = &report.outcome {
         return Err(failed_start(failure, by));
     }
@@ -85,57 +146,65 @@ pub(crate) async fn run(
 async fn start(
     spot: &Spot,
     id: &LaunchId,
-    call: &Invocation,
-    within: Duration,
+    call: &Call,
+    deadline: Instant,
 ) -> Result<Handle, LaunchError> {
+    let within = deadline.saturating_duration_since(Instant::now());
     let spec = (spot.dress)(LaunchSpec {
         args: call.args.clone(),
         env: call.env.clone(),
         limits: Limits { wall: Some(within + BEHIND), ..Limits::default() },
         output: OUTPUT,
         stop: StopPolicy { grace: GRACE, signal: StopSignal::Terminate },
-        labels: BTreeMap::from([("opentiger.check".to_owned(), "login".to_owned())]),
+        labels: BTreeMap::from([(label::CHECK.to_owned(), "login".to_owned())]),
         ..LaunchSpec::new(&call.program, &spot.place.cwd)
     });
-    let secrets = call.secret_env.iter();
+    let secrets = spot.secret_env.iter().chain(&call.secret_env);
     let secret_env =
         secrets.map(|(name, value)| (name.clone(), SecretValue::new(value.expose()))).collect();
     let input = Input { stdin: call.stdin.clone(), secret_env, assignment: None };
     spot.launcher.launch(id, &spec, input).await.map(Launched::into_handle)
 }
 
-/// Removes what a launch that failed has left, where there is something.
+/// Ends and removes what a launch that failed has left, where there is something.
 async fn forget(spot: &Spot, id: &LaunchId) {
-    let found = spot.launcher.discover().await.unwrap_or_default();
-    let Some(left) = found.into_iter().find(|left| left.id == *id) else {
-        return;
+    let work = async {
+        let found = spot.launcher.discover().await.unwrap_or_default();
+        let Some(left) = found.into_iter().find(|left| left.id == *id) else {
+            return;
+        };
+        if let Ok(handle) = spot.launcher.attach(&left.record).await {
+            handle.stop(StopRequest::new("it failed to start", Duration::ZERO)).await;
+            handle.destroy(Destroy::Everything).await.ok();
+        }
     };
-    if let Ok(handle) = spot.launcher.attach(&left.record).await {
-        handle.destroy(Destroy::Everything).await.ok();
+    if timeout(GONE_WITHIN, work).await.is_err() {
+        tracing::warn!(launch.id = %id, "launch of a check not removed yet");
     }
+}
+
+async fn destroy(handle: &Handle) {
+    match timeout(GONE_WITHIN, handle.destroy(Destroy::Everything)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(error = %error_chain(&error), "launch of a check not removed");
+        }
+        Err(_) => tracing::warn!(launch.id = %handle.id(), "launch of a check not removed yet"),
+    }
+}
+
+fn late(by: CheckedBy, what: &str) -> Finding {
+    Finding::new(AuthReason::Timeout, by).with_detail(what)
 }
 
 /// What is read of a call.
 struct Reading {
-    reader: StreamReader,
+    reader: Option<StreamReader>,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
 
 impl Reading {
-    fn new(call: &Invocation, more: &[Secret]) -> Self {
-        let secrets = call.secret_env.values().chain(more).cloned().collect();
-        let reader = match call.protocol {
-            Protocol::ClaudeStreamJson => {
-                StreamReader::ClaudeCode(Box::new(ClaudeReader::new(secrets)))
-            }
-            Protocol::OpencodeJson => {
-                StreamReader::Opencode(Box::new(OpencodeReader::new(secrets)))
-            }
-        };
-        Self { reader, stdout: Vec::new(), stderr: Vec::new() }
-    }
-
     /// Reads to the end, or ends the call when its time is up; tells whether it did.
     async fn follow(&mut self, handle: &Handle, deadline: Instant) -> Option<StopKind> {
         let mut logs = handle.logs(LogCursor::START);
@@ -146,8 +215,8 @@ impl Reading {
             let chunk = tokio::select! {
                 chunk = logs.next() => chunk,
                 () = sleep_until(until) => {
-                    let done = self.reader.final_seen();
-                    handle.stop(StopRequest::new("its time is up", GRACE)).await;
+                    let done = self.reader.as_ref().is_some_and(StreamReader::final_seen);
+                    stop(handle).await;
                     return (!done).then_some(StopKind::Total);
                 }
             };
@@ -156,18 +225,15 @@ impl Reading {
                 // The end says what is to be said.
                 Some(Err(_)) | None => break,
             }
-            let wait = if self.reader.final_seen() {
-                Some(LINGER)
-            } else {
-                self.reader.only_repeats().then_some(REPEATS)
-            };
+            let wait = self.reader.as_ref().and_then(|reader| match reader {
+                reader if reader.final_seen() => Some(LINGER),
+                reader => reader.only_repeats().then_some(REPEATS),
+            });
             patience = wait.map(|wait| patience.unwrap_or_else(|| Instant::now() + wait));
         }
         tokio::select! {
             _ = handle.exited() => {}
-            () = sleep_until(deadline) => {
-                handle.stop(StopRequest::new("its time is up", GRACE)).await;
-            }
+            () = sleep_until(deadline) => stop(handle).await,
         }
         None
     }
@@ -178,11 +244,11 @@ impl Reading {
         };
         let kept = match stream {
             LogStream::Stdout => {
-                self.reader.push(&data);
+                self.reader.as_mut().map(|reader| reader.push(&data));
                 &mut self.stdout
             }
             LogStream::Stderr => {
-                self.reader.push_stderr(&data);
+                self.reader.as_mut().map(|reader| reader.push_stderr(&data));
                 &mut self.stderr
             }
         };
@@ -190,7 +256,7 @@ impl Reading {
         kept.extend(data.iter().take(room));
     }
 
-    fn finish(self, report: &ExitReport, stopped: Option<StopKind>) -> Ran {
+    fn finish(self, report: &ExitReport, stopped: Option<StopKind>) -> Heard {
         let stopped = stopped.or_else(|| {
             matches!(report.cause, Some(StopCause::WallTime)).then_some(StopKind::Total)
         });
@@ -204,9 +270,15 @@ impl Reading {
         };
         let end =
             AgentEnd { how, stopped, out_of_memory: report.out_of_memory, at: Timestamp::now() };
-        let verdict = self.reader.finish(&end);
-        Ran { last_error: last_line(&self.stderr), stdout: self.stdout, end, verdict }
+        let last_error = last_line(&self.stderr);
+        Heard { stdout: self.stdout, last_error, end, reader: self.reader }
     }
+}
+
+/// Asks for the end and waits for it, within bounds.
+async fn stop(handle: &Handle) {
+    let stopped = handle.stop(StopRequest::new("its time is up", GRACE));
+    drop(timeout(GONE_WITHIN, stopped).await);
 }
 
 fn last_line(bytes: &[u8]) -> Option<String> {
@@ -223,7 +295,7 @@ fn not_started(error: &LaunchError, by: CheckedBy) -> Finding {
         | LaunchError::NeverStarted(StartFailure::InterpreterMissing { .. }) => {
             AuthReason::CliIncompatible
         }
-        _ => AuthReason::Unknown,
+        other => of_launch(other).unwrap_or(AuthReason::Unknown),
     };
     let detail = format!("{}; {}", error_chain(error), error.hint());
     Finding::new(reason, by).with_detail(detail)

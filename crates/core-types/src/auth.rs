@@ -47,8 +47,10 @@ words! {
         NetworkMissing = "network_missing",
         /// The engine does not let the container see what it needs of the host.
         MountDenied = "mount_denied",
-        /// A service that the container needs listens where it cannot be reached from there.
+        /// A service that the container would be led to lets in whoever connects from this machine.
         ServiceOpenToLoopback = "service_open_to_loopback",
+        /// A service that the container needs cannot be reached from there.
+        ServiceUnreachable = "service_unreachable",
         /// There was no answer in time.
         Timeout = "timeout",
         /// It could not be found out. Never taken for ready.
@@ -117,6 +119,7 @@ impl AuthReason {
             | Self::NetworkMissing
             | Self::MountDenied
             | Self::ServiceOpenToLoopback
+            | Self::ServiceUnreachable
             | Self::Timeout
             | Self::Unknown => false,
         }

@@ -13,6 +13,7 @@ pub mod notice;
 pub mod outcome;
 pub mod process;
 pub mod provider;
+pub mod readiness;
 pub mod repository;
 pub mod sandbox;
 pub mod secret;

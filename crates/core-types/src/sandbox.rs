@@ -5,6 +5,8 @@
 //! not know is a fault. Secrets leave their type on this wire and nowhere else; it is the launch's input frame, which
 //! no file, argument list or environment holds.
 
+pub mod look;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize, Serializer};

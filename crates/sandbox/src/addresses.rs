@@ -19,8 +19,8 @@ const NO_PROXY: &[&str] = &["NO_PROXY", "no_proxy"];
 /// The addresses as a sandbox gets them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addresses {
-    /// Postgres.
-    pub database: Secret,
+    /// Postgres, where it was given.
+    pub database: Option<Secret>,
     /// Redis, where there is one that a sandbox can reach.
     pub redis: Option<Secret>,
     /// Settings that hold addresses, by their keys.
@@ -35,7 +35,7 @@ pub struct Addresses {
 #[derive(Debug, Clone, Copy)]
 pub struct Given<'a> {
     /// The database, with the login of the sandbox.
-    pub database: &'a Secret,
+    pub database: Option<&'a Secret>,
     /// Redis, with the login of the sandbox.
     pub redis: Option<&'a Secret>,
     /// The settings in force.
@@ -55,7 +55,8 @@ pub fn rewrite(given: Given<'_>, network: Network<'_>) -> Result<Addresses, Rewr
         targets.extend(rewritten.targets);
         rewritten.text
     };
-    let database = keep(postgres::rewrite(given.database.expose(), network.host())?);
+    let database = given.database.map(|url| postgres::rewrite(url.expose(), network.host()));
+    let database = database.transpose()?.map(&mut keep);
     let redis = given.redis.and_then(|url| match redis::rewrite(url.expose()) {
         Ok(rewritten) => Some(keep(rewritten)),
         Err(error) => {
@@ -110,14 +111,14 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );
         let given = Given {
-            database: &Secret::new("postgres://u:p@localhost/d"),
+            database: Some(&Secret::new("postgres://u:p@localhost/d")),
             redis: Some(&Secret::new("redis+unix:///run/redis.sock")),
             settings: &settings,
             environment: &environment,
         };
         let network = Network { name: "bridge", gateways: &[], engine_is_here: true };
         let addresses = rewrite(given, network).unwrap();
-        assert_eq!(addresses.database.expose(), "postgres://u:p@host.docker.internal/d");
+        assert_eq!(addresses.database.unwrap().expose(), "postgres://u:p@host.docker.internal/d");
         assert_eq!(addresses.redis, None);
         let url = addresses.settings["ANTHROPIC_BASE_URL"].expose();
         assert_eq!(url, "http://host.docker.internal:8080");

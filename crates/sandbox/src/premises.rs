@@ -17,7 +17,7 @@ use std::{
 use core_config::settings::Settings;
 use core_types::{secret::Secret, task::ExecutorKind};
 use launcher::{
-    docker::{DockerConfig, DockerLauncher, EngineInfo, ImageFetch, NetworkInfo},
+    docker::{DockerConfig, DockerLauncher, EngineInfo, ImageFetch, ImageInfo, NetworkInfo},
     error::{EngineError, LaunchError, LauncherError},
     id::LaunchId,
     launcher::Launcher,
@@ -28,6 +28,7 @@ use tokio::time::Instant;
 
 use crate::{
     addresses::{Addresses, Given, rewrite},
+    image::resolved,
     relay::{
         Network, Relay, RelayError,
         clients::Clients,
@@ -40,6 +41,8 @@ use crate::{
     view::{self, Sources, View, ViewError},
 };
 
+/// What no image sets.
+static NOTHING: BTreeMap<String, String> = BTreeMap::new();
 /// How often it is asked whether a relayed service lets strangers in.
 const KNOCK_EVERY: Duration = Duration::from_secs(60);
 
@@ -100,6 +103,8 @@ pub struct Surroundings {
     pub engine: EngineInfo,
     /// The network of the settings.
     pub network: NetworkInfo,
+    /// The image of the settings, where the engine has it.
+    pub image: Option<ImageInfo>,
     /// Whether the engine runs in this machine's own network.
     pub engine_is_here: bool,
     /// Every address that a sandbox is given.
@@ -136,6 +141,14 @@ pub enum Obstacle {
         /// Bytes in all, as far as is known; 0 before anything is.
         total_bytes: u64,
     },
+    /// The image is made for another kind of machine.
+    #[error("image `{image}` is {why}")]
+    ImageForeign {
+        /// The image.
+        image: String,
+        /// What it is made for, and what this machine is.
+        why: String,
+    },
     /// An address cannot be given to a sandbox.
     #[error(transparent)]
     Address(#[from] RewriteError),
@@ -162,6 +175,7 @@ impl Obstacle {
             Self::Sandbox(error) => error.hint(),
             Self::Image(error) => error.hint(),
             Self::Fetching { .. } => "it goes on by itself",
+            Self::ImageForeign { .. } => "build or pull it for this machine's architecture",
             Self::Address(error) => error.hint(),
             Self::Relay(error) => error.hint(),
             Self::Open(open) => open.hint(),
@@ -182,6 +196,7 @@ impl Obstacle {
             | Self::NetworkMissing { .. }
             | Self::Sandbox(_)
             | Self::Image(_)
+            | Self::ImageForeign { .. }
             | Self::Address(_)
             | Self::Relay(_)
             | Self::Open(_)
@@ -190,7 +205,33 @@ impl Obstacle {
     }
 }
 
+/// What engines call the architectures that this program is built for, where they call them otherwise.
+const ARCHITECTURES: &[(&str, &str)] = &[("x86_64", "amd64"), ("aarch64", "arm64"), ("x86", "386")];
+
+/// For which machine an image is made, where it is not this one: an engine takes any, and fails at each start.
+#[must_use]
+pub fn made_for_another(image: &ImageInfo) -> Option<String> {
+    let (os, own) = (std::env::consts::OS, std::env::consts::ARCH);
+    let known = ARCHITECTURES.iter().find(|(here, _)| *here == own);
+    let own = known.map_or(own, |(_, engines)| engines);
+    let ImageInfo { os: its_os, architecture, .. } = image;
+    let fits = (architecture == own && its_os == os) || architecture.is_empty();
+    (!fits).then(|| format!("made for {its_os}/{architecture}, and this machine is {os}/{own}"))
+}
+
 impl Surroundings {
+    /// Checks that the image, where it is there, is for this machine.
+    ///
+    /// # Errors
+    /// [`Obstacle::ImageForeign`].
+    pub fn check_image(&self) -> Result<(), Obstacle> {
+        let image = resolved(&self.settings.sandbox_docker_image).to_owned();
+        match self.image.as_ref().and_then(made_for_another) {
+            Some(why) => Err(Obstacle::ImageForeign { image, why }),
+            None => Ok(()),
+        }
+    }
+
     /// The network as planning takes it.
     #[must_use]
     pub fn network(&self) -> Network<'_> {
@@ -238,26 +279,36 @@ impl Premises {
         found.ok_or_else(|| Obstacle::NetworkMissing { network: name.clone() })
     }
 
-    /// Looks at engine and network, and plans addresses and relays, without changing anything. `database` is the
-    /// database's address with the login of sandboxes.
+    /// Looks at engine, network and image, and plans addresses and relays, without changing anything. `database` is the
+    /// database's address with the login of sandboxes; without it a sandbox can do no run.
     ///
     /// # Errors
     /// See [`Obstacle`].
     pub async fn survey(
         &self,
         settings: &Arc<Settings>,
-        database: &Secret,
+        database: Option<&Secret>,
     ) -> Result<Surroundings, Obstacle> {
         let engine = self.launcher.engine().await?;
         let found = self.network(settings).await?;
         check_network(&found.name)?;
+        let image = self.image(settings).await?;
         let engine_is_here = !engine.rootless && self.launcher.host().starts_with("unix:");
         let on = as_planned(&found, engine_is_here);
         let given = Given { database, redis: None, settings, environment: &self.environment };
         let addresses = rewrite(given, on)?;
         let relays = plan(on, &addresses.targets, Some(settings.api_listen))?;
         let settings = Arc::clone(settings);
-        Ok(Surroundings { settings, engine, network: found, engine_is_here, addresses, relays })
+        let network = found;
+        Ok(Surroundings { settings, engine, network, image, engine_is_here, addresses, relays })
+    }
+
+    /// The image of the settings, where the engine has it.
+    ///
+    /// # Errors
+    /// [`Obstacle::Engine`].
+    pub async fn image(&self, settings: &Settings) -> Result<Option<ImageInfo>, Obstacle> {
+        Ok(self.launcher.image(resolved(&settings.sandbox_docker_image)).await?)
     }
 
     /// A sandbox of these surroundings.
@@ -269,6 +320,7 @@ impl Premises {
             worker: &self.static_worker,
             user: self.user,
             view: &self.view,
+            image_env: around.image.as_ref().map_or(&NOTHING, |image| &image.env),
         }
     }
 
@@ -278,6 +330,7 @@ impl Premises {
     /// # Errors
     /// [`Obstacle::Image`] and [`Obstacle::Fetching`].
     pub async fn ensure_image(&self, around: &Surroundings) -> Result<(), Obstacle> {
+        around.check_image()?;
         let purpose = Purpose::of(ExecutorKind::ClaudeCode);
         let spec = self.sandbox(around).launch(&purpose);
         let Some(container) = spec.container else { return Ok(()) };

@@ -14,6 +14,7 @@ use core_types::{
     sandbox::{Logins, paths},
     task::ExecutorKind,
 };
+use executor::environment::allow_list;
 use launcher::{
     container::{ContainerSpec, ImagePolicy, Mount, Scratch},
     spec::{LaunchSpec, Limits, StopPolicy, UserId},
@@ -28,6 +29,8 @@ use crate::{
 
 /// Where a sandbox finds opencode's login.
 pub const OPENCODE_LOGIN: &str = "/home/worker/.local/share/opencode";
+/// Variables that a sandbox has of its own, or that the image's user made sense of.
+const NOT_OF_THE_IMAGE: &[&str] = &["SHELL", "TERM", "TMPDIR"];
 /// The time between asking a worker and killing it, beside what its agent gets: it writes its report.
 const REPORTING: Duration = Duration::from_secs(10);
 
@@ -44,6 +47,8 @@ pub struct Sandbox<'a> {
     pub user: UserId,
     /// The view of the host's logins.
     pub view: &'a View,
+    /// The variables that the image sets, of which an agent sees what it may see on a host.
+    pub image_env: &'a BTreeMap<String, String>,
 }
 
 /// What one sandbox is for.
@@ -140,15 +145,15 @@ impl Sandbox<'_> {
         };
         let mut spec = LaunchSpec::new(paths::WORKER, "/");
         spec.args = purpose.args.iter().map(|&arg| arg.to_owned()).collect();
-        spec.env = [
-            ("PATH", executor::environment::DEFAULT_PATH),
-            ("HOME", &home),
+        spec.env = self.image_variables();
+        let own = [
+            ("HOME", home.as_str()),
             ("LANG", "C.UTF-8"),
             ("USER", "worker"),
             ("LOGNAME", "worker"),
         ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into();
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        spec.env.extend(own);
         spec.user = Some(self.user);
         spec.limits = self.limits(purpose.wall);
         spec.stop = StopPolicy {
@@ -159,6 +164,14 @@ impl Sandbox<'_> {
         spec.labels.clone_from(&purpose.labels);
         spec.container = Some(self.container(purpose));
         spec
+    }
+
+    /// Where its programs are and whom it trusts: an image brings its tools in a `PATH` of its own, and authorities that
+    /// the agents' command lines know of by a variable only.
+    fn image_variables(&self) -> BTreeMap<String, String> {
+        let mut env = allow_list(self.image_env);
+        env.retain(|name, _| !NOT_OF_THE_IMAGE.contains(&name.as_str()));
+        env
     }
 
     const fn limits(&self, wall: Option<Duration>) -> Limits {
@@ -288,8 +301,18 @@ mod tests {
         let gateways = ["172.18.0.1".parse().unwrap()];
         let network = Network { name: "net", gateways: &gateways, engine_is_here: true };
         let worker = Path::new("/opt/worker-static");
-        let mut spec =
-            Sandbox { settings, network, worker, user: USER, view: &view }.launch(purpose);
+        let image_env = &BTreeMap::from(
+            [
+                ("PATH", "/usr/local/cargo/bin:/usr/bin"),
+                ("NODE_EXTRA_CA_CERTS", "/etc/ssl/certs/ca-certificates.crt"),
+                ("HOME", "/root"),
+                ("TMPDIR", "/nowhere"),
+                ("LD_PRELOAD", "/evil.so"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
+        let mut spec = Sandbox { settings, network, worker, user: USER, view: &view, image_env }
+            .launch(purpose);
         spec.validate().unwrap();
         let container = spec.container.as_mut().unwrap();
         for mount in &mut container.mounts {
@@ -334,7 +357,9 @@ mod tests {
         );
         assert_eq!(spec.args, ["once"]);
         let names: Vec<_> = spec.env.keys().map(String::as_str).collect();
-        assert_eq!(names, ["HOME", "LANG", "LOGNAME", "PATH", "USER"]);
+        assert_eq!(names, ["HOME", "LANG", "LOGNAME", "NODE_EXTRA_CA_CERTS", "PATH", "USER"]);
+        assert_eq!(spec.env["PATH"], "/usr/local/cargo/bin:/usr/bin");
+        assert_eq!(spec.env["HOME"], "/opentiger/checkout/home");
         let limits = Limits {
             memory_bytes: Some(4 << 30),
             cpu_millis: Some(2000),
@@ -398,7 +423,9 @@ mod tests {
         let sandbox = |name: &'static str, worker: &'static str| {
             let network = Network { name, gateways: &[], engine_is_here: true };
             let worker = Path::new(worker);
-            Sandbox { settings: &settings, network, worker, user: USER, view: &view }.check()
+            let image_env = &BTreeMap::new();
+            Sandbox { settings: &settings, network, worker, user: USER, view: &view, image_env }
+                .check()
         };
         assert!(matches!(sandbox("none", "/bin/sh"), Err(SandboxError::NetworkCutOff { .. })));
         assert!(matches!(sandbox("net", "/nowhere"), Err(SandboxError::WorkerMissing { .. })));

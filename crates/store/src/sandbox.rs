@@ -7,6 +7,7 @@
 //! [`Store::end_lingering_sandboxes`] with each look.
 
 pub mod login;
+pub mod trial;
 pub mod worker;
 
 use std::time::Duration;

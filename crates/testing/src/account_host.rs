@@ -37,6 +37,8 @@ const NAMES: &[&str] = &["api.anthropic.com", "platform.claude.com", "claude.ai"
 pub enum Usage {
     /// With so much of the five hours used, in percent.
     Used(u32),
+    /// With so much of the week used that a family of models has, in percent, and little of all else.
+    OfModel(&'static str, u32),
     /// With this status and nothing else.
     Refused(u16),
     /// Not at all.
@@ -132,6 +134,7 @@ async fn serve(mut stream: TcpStream, acceptor: &TlsAcceptor, shared: &Shared) {
         let (status, body) = match &shared.usage {
             _ if !line.contains("/api/oauth/usage") => (200, "{}".to_owned()),
             Usage::Used(percent) => (200, limits(*percent)),
+            Usage::OfModel(family, percent) => (200, limits_of(family, *percent)),
             Usage::Refused(status) => (*status, "{}".to_owned()),
             Usage::Hang => return std::future::pending().await,
         };
@@ -149,6 +152,14 @@ async fn serve(mut stream: TcpStream, acceptor: &TlsAcceptor, shared: &Shared) {
 fn limits(percent: u32) -> String {
     format!(
         r#"{{"five_hour":{{"utilization":{percent},"resets_at":"2099-01-01T00:00:00+00:00"}},"seven_day":{{"utilization":3,"resets_at":"2099-01-04T00:00:00+00:00"}}}}"#
+    )
+}
+
+fn limits_of(family: &str, percent: u32) -> String {
+    let rest = limits(1);
+    let rest = rest.trim_start_matches('{');
+    format!(
+        r#"{{"seven_day_{family}":{{"utilization":{percent},"resets_at":"2099-01-02T00:00:00+00:00"}},{rest}"#
     )
 }
 

@@ -39,7 +39,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     ),
     layer(
         "auth-probe",
-        &["core-types", "executor", "launcher", "telemetry"],
+        &["core-config", "core-types", "executor", "launcher", "sandbox", "store", "telemetry"],
         &["model-stub", "testing"],
     ),
     layer("testing", &["core-types", "embedded", "launcher", "store"], &[]),

@@ -1,18 +1,28 @@
 //! `doctor`: everything that a task needs, what was found of it, and what to do about what is missing.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
-use auth_probe::{checker::Checker, host::Host, machine, place::Ask};
+use auth_probe::{
+    checker::Checker,
+    host::Host,
+    machine,
+    part::Part,
+    place::{Ask, Site},
+    sandboxed::Sandboxed,
+};
 use client::client::Client;
 use core_config::settings::Settings;
 use core_types::{
     auth::{AuthReason, Language},
+    readiness::CheckState,
     task::{ExecutionEnvironment, ExecutorKind},
 };
 use executor::environment::allow_list;
-use launcher::process::ProcessLauncher;
+use launcher::{handle::StopRequest, launcher::Launcher, process::ProcessLauncher};
+use sandbox::premises::{Opening, Premises};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::self_test;
 use crate::{
@@ -90,7 +100,7 @@ fn print(checks: &[Check], console: &Console) -> std::io::Result<()> {
         let fix = check.fix.as_deref().map(|fix| format!("  fix: {fix}")).unwrap_or_default();
         console.parts(&[
             (style, &format!("{sign:<5}")),
-            (Style::Plain, &format!("{:<15}", check.name)),
+            (Style::Plain, &format!("{:<20}", check.name)),
             (Style::Plain, &check.cause),
             (Style::Yellow, &fix),
         ])?;
@@ -135,16 +145,60 @@ async fn this_machine(
         .map_err(|error| Failure::of("make a temporary directory", &error))?;
     let launcher = ProcessLauncher::new(scratch.path())
         .map_err(|error| Failure::of("look at what can be started here", &error))?;
-    let host = Host::new(Arc::new(launcher), scratch.path().join("checks"), variables);
-    let checker = Checker::new(Arc::new(host), None);
-    for executor in ExecutorKind::ALL {
-        checks.push(login(&checker, settings, *executor).await);
+    let launcher: Arc<dyn Launcher> = Arc::new(launcher);
+    let host = Host::new(Arc::clone(&launcher), scratch.path().join("checks"), variables.clone());
+    let sandboxes = match settings.execution_environment {
+        ExecutionEnvironment::Host => None,
+        ExecutionEnvironment::Sandbox => {
+            Some(sandboxes(surroundings, scratch.path(), &launcher, variables)?)
+        }
+    };
+    let site = sandboxes.clone().map(|sandboxes| -> Arc<dyn Site> { Arc::new(sandboxes) });
+    let checker = Checker::new(Arc::new(host), site);
+    let (claude, opencode) = tokio::join!(
+        login(&checker, settings, ExecutorKind::ClaudeCode),
+        login(&checker, settings, ExecutorKind::Opencode),
+    );
+    if let Some(sandboxes) = sandboxes {
+        checks.extend(sandboxes.inspect().await.into_iter().map(Check::from));
+        end_relays(&*launcher).await;
     }
+    checks.extend([claude, opencode]);
     Ok(checks)
 }
 
+/// Sandboxes as the server would make them, in a directory that goes with this look, and without a database.
+fn sandboxes(
+    surroundings: &Surroundings,
+    scratch: &Path,
+    host: &Arc<dyn Launcher>,
+    environment: BTreeMap<String, String>,
+) -> Result<Sandboxed, Failure> {
+    let loaded = surroundings.loaded()?;
+    let own = std::env::current_exe().map_err(|error| Failure::of("find own program", &error))?;
+    let premises = Premises::open(Opening {
+        docker_host: loaded.settings.docker_host.clone(),
+        state_dir: scratch,
+        programs: own.parent().unwrap_or(Path::new("/")),
+        host: Arc::clone(host),
+        environment,
+    })
+    .map_err(|error| Failure::of("look at what sandboxes need", &error))?;
+    let (_, settings) = watch::channel(Arc::new(loaded));
+    Ok(Sandboxed::new(premises, settings, None))
+}
+
+/// Relays would go on for the rest of their lease, in a directory that is gone.
+async fn end_relays(host: &dyn Launcher) {
+    for found in host.discover().await.unwrap_or_default() {
+        if let Ok(handle) = host.attach(&found.record).await {
+            handle.stop(StopRequest::new("the look is over", Duration::from_secs(1))).await;
+        }
+    }
+}
+
 async fn login(checker: &Checker, settings: &Settings, executor: ExecutorKind) -> Check {
-    let environment = ExecutionEnvironment::Host;
+    let environment = settings.execution_environment;
     let home = settings.opentiger_claude_home.clone();
     let ask = Ask { executor, settings: settings.into(), home };
     let report = checker.check(environment, ask, true).await;
@@ -152,16 +206,23 @@ async fn login(checker: &Checker, settings: &Settings, executor: ExecutorKind) -
     let detail = report.finding.detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
     let cause = format!("{}{detail}", reason.message(executor, Language::English));
     let state = match reason {
-        AuthReason::Ready => "ok",
-        AuthReason::Unknown | AuthReason::Timeout => "unknown",
-        _ if executor == settings.llm_executor => "fail",
-        _ => "warn",
+        AuthReason::Ready => CheckState::Ok,
+        AuthReason::Unknown | AuthReason::Timeout => CheckState::Unknown,
+        _ if executor == settings.llm_executor => CheckState::Fail,
+        _ => CheckState::Warn,
     };
     let name = match executor {
         ExecutorKind::ClaudeCode => "claude_auth",
         ExecutorKind::Opencode => "opencode_auth",
     };
-    check(name, state, cause, reason.hint(executor, environment, Language::English))
+    check(name, state.as_str(), cause, reason.hint(executor, environment, Language::English))
+}
+
+impl From<Part> for Check {
+    fn from(part: Part) -> Self {
+        let Part { name, state, cause, fix } = part;
+        check(name, state.as_str(), cause, fix.as_deref())
+    }
 }
 
 async fn git(environment: &BTreeMap<String, String>) -> Check {

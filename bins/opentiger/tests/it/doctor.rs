@@ -41,3 +41,21 @@ async fn running_system_without_a_login_fails_with_how_to_log_in() {
     assert!(lines.clone().count() > 0 && lines.clone().all(|line| line.contains("fix: ")));
     world.call(&["down"]).await.done();
 }
+
+#[tokio::test]
+async fn machine_without_an_engine_is_told_so_where_agents_shall_run_in_sandboxes() {
+    let mut world = World::without_database();
+    world.set("EXECUTION_ENVIRONMENT", "sandbox");
+    world.set("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    let value = world.call(&["doctor", "--json"]).await.with_code(1).json();
+    assert_eq!(check(&value, "docker_engine")["state"], "fail");
+    let fix = check(&value, "docker_engine")["fix"].as_str().unwrap();
+    assert!(fix.contains("systemctl start docker"), "{fix}");
+    for name in ["sandbox_image", "sandbox_network", "sandbox_relay", "claude_cli"] {
+        assert_eq!(check(&value, name)["state"], "unknown", "{value}");
+    }
+    let claude = check(&value, "claude_auth");
+    assert_eq!(claude["state"], "fail");
+    assert!(claude["cause"].as_str().unwrap().contains("no Docker daemon answers"), "{claude}");
+    assert!(!world.state_dir().try_exists().unwrap());
+}

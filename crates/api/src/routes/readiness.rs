@@ -1,6 +1,6 @@
 //! `/system/readiness`: everything that a task needs, each with what was found and what to do about it.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use auth_probe::{
     finding::Report,
@@ -9,22 +9,28 @@ use auth_probe::{
 use axum::{Json, extract::State};
 use core_types::{
     auth::{AuthReason, Language},
+    readiness::CheckState,
     task::{ExecutionEnvironment, ExecutorKind},
 };
+use tokio::time::timeout;
 
 use crate::{
     agreement::Agreement,
     error::ApiError,
     extract::QueryTexts,
+    logins::Checks,
     openapi::{AboutQuery, Always},
     requests::auth::ReadinessQuery,
     routes::{health, self_tests},
     state::ApiState,
     views::{
         health::CheckView,
-        readiness::{CheckState, FullCheckView, FullReadinessView},
+        readiness::{FullCheckView, FullReadinessView},
     },
 };
+
+/// Longest check of a login that is waited for: with what else is looked at it stays below a request's limit.
+const LOGIN_WITHIN: Duration = Duration::from_secs(27);
 
 /// Looks at everything that a task needs, logins included, and says of each what was found and what to do about it.
 #[utoipa::path(
@@ -47,25 +53,26 @@ pub(crate) async fn look(
     environment: ExecutionEnvironment,
     refresh: bool,
 ) -> FullReadinessView {
-    let (system, git, claude, opencode, claude_auth, opencode_auth) = tokio::join!(
+    let (system, git, around, claude_auth, opencode_auth) = tokio::join!(
         system(state),
         git(state),
-        cli(state, environment, ExecutorKind::ClaudeCode),
-        cli(state, environment, ExecutorKind::Opencode),
-        state.login(environment, ExecutorKind::ClaudeCode, refresh),
-        state.login(environment, ExecutorKind::Opencode, refresh),
+        around(state, environment),
+        timeout(LOGIN_WITHIN, state.login(environment, ExecutorKind::ClaudeCode, refresh)),
+        timeout(LOGIN_WITHIN, state.login(environment, ExecutorKind::Opencode, refresh)),
     );
     let mut checks = system;
     checks.push(disk(state));
     checks.push(embedded(state));
-    checks.extend([git, claude, opencode]);
+    checks.push(git);
+    checks.extend(around);
     let used = state.settings().settings.llm_executor;
     for (executor, report) in
         [(ExecutorKind::ClaudeCode, claude_auth), (ExecutorKind::Opencode, opencode_auth)]
     {
         checks.push(match report {
-            Ok(report) => auth(&report, executor == used),
-            Err(_) => not_looked(auth_name(executor)),
+            Ok(Ok(report)) => auth(&report, executor == used),
+            Ok(Err(_)) => not_looked(auth_name(executor)),
+            Err(_) => late(auth_name(executor)),
         });
     }
     checks.extend(self_tests::check(state, used).await);
@@ -134,33 +141,44 @@ async fn git(state: &ApiState) -> FullCheckView {
     }
 }
 
+/// What agents need where they run: programs on this host, or everything of a sandbox.
+async fn around(state: &ApiState, environment: ExecutionEnvironment) -> Vec<FullCheckView> {
+    let Some(checks) = &state.checks else {
+        return vec![not_looked("claude_cli"), not_looked("opencode_cli")];
+    };
+    match (environment, &checks.sandboxes) {
+        (ExecutionEnvironment::Host, _) => {
+            let (claude, opencode) = tokio::join!(
+                cli(state, checks, ExecutorKind::ClaudeCode),
+                cli(state, checks, ExecutorKind::Opencode),
+            );
+            vec![claude, opencode]
+        }
+        (ExecutionEnvironment::Sandbox, Some(sandboxes)) => {
+            sandboxes.inspect().await.into_iter().map(FullCheckView::of_part).collect()
+        }
+        (ExecutionEnvironment::Sandbox, None) => vec![FullCheckView::bad(
+            "docker_engine",
+            CheckState::Unknown,
+            "this server does not look at sandboxes",
+            "see its log for why, then restart it",
+        )],
+    }
+}
+
 /// A program that no task asks for may be missing; which one tasks ask for is a setting, and a task's own choice.
-async fn cli(
-    state: &ApiState,
-    environment: ExecutionEnvironment,
-    executor: ExecutorKind,
-) -> FullCheckView {
+async fn cli(state: &ApiState, checks: &Checks, executor: ExecutorKind) -> FullCheckView {
     let settings = state.settings();
     let settings = &settings.settings;
     let (name, command) = match executor {
         ExecutorKind::ClaudeCode => ("claude_cli", &settings.claude_code_command),
         ExecutorKind::Opencode => ("opencode_cli", &settings.opencode_command),
     };
-    if environment == ExecutionEnvironment::Sandbox {
-        return FullCheckView::bad(
-            name,
-            CheckState::Unknown,
-            "agents run with the program of their image, and that is not looked into",
-            "`cargo xtask image` builds an image that has it",
-        );
-    }
-    let Some(checks) = &state.checks else {
-        return not_looked(name);
-    };
     match machine::version(command, &checks.environment).await {
         Ok(version) => FullCheckView::ok(name, version),
         Err(why) => {
-            let hint = AuthReason::CliMissing.hint(executor, environment, Language::English);
+            let host = ExecutionEnvironment::Host;
+            let hint = AuthReason::CliMissing.hint(executor, host, Language::English);
             let state = weight(executor == settings.llm_executor);
             FullCheckView::bad(name, state, why, hint.unwrap_or_default())
         }
@@ -234,6 +252,17 @@ fn embedded(state: &ApiState) -> FullCheckView {
     };
     let found = format!("Postgres is {}, Redis is {redis}", of(settings.database_url.is_some()));
     FullCheckView::ok("services", found)
+}
+
+/// The check goes on, and its answer is there for who asks a moment later.
+fn late(name: &str) -> FullCheckView {
+    let cause = format!("the check takes longer than {} s", LOGIN_WITHIN.as_secs());
+    FullCheckView::bad(
+        name,
+        CheckState::Unknown,
+        cause,
+        "see to the machine's load, then look again",
+    )
 }
 
 fn not_looked(name: &str) -> FullCheckView {

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use axum::{Json, extract::State};
-use core_types::task::{ExecutionEnvironment, ExecutorKind};
+use core_types::{
+    readiness::CheckState,
+    task::{ExecutionEnvironment, ExecutorKind},
+};
 use http::StatusCode;
 use store::{
     error::StoreError,
@@ -18,7 +21,7 @@ use crate::{
     requests::self_test::SelfTestQuery,
     state::ApiState,
     views::{
-        readiness::{CheckState, FullCheckView},
+        readiness::FullCheckView,
         self_test::{SelfTestList, SelfTestView},
     },
 };

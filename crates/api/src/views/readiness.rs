@@ -1,22 +1,9 @@
 //! Readiness in full as clients see it.
 
-use core_types::{task::ExecutionEnvironment, words};
+use auth_probe::part::Part;
+use core_types::{readiness::CheckState, task::ExecutionEnvironment};
 use serde::Serialize;
 use utoipa::ToSchema;
-
-words! {
-    /// How a check came out.
-    CheckState, "state of a check" {
-        /// It is well.
-        Ok = "ok",
-        /// It does not stand in the way of a task, and should be known.
-        Warn = "warn",
-        /// It stands in the way of tasks.
-        Fail = "fail",
-        /// It could not be found out.
-        Unknown = "unknown",
-    }
-}
 
 /// Everything that was looked at.
 #[derive(Debug, Serialize, ToSchema)]
@@ -51,6 +38,11 @@ impl FullReadinessView {
 impl FullCheckView {
     pub(crate) fn ok(name: &str, found: impl Into<String>) -> Self {
         Self { name: name.to_owned(), state: CheckState::Ok, cause: found.into(), fix: None }
+    }
+
+    pub(crate) fn of_part(part: Part) -> Self {
+        let Part { name, state, cause, fix } = part;
+        Self { name: name.to_owned(), state, cause, fix }
     }
 
     pub(crate) fn bad(

@@ -65,7 +65,7 @@ impl World {
         let checker = Checker::new(Arc::<Told>::clone(&self.host), Some(sandbox));
         let stop = CancellationToken::new();
         let state = ApiState::new(self.database.store.clone(), settings, None, stop.clone())
-            .with_checks(Checks { checker, environment: BTreeMap::new() });
+            .with_checks(Checks { checker, sandboxes: None, environment: BTreeMap::new() });
         self.watching.spawn(watch_logins(state, EVERY, stop));
     }
 

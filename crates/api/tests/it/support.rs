@@ -98,7 +98,11 @@ impl Api {
             seen.map(|(name, value)| (name.to_owned(), value)).into();
         let scratch = state_dir.path().join("checks");
         let here = Host::new(Arc::<ProcessLauncher>::clone(&launcher), scratch, seen.clone());
-        let checks = Checks { checker: Checker::new(Arc::new(here), None), environment: seen };
+        let checks = Checks {
+            checker: Checker::new(Arc::new(here), None),
+            sandboxes: None,
+            environment: seen,
+        };
         let processes = Control {
             store: store.clone(),
             launcher,

@@ -2,6 +2,7 @@
 
 mod claude;
 mod credentials;
+mod docker;
 mod opencode;
 mod programs;
 mod sharing;

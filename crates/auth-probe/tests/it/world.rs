@@ -149,7 +149,7 @@ impl World {
 }
 
 /// Whether a process has a path in its arguments or its environment.
-fn knows(process: &Path, path: &str) -> bool {
+pub(crate) fn knows(process: &Path, path: &str) -> bool {
     ["cmdline", "environ"].iter().any(|file| {
         let text = fs::read(process.join(file)).unwrap_or_default();
         String::from_utf8_lossy(&text).contains(path)

@@ -93,6 +93,10 @@ const fn any(reason: R) -> Pair {
             "コンテナへのマウントが拒否されました",
         ),
         R::ServiceOpenToLoopback => (
+            "a service on this machine lets in whoever connects without a password, so no container is led to it",
+            "このマシンのサービスがパスワードなしの接続を受け入れるため、コンテナを接続できません",
+        ),
+        R::ServiceUnreachable => (
             "a service that the container needs cannot be reached from it",
             "コンテナが必要とするサービスにコンテナから接続できません",
         ),
@@ -238,6 +242,10 @@ const fn common_hint(reason: R) -> Option<Pair> {
             "マウント先が Docker Desktop の file sharing、SELinux、AppArmor、userns で遮断されていないか確認してください",
         ),
         R::ServiceOpenToLoopback => (
+            "let the service ask for a password: `scram-sha-256` instead of `trust` in Postgres' `pg_hba.conf`, `requirepass` for Redis",
+            "パスワードを必須にしてください: Postgres は `pg_hba.conf` の `trust` を `scram-sha-256` に、Redis は `requirepass` を設定します",
+        ),
+        R::ServiceUnreachable => (
             "let the service listen where containers reach it, or set its address to one that they reach",
             "サービスをコンテナから到達できるアドレスで待ち受けるように設定してください",
         ),

@@ -79,6 +79,7 @@ impl CheckSign {
             | AuthReason::NetworkMissing
             | AuthReason::MountDenied
             | AuthReason::ServiceOpenToLoopback
+            | AuthReason::ServiceUnreachable
             | AuthReason::Timeout
             | AuthReason::Unknown => Self::Nothing,
         }

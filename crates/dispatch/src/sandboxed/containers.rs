@@ -101,7 +101,7 @@ impl Containers {
         let database = database.ok_or_else(|| {
             NotReady::new("DATABASE_URL has a form that sandboxes cannot be given")
         })?;
-        let around = self.premises.survey(&loaded.settings, &database).await;
+        let around = self.premises.survey(&loaded.settings, Some(&database)).await;
         Ok((loaded, around.map_err(|error| in_the_way(&error))?))
     }
 
@@ -203,11 +203,13 @@ impl Outfitter for Containers {
         let address = |url: &str| {
             http::rewrite(url).map_or_else(|_| url.to_owned(), |new| new.text.expose().to_owned())
         };
+        let database = around.addresses.database.clone();
+        let database = database.ok_or_else(|| NotReady::new("there is no database"))?;
         let assignment = SandboxAssignment {
             key: order.key,
             number: order.number,
             token: order.token,
-            database_url: around.addresses.database.clone(),
+            database_url: database,
             redis_url: None,
             task: order.task.brief(),
             checkout: order.checkout,

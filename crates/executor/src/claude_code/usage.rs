@@ -67,6 +67,22 @@ fn window(name: &str, limit: &Value) -> Option<QuotaWindow> {
     })
 }
 
+/// Whether a limit holds for a model as the CLI's option names it; `None` where that cannot be told: the CLI chooses the
+/// model, or the limit is of a kind that is not known.
+#[must_use]
+pub fn holds_for(limit: &str, model: Option<&str>) -> Option<bool> {
+    /// Families of models, of which each may have a limit of its own.
+    const FAMILIES: [&str; 3] = ["opus", "sonnet", "haiku"];
+    let Some(of) = limit.strip_prefix("seven_day_") else {
+        return matches!(limit, "five_hour" | "seven_day").then_some(true);
+    };
+    let of = FAMILIES.iter().find(|family| **family == of)?;
+    // `opusplan` is one model for plans and another one for work.
+    let model = model.map(str::to_ascii_lowercase).filter(|model| !model.contains("opusplan"))?;
+    let family = FAMILIES.iter().find(|family| model.contains(**family))?;
+    Some(family == of)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -78,6 +94,26 @@ mod tests {
         let line = json!({"type": "control_response", "response":
             {"subtype": "success", "request_id": "usage", "response": body}});
         read(format!("warning\n{noise}\n{line}\n").as_bytes())
+    }
+
+    #[test]
+    fn limit_of_other_models_does_not_hold() {
+        for (limit, model, expected) in [
+            ("five_hour", None, Some(true)),
+            ("seven_day", Some("opus"), Some(true)),
+            ("seven_day_opus", Some("claude-opus-4-5"), Some(true)),
+            ("seven_day_opus", Some("sonnet[1m]"), Some(false)),
+            ("seven_day_sonnet", Some("claude-haiku-4-5"), Some(false)),
+            ("seven_day_sonnet", Some("Sonnet"), Some(true)),
+            // The CLI's own choice, and what is named after nothing that is known.
+            ("seven_day_opus", None, None),
+            ("seven_day_opus", Some("opusplan"), None),
+            ("seven_day_opus", Some("default"), None),
+            ("seven_day_oauth_apps", Some("opus"), None),
+            ("something_new", Some("opus"), None),
+        ] {
+            assert_eq!(holds_for(limit, model), expected, "{limit} {model:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the engine knows of itself, of images, networks and containers.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use bollard::{
     models::{ContainerStateStatusEnum, NetworkInspect, SystemInfo, SystemInfoCgroupVersionEnum},
@@ -44,6 +44,10 @@ pub struct ImageInfo {
     pub size_bytes: u64,
     /// Such as `amd64`.
     pub architecture: String,
+    /// Such as `linux`.
+    pub os: String,
+    /// The variables that it sets for whatever runs in it. A launch gets none of them by itself.
+    pub env: BTreeMap<String, String>,
 }
 
 /// A network of the engine.
@@ -94,12 +98,16 @@ impl Client {
             return Ok(None);
         };
         let digests = image.repo_digests.unwrap_or_default();
+        let env = image.config.and_then(|config| config.env).unwrap_or_default();
+        let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         let digest = digests.first().and_then(|digest| digest.split_once('@'));
         Ok(Some(ImageInfo {
             id: image.id.unwrap_or_default(),
             digest: digest.map(|(_, digest)| digest.to_owned()),
             size_bytes: image.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
             architecture: image.architecture.unwrap_or_default(),
+            os: image.os.unwrap_or_default(),
+            env: env.iter().filter_map(|one| one.split_once('=')).map(own).collect(),
         }))
     }
 

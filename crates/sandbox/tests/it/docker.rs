@@ -103,8 +103,14 @@ fn shell(place: &Place, gateways: &[IpAddr], checkout: &Path, script: &str) -> L
     view.refresh(&Sources::of(&settings, Some(&home)).unwrap()).unwrap();
     let network = Network { name: &place.network, gateways, engine_is_here: true };
     let worker = built_program("worker", "worker");
-    let sandbox =
-        Sandbox { settings: &settings, network, worker: &worker, user: own(), view: &view };
+    let sandbox = Sandbox {
+        settings: &settings,
+        network,
+        worker: &worker,
+        user: own(),
+        view: &view,
+        image_env: &BTreeMap::new(),
+    };
     let objects = checkout.join("../objects");
     let mut spec = sandbox.launch(&Purpose {
         args: &[],

@@ -1,8 +1,8 @@
 //! Texts of the System page and those below it.
 
-use core_types::{auth::Language, process::ProcessState, task::ExecutionEnvironment};
-
-use crate::views::readiness::CheckState;
+use core_types::{
+    auth::Language, process::ProcessState, readiness::CheckState, task::ExecutionEnvironment,
+};
 
 texts! {
     /// Texts of the System page and those below it.

@@ -266,7 +266,11 @@ async fn each_fault_is_told_with_its_step() {
 }
 
 /// An image of a test under a name of its own, which can be made another one.
-struct Image(String);
+struct Image {
+    name: String,
+    /// What it was first.
+    broken: String,
+}
 
 impl Image {
     /// The image of the agents, but that its Claude Code is a program that only prints.
@@ -282,19 +286,21 @@ impl Image {
         let to = format!("{container}:/usr/local/bin/claude");
         let path = program.to_string_lossy().into_owned();
         docker(&["cp", &path, &to]).expect("a file can be copied");
-        docker(&["commit", &container, &name]).expect("an image can be made");
+        let broken = docker(&["commit", &container, &name]).expect("an image can be made");
         drop(docker(&["rm", "--force", &container]));
-        Self(name)
+        Self { name, broken: broken.trim().to_owned() }
     }
 
     fn mend(&self) {
-        docker(&["tag", &worker_image(), &self.0]).expect("an image can be named");
+        docker(&["tag", &worker_image(), &self.name]).expect("an image can be named");
     }
 }
 
 impl Drop for Image {
     fn drop(&mut self) {
-        drop(docker(&["rmi", "--force", &self.0]));
+        for image in [&self.name, &self.broken] {
+            drop(docker(&["rmi", "--force", image]));
+        }
     }
 }
 
@@ -311,7 +317,7 @@ async fn a_broken_image_takes_no_task_and_a_mended_one_goes_on_by_itself() {
     let settings = [
         ("EXECUTION_ENVIRONMENT", "sandbox".to_owned()),
         ("DOCKER_HOST", shared_host()),
-        ("SANDBOX_DOCKER_IMAGE", image.0.clone()),
+        ("SANDBOX_DOCKER_IMAGE", image.name.clone()),
         ("SANDBOX_DOCKER_NETWORK", network.0.clone()),
         ("SANDBOX_IMAGE_PULL", "never".to_owned()),
         ("ANTHROPIC_BASE_URL", model.base_url()),

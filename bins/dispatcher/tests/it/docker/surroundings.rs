@@ -33,15 +33,14 @@ async fn paused(it: &Sandboxed, task: &str, words: &[&str]) {
     assert!(it.system.runs(task).await.is_empty(), "{}", it.system.logs());
 }
 
-/// A task that may be tried once is blocked with what was said, and what to do.
-async fn fails_to_launch(it: &Sandboxed, words: &str, hint: &str) {
-    let task = it.system.queue(DEMO, json!({ "max_attempts": 1 })).await;
-    assert_eq!(it.outcomes(&task, 1).await, ["launch_failed"]);
-    let runs = it.system.runs(&task).await;
-    let said = |pointer: &str| runs.first().map(|run| text_at(run, pointer)).unwrap_or_default();
-    assert!(said("/message").contains(words), "{runs:?}");
-    assert!(!said("/hint").is_empty() && said("/hint").contains(hint), "{runs:?}");
-    it.system.wait_status(&task, "blocked").await;
+/// A task that is queued once the self-test has failed with these words waits for that, and is told what to do.
+async fn waits_for_the_self_test(it: &Sandboxed, said: &str, words: &str) -> String {
+    it.system.wait_log(Part::Dispatcher, said).await;
+    let task = it.queue_goal(DEMO).await;
+    let shown = it.waits(&task, "self_test", words).await;
+    assert!(!text_at(&shown, "/waiting/hint").is_empty(), "{shown}");
+    assert!(it.system.runs(&task).await.is_empty(), "{}", it.system.logs());
+    task
 }
 
 #[tokio::test]
@@ -70,9 +69,13 @@ async fn what_is_missing_is_told_to_the_task_and_mended_while_everything_runs() 
 
     // The image is there, and has no git or no such command line.
     it.set(&[image(&base_image())]).await;
-    fails_to_launch(&it, "no `git`", "SANDBOX_DOCKER_IMAGE").await;
+    let first = waits_for_the_self_test(&it, "self-test of sandboxes failed", "git").await;
     it.set(&[image(&worker_image()), (command, json!("no-such-claude"))]).await;
-    fails_to_launch(&it, "no-such-claude", "").await;
+    let second = waits_for_the_self_test(&it, "no-such-claude", "no-such-claude").await;
+    it.set(&[(command, json!("claude"))]).await;
+    it.wait_done(&first, &["succeeded"]).await;
+    it.wait_done(&second, &["succeeded"]).await;
+    it.wait_clean().await;
 }
 
 #[tokio::test]

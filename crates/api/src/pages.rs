@@ -16,6 +16,7 @@ use crate::{access::rights::Right, state::ApiState};
 pub(crate) mod assets;
 pub(crate) mod failure;
 
+mod charts;
 mod form;
 mod frame;
 mod language;

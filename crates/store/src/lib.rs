@@ -27,6 +27,7 @@ pub mod config_rows;
 pub mod dispatch;
 pub mod dispatchers;
 pub mod error;
+pub mod flow;
 pub mod gates;
 pub mod measures;
 pub mod migrate;

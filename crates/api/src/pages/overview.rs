@@ -11,6 +11,7 @@ use store::{agents::AgentFilter, tasks::list::TaskFilter};
 use crate::{
     error::ApiError,
     pages::{
+        charts::{Chart, of_days, of_hours},
         frame::{Frame, Html},
         shown::{count, tone},
         tasks::TaskRow,
@@ -22,6 +23,8 @@ use crate::{
 
 /// How many tasks each list shows.
 const ROWS: u32 = 8;
+/// How many days of use are asked for.
+const DAYS: u32 = 14;
 
 /// How many tasks stand so.
 #[derive(Debug)]
@@ -46,6 +49,7 @@ struct Overview {
     gates: Vec<GateView>,
     agents: Vec<AgentView>,
     environment: ExecutionEnvironment,
+    charts: Vec<Chart>,
 }
 
 impl Overview {
@@ -77,7 +81,10 @@ pub(crate) async fn show(
     let gates = state.store.gates().await?.into_iter().map(GateView::from);
     let gates = gates.filter(|gate| gate.cause.is_some()).collect();
     let agents = state.store.list_agents(AgentFilter::default()).await?;
+    let hours = of_hours(&state.store.hours_of_runs().await?, frame.language);
+    let days = of_days(&state.store.spend_of_days(DAYS).await?, frame.language);
     let page = Overview {
+        charts: hours.into_iter().chain(days).collect(),
         t: OverviewTexts::of(frame.language),
         empty: counts.total == 0,
         tiles,

@@ -44,7 +44,6 @@ fn main() {
         ["fool"] => linger::fool(),
         ["plant", canary, other] => plant::run(&mut notes(), canary, other),
         ["move-results"] => plant::instead_of_the_results(),
-        ["swap-pack"] => plant::instead_of_the_pack(),
         other => {
             eprintln!("hostile: what is {other:?}?");
             process::exit(2);

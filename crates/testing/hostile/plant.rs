@@ -130,16 +130,6 @@ pub(crate) fn instead_of_the_results() {
     symlink(&moved, &result).expect("it is ours");
 }
 
-/// As a verification command, when the result is sealed: puts a link to a file of the host in its place.
-pub(crate) fn instead_of_the_pack() {
-    let sealed = fs::read_dir(Path::new(BOX).join("seal.git/result")).expect("it is sealed").flatten();
-    let packs = sealed.map(|entry| entry.path());
-    for pack in packs.filter(|path| path.extension().is_some_and(|kind| kind == "pack")) {
-        fs::rename(&pack, Path::new(BOX).join("tmp/pack")).expect("it is ours");
-        symlink("/etc/passwd", &pack).expect("it is ours");
-    }
-}
-
 fn append(path: impl AsRef<Path>, text: &str) {
     let file = fs::File::options().append(true).create(true).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).expect("it is ours");

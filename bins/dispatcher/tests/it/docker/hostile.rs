@@ -4,6 +4,7 @@
 //! not, so that a program that cannot try, or a place where nothing is, is found out.
 
 mod reach;
+mod traps;
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _};
 

@@ -10,14 +10,14 @@
 //! nobody looks. So whatever commit is in a mirror, all of its history is.
 
 mod healing;
+mod info;
 mod layout;
 
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
-    io,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use core_types::ids::RunId;
@@ -25,11 +25,16 @@ use rustix::fs::FlockOperation;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use self::layout::{clear_leftovers, clear_locks, make_repository, move_packs};
+pub use self::info::MirrorInfo;
+pub(crate) use self::info::keys;
+use self::{
+    info::{info, note_use, remove_if},
+    layout::{clear_leftovers, clear_locks, make_repository, move_packs},
+};
 use crate::{
     branch::BranchName,
     error::CheckoutError,
-    files::{blocking, directory_bytes, io_error, make_private_dir, remove_tree, write_new},
+    files::{blocking, io_error, make_private_dir, remove_tree},
     git::{CommitId, GitCall, path_text},
     git_dir::ObjectFormat,
     remote::{Advertised, Remote, RemoteCall},
@@ -53,27 +58,6 @@ const MANY_LOOSE: usize = 20;
 #[derive(Debug, Clone)]
 pub struct Mirrors {
     pub(crate) root: PathBuf,
-}
-
-/// One mirror, for people and for whoever makes room.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MirrorInfo {
-    /// The name of its directory.
-    pub key: String,
-    /// The address it mirrors.
-    pub url: String,
-    /// Its size.
-    pub bytes: u64,
-    /// When a run last used it.
-    pub last_used: SystemTime,
-}
-
-impl MirrorInfo {
-    /// Whether no run used it for so long.
-    #[must_use]
-    pub fn is_unused(&self, keep: Duration) -> bool {
-        self.last_used.elapsed().is_ok_and(|age| age > keep)
-    }
 }
 
 /// Where a run starts: a commit that the mirror has, with the mirror locked until this value is gone.
@@ -399,56 +383,4 @@ pub(crate) fn try_lock(root: &Path, key: &str) -> Result<Option<Lock>, CheckoutE
         Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(None),
         Err(error) => Err(io_error("lock", &path)(error.into())),
     }
-}
-
-fn remove_if(
-    root: &Path,
-    key: &str,
-    condition: impl Fn(&MirrorInfo) -> bool,
-) -> Result<bool, CheckoutError> {
-    if !is_key(key) {
-        return Ok(false);
-    }
-    let Some(_lock) = try_lock(root, key)? else {
-        return Ok(false);
-    };
-    // It may have been used since it was listed.
-    if !condition(&info(root, key)) {
-        return Ok(false);
-    }
-    remove_tree(&root.join(key)).map(|()| true)
-}
-
-pub(crate) fn keys(root: &Path) -> Result<Vec<String>, CheckoutError> {
-    let entries = match fs::read_dir(root) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(io_error("list", root)(error)),
-    };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(names.filter(|name| is_key(name)).collect())
-}
-
-fn is_key(name: &str) -> bool {
-    name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-fn info(root: &Path, key: &str) -> MirrorInfo {
-    let directory = root.join(key);
-    let noted = directory.join("url");
-    let used = fs::metadata(&noted).or_else(|_| fs::metadata(&directory));
-    MirrorInfo {
-        key: key.to_owned(),
-        url: fs::read_to_string(&noted).unwrap_or_default().trim_end().to_owned(),
-        bytes: directory_bytes(&directory),
-        last_used: used.and_then(|used| used.modified()).unwrap_or_else(|_| SystemTime::now()),
-    }
-}
-
-/// Writes down which address it is, and that it was used now.
-fn note_use(directory: &Path, url: &str) -> Result<(), CheckoutError> {
-    let (path, new) = (directory.join("url"), directory.join("making-url"));
-    remove_tree(&new)?;
-    write_new(&new, format!("{url}\n").as_bytes())?;
-    fs::rename(&new, &path).map_err(io_error("write", &path))
 }

@@ -51,6 +51,7 @@ pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<SelfTestL
     responses(
         (status = 200, description = "What was found, be it good or bad.", body = SelfTestList),
         (status = 202, description = "It was asked for.", body = SelfTestList),
+        (status = 409, description = "No dispatcher runs, which would make it.", body = crate::error::ErrorBody),
         AboutQuery, Always,
     )
 )]
@@ -62,7 +63,11 @@ pub(crate) async fn run(
     let executor = query.executor(state.settings().settings.llm_executor)?;
     let asked = state.store.ask_for_self_test(environment, executor).await?;
     if asked.is_empty() {
-        return Err(ApiError::unavailable("no dispatcher runs, which would make the self-test"));
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "no_dispatcher",
+            "no dispatcher runs, which would make the self-test; start one with `opentiger up`",
+        ));
     }
     let until = Instant::now() + TEST_TIME;
     loop {

@@ -44,7 +44,7 @@ fn passed() -> SelfTestReport {
 async fn a_self_test_is_asked_for_and_told_with_its_steps() {
     let api = Api::start_with(SANDBOX).await;
     let none = api.post("/system/self-test", &json!({})).await;
-    assert_eq!(none.status, StatusCode::SERVICE_UNAVAILABLE, "{}", none.json);
+    assert_eq!(none.error(), (409, "no_dispatcher".to_owned()), "{}", none.json);
     let store = &api.database.store;
     store.dispatcher_beat(&beat()).await.unwrap();
     let opencode = key(ExecutorKind::Opencode);

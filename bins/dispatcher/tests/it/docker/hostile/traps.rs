@@ -30,8 +30,10 @@ const KEPT: [&str; 15] = [
 
 #[tokio::test]
 async fn nothing_that_a_sandbox_leaves_is_executed_followed_or_waited_for() {
-    let other = ScratchRepository::with_one_commit();
-    let secret = other.git(&["rev-parse", "HEAD"]).trim().to_owned();
+    // Of two repositories with one content, made within a second, the commits are the same.
+    let other = ScratchRepository::empty();
+    other.write("secret.txt", "what the other repository alone has\n");
+    let secret = other.commit_all("secret");
     let place = tempfile::tempdir().expect("there is a temporary directory");
     let canary = place.path().join("canary");
     let plant = format!("./hostile plant {} {}", canary.display(), other.join(".git").display());

@@ -134,9 +134,10 @@ pub(crate) fn fool() -> ! {
         while !has_ended(agent) {
             sleep(Duration::from_millis(1));
         }
-        // It waits for us in vain now, and has written what the agent printed.
-        drop(sys::kill(supervisor, sys::SIGKILL));
+        // The supervisor waits for us in vain now, and has written what the agent printed. Who looks at a dead one
+        // must find the record.
         forge(&PathBuf::from(env::var_os("LAUNCH").expect("it was told")));
+        drop(sys::kill(supervisor, sys::SIGKILL));
     }
     wait_and_fool()
 }

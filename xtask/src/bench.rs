@@ -2,8 +2,11 @@
 //!
 //! `handover`: how long a task waits for an idle agent, and what the programs hold in memory.
 //!
+//! `pages`: what the dashboard's pages weigh, and how soon they show.
+//!
 //! The system is the real one with real Postgres; only the agent's command line is a stand-in that ends at once.
 
+pub(crate) mod pages;
 pub(crate) mod sandbox;
 
 use std::{fs, time::Duration};

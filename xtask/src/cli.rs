@@ -106,6 +106,8 @@ enum Bench {
     Handover(HandoverArgs),
     /// Measures the time from a claim to the first byte of an agent in a container, and what the engine itself takes.
     Sandbox(SandboxArgs),
+    /// Measures how much the dashboard's pages weigh and how soon they show, with 100,000 tasks.
+    Pages(PagesArgs),
 }
 
 /// What `bench handover` is asked for.
@@ -129,6 +131,17 @@ pub(crate) struct SandboxArgs {
     #[arg(long, default_value_t = 30)]
     pub runs: u32,
     /// Measures release builds.
+    #[arg(long)]
+    pub release: bool,
+    /// Installs missing packages without asking.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// What `bench pages` is asked for.
+#[derive(Debug, Args)]
+pub(crate) struct PagesArgs {
+    /// Measures a release build.
     #[arg(long)]
     pub release: bool,
     /// Installs missing packages without asking.
@@ -170,6 +183,7 @@ impl Cli {
             }
             Task::Bench(Bench::Handover(args)) => bench::run(&args),
             Task::Bench(Bench::Sandbox(args)) => bench::sandbox::run(&args),
+            Task::Bench(Bench::Pages(args)) => bench::pages::run(&args),
         }
     }
 }

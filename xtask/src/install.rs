@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    agent_tools,
+    agent_tools, browser_tools,
     commands::{Tool, find_program},
     console::{confirm, line},
     fuzz_tools,
@@ -113,7 +113,8 @@ fn missing(purpose: Purpose) -> Vec<Missing> {
     if find_program("git").is_none() {
         missing.push(GIT);
     }
-    if !agent_tools::are_current() {
+    let testing = matches!(purpose, Purpose::Testing { .. });
+    if !agent_tools::are_current() || (testing && !browser_tools::CHECKER.is_current()) {
         match (find_program("npm"), find_program("node")) {
             (Some(_), Some(_)) => {}
             (None, Some(_)) => missing.push(NPM),
@@ -137,7 +138,7 @@ fn missing_for_tests(docker: bool) -> Vec<Missing> {
     if docker && !has_program("docker") && has_docker_command_apart() {
         missing.push(DOCKER_COMMAND);
     }
-    if !fuzz_tools::are_current() && !fuzz_tools::has_pip() {
+    if !fuzz_tools::FUZZER.is_current() && !fuzz_tools::has_pip() {
         missing.push(PYTHON);
     }
     missing

@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 use crate::{
     agent_tools::AgentTools,
     binaries::Profile,
+    browser_tools,
     cli::TestArgs,
     commands::{Tool, find_program},
     console::{AlreadyTold, line},
@@ -30,6 +31,7 @@ struct Given {
     runner_args: Vec<String>,
     tools: AgentTools,
     fuzzer: PathBuf,
+    accessibility: PathBuf,
     without_docker: bool,
     /// The worker that runs in any image.
     static_worker: PathBuf,
@@ -43,6 +45,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         TestEngine::is_possible()?;
     }
     let fuzzer = fuzz_tools::ensure()?;
+    let accessibility = browser_tools::ensure()?;
     build(args.runner_args.is_empty())?;
     let static_worker = static_worker::build(Profile::Debug)?;
     if args.runner_args.is_empty() {
@@ -55,6 +58,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         runner_args: args.runner_args.clone(),
         tools,
         fuzzer,
+        accessibility,
         without_docker: args.without_docker,
         static_worker,
     };
@@ -83,7 +87,8 @@ fn tell_what_is_left_out() {
 async fn with_engine(given: Given) -> Result<()> {
     let mut interrupts = Interrupts::new()?;
     if given.without_docker {
-        return with_postgres(given, Vec::new(), &mut interrupts).await;
+        let tests = move |variables| run_tests(&given, variables);
+        return with_postgres(tests, Vec::new(), &mut interrupts).await;
     }
     // Dropping the start half way ends what it has started.
     let engine = tokio::select! {
@@ -91,13 +96,15 @@ async fn with_engine(given: Given) -> Result<()> {
         () = interrupts.next() => bail!("interrupted before the tests began"),
     };
     let variables = engine.variables(&given.static_worker);
-    let outcome = with_postgres(given, variables, &mut interrupts).await;
+    let tests = move |variables| run_tests(&given, variables);
+    let outcome = with_postgres(tests, variables, &mut interrupts).await;
     let ended = engine.end().await;
     outcome.and(ended)
 }
 
-async fn with_postgres(
-    given: Given,
+/// Runs tests on a Postgres that all test runs share, with these variables and the one that names it.
+pub(crate) async fn with_postgres(
+    tests: impl FnOnce(Vec<(&'static str, String)>) -> Result<()> + Send + 'static,
     mut variables: Vec<(&'static str, String)>,
     interrupts: &mut Interrupts,
 ) -> Result<()> {
@@ -111,7 +118,7 @@ async fn with_postgres(
     stack.keep_alive(&postgres);
     variables.push(("OPENTIGER_TEST_DATABASE_URL", postgres.url.expose().to_owned()));
     // An interrupt reaches the runner too, which then ends by itself; waiting for it is all there is to do.
-    let mut tests = tokio::task::spawn_blocking(move || run_tests(&given, variables));
+    let mut tests = tokio::task::spawn_blocking(move || tests(variables));
     let outcome = tokio::select! {
         outcome = &mut tests => outcome,
         () = interrupts.next() => tests.await,
@@ -126,7 +133,8 @@ async fn with_postgres(
 }
 
 fn run_tests(given: &Given, variables: Vec<(&'static str, String)>) -> Result<()> {
-    let Given { runner_args, tools, fuzzer, without_docker, static_worker: _ } = given;
+    let Given { runner_args, tools, fuzzer, accessibility, without_docker, static_worker: _ } =
+        given;
     let has_nextest = find_program("cargo-nextest").is_some();
     let runner: &[&str] = match (has_nextest, without_docker) {
         (true, false) => &["nextest", "run"],
@@ -140,7 +148,8 @@ fn run_tests(given: &Given, variables: Vec<(&'static str, String)>) -> Result<()
         .args(runner_args)
         .env("OPENTIGER_TEST_CLAUDE", &tools.claude)
         .env("OPENTIGER_TEST_OPENCODE", tools.opencode.clone().unwrap_or_default())
-        .env("OPENTIGER_TEST_SCHEMATHESIS", fuzzer);
+        .env("OPENTIGER_TEST_SCHEMATHESIS", fuzzer)
+        .env("OPENTIGER_TEST_AXE", accessibility);
     if !has_nextest {
         line("cargo-nextest is not installed; using cargo test");
         if *without_docker {

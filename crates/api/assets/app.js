@@ -125,7 +125,7 @@ for (const log of document.querySelectorAll('[data-log]')) {
       if (search.value.trim()) tell();
       down();
     });
-    source.addEventListener('over', () => { over = true; source.close(); source = null; log.removeAttribute('aria-busy'); setTimeout(refresh, 300); });
+    source.addEventListener('over', () => { over = true; source.close(); source = null; setTimeout(refresh, 300); });
     source.addEventListener('error', () => { if (source && source.readyState === EventSource.CLOSED) { source = null; setTimeout(open, 3000); } });
   };
   document.addEventListener('visibilitychange', () => { if (document.hidden) { source?.close(); source = null; } else { open(); } });

@@ -91,6 +91,23 @@ pub fn schemathesis_packages() -> PathBuf {
     })
 }
 
+/// The variable that names the script of axe-core; `cargo xtask test` installs it and sets it.
+const AXE_VARIABLE: &str = "OPENTIGER_TEST_AXE";
+
+/// The script of axe-core, which finds in a page what keeps people out.
+///
+/// # Panics
+/// When the variable `OPENTIGER_TEST_AXE` does not name it.
+#[must_use]
+pub fn axe_script() -> PathBuf {
+    let named = std::env::var_os(AXE_VARIABLE).map(PathBuf::from);
+    named.filter(|path| path.is_file()).unwrap_or_else(|| {
+        panic!(
+            "{AXE_VARIABLE} does not name the script of axe-core; `cargo xtask test` installs the pinned one and sets it"
+        )
+    })
+}
+
 /// The directories in which programs are looked for.
 ///
 /// # Panics

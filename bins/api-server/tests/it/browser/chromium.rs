@@ -1,66 +1,51 @@
 //! A Chromium of a test, without a window, with a profile of its own.
 
 use std::{
-    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use testing::{programs::installed_program, wait::wait_for};
+use testing::wait::wait_for;
 use thirtyfour::{
-    By, CapabilitiesHelper as _, ChromiumLikeCapabilities as _, DesiredCapabilities, WebDriver,
+    By, CapabilitiesHelper as _, ChromiumLikeCapabilities as _, Cookie, DesiredCapabilities, Key,
+    WebDriver,
 };
 
+use super::driver::{Driver, Process};
+
 /// How long a page may take to show something.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What every page must hold: checked by a script in it, which gives what is wrong.
-const CHECKS: &str = r"
-    const wrong = [];
-    const own = location.origin;
-    for (const entry of performance.getEntriesByType('resource')) {
-        if (!entry.name.startsWith(own + '/')) wrong.push('asks ' + entry.name);
-    }
-    if (window.pwned) wrong.push('a hostile text ran');
-    if (!document.documentElement.lang) wrong.push('no language');
-    if (document.querySelectorAll('main').length !== 1) wrong.push('not one main part');
-    if (document.querySelectorAll('h1').length !== 1) wrong.push('not one heading');
-    if (document.querySelector('[style]')) wrong.push('style in an element');
-    const named = (e) => e.labels?.length || e.getAttribute('aria-label');
-    for (const e of document.querySelectorAll('input:not([type=hidden]), select, textarea')) {
-        if (!named(e)) wrong.push('no label: ' + e.outerHTML.slice(0, 100));
-    }
-    for (const e of document.querySelectorAll('a, button, summary')) {
-        if (!e.textContent.trim() && !e.getAttribute('aria-label')) wrong.push('no name: ' + e.outerHTML.slice(0, 100));
-    }
-    for (const e of document.querySelectorAll('img')) {
-        if (!e.hasAttribute('alt')) wrong.push('no alt: ' + e.outerHTML.slice(0, 100));
-    }
-    const ids = [...document.querySelectorAll('[id]')].map((e) => e.id);
-    for (const id of new Set(ids)) if (ids.filter((other) => other === id).length > 1) wrong.push('twice: #' + id);
-    for (const e of document.querySelectorAll('[aria-describedby], [aria-labelledby]')) {
-        const refs = (e.getAttribute('aria-describedby') ?? '') + ' ' + (e.getAttribute('aria-labelledby') ?? '');
-        for (const id of refs.split(' ').filter(Boolean)) if (!document.getElementById(id)) wrong.push('nowhere: #' + id);
-    }
-    if (document.documentElement.scrollWidth > innerWidth + 1) wrong.push('wider than the window');
-    return wrong;
-";
+/// The size of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Window {
+    Wide,
+    Phone,
+}
 
-/// A browser that looks at one server.
+impl Window {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Wide => "wide",
+            Self::Phone => "phone",
+        }
+    }
+}
+
+/// A browser that looks at one server. Gone with this value, with all its processes.
 pub(super) struct Browser {
     driver: WebDriver,
+    program: Driver,
     base: String,
-    program: Child,
     _profile: TempDir,
 }
 
 impl Browser {
     pub(super) async fn start(address: &str) -> Self {
         let profile = TempDir::new().expect("a directory can be made");
-        let (program, port) = start_driver();
+        let program = Driver::start();
         let mut wanted = DesiredCapabilities::chrome();
         let folder = format!("--user-data-dir={}", profile.path().display());
         for argument in [
@@ -69,22 +54,45 @@ impl Browser {
             "--disable-gpu",
             "--disable-dev-shm-usage",
             "--disable-background-networking",
+            "--disable-component-update",
+            "--no-first-run",
             "--accept-lang=en",
             "--window-size=1280,1000",
             &folder,
         ] {
             wanted.add_arg(argument).expect("an argument is a text");
         }
-        let logs = serde_json::json!({ "browser": "ALL" });
+        let logs = json!({ "browser": "ALL", "performance": "ALL" });
         wanted.set("goog:loggingPrefs", logs).expect("a wish is JSON");
-        let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), wanted).await;
+        let driver = WebDriver::new(format!("http://127.0.0.1:{}", program.port), wanted).await;
         let driver = driver.expect("the browser starts");
-        Self { driver, base: format!("http://{address}"), program, _profile: profile }
+        // It is ended by its processes: a test that fails has no time for more.
+        driver.clone().leak().expect("the session has not ended");
+        Self { driver, program, base: format!("http://{address}"), _profile: profile }
+    }
+
+    /// The browser's processes.
+    pub(super) fn processes(&self) -> Vec<Process> {
+        self.program.family()
+    }
+
+    pub(super) fn base(&self) -> &str {
+        &self.base
     }
 
     pub(super) async fn open(&self, path: &str) {
-        let address = format!("{}{path}", self.base);
+        self.go_to(&format!("{}{path}", self.base)).await;
+    }
+
+    /// Goes to an address anywhere.
+    pub(super) async fn go_to(&self, address: &str) {
         self.driver.goto(address).await.expect("the page opens");
+    }
+
+    /// Path and query of the page that is looked at.
+    pub(super) async fn place(&self) -> String {
+        let place = self.script("return location.pathname + location.search").await;
+        place.as_str().unwrap_or_default().to_owned()
     }
 
     /// What people see of the first element that fits.
@@ -109,6 +117,17 @@ impl Browser {
         .await;
     }
 
+    /// Waits until the parts of a page that come later are there.
+    pub(super) async fn wait_until_whole(&self) {
+        wait_for("the slow parts of the page", PATIENCE, async || {
+            let busy =
+                self.script("return document.querySelectorAll('[data-load][aria-busy]').length");
+            let busy = busy.await;
+            if busy == 0 { Ok(()) } else { Err(busy) }
+        })
+        .await;
+    }
+
     pub(super) async fn click(&self, selector: &str) {
         let found = self.driver.find(By::Css(selector)).await;
         assert!(found.is_ok(), "no `{selector}`");
@@ -121,26 +140,75 @@ impl Browser {
         field.send_keys(text).await.expect("it takes a text");
     }
 
+    /// Presses a key, wherever the focus is.
+    pub(super) async fn press(&self, key: Key) {
+        let pressing = self.driver.action_chain().send_keys(key);
+        pressing.perform().await.expect("there is a keyboard");
+    }
+
+    /// Types a text, wherever the focus is.
+    pub(super) async fn type_text(&self, text: &str) {
+        let typing = self.driver.action_chain().send_keys(text);
+        typing.perform().await.expect("there is a keyboard");
+    }
+
     pub(super) async fn script(&self, script: &str) -> Value {
         let answer = self.driver.execute(script, Vec::new()).await;
         answer.expect("the script runs").json().clone()
     }
 
-    /// Checks what every page must hold.
-    pub(super) async fn check_page(&self, name: &str) {
-        let wrong = self.script(CHECKS).await;
-        assert_eq!(wrong, serde_json::json!([]), "{name}");
+    /// Runs a script that calls its last argument with what it found.
+    pub(super) async fn script_that_calls_back(&self, script: &str, given: Vec<Value>) -> Value {
+        let answer = self.driver.execute_async(script, given).await;
+        answer.expect("the script calls back").json().clone()
     }
 
-    /// Checks that the browser complained of nothing but of these.
-    pub(super) async fn check_console(&self, expected: &[&str]) {
+    /// Chooses the size of the window.
+    pub(super) async fn resize(&self, window: Window) {
+        let (width, height) = match window {
+            Window::Wide => (1280, 1000),
+            Window::Phone => (390, 844),
+        };
+        let wish =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.tell("Emulation.setDeviceMetricsOverride", wish).await;
+    }
+
+    /// Chooses light or dark, as a system does.
+    pub(super) async fn colour(&self, scheme: &str) {
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        self.tell("Emulation.setEmulatedMedia", json!({ "features": [feature] })).await;
+    }
+
+    /// Chooses the language of pages, as their own button does. A page of the server must be open.
+    pub(super) async fn language(&self, language: &str) {
+        let cookie = Cookie::new("opentiger_language", language.to_owned());
+        self.driver.add_cookie(cookie).await.expect("the cookie is taken");
+    }
+
+    /// Gives the browser an order that people have in its tools.
+    pub(super) async fn tell(&self, order: &str, given: Value) {
+        self.driver.cdp().send_raw(order, given).await.expect("the browser obeys");
+    }
+
+    /// What the browser wrote down since it was asked last: complaints of pages.
+    pub(super) async fn complaints(&self) -> Vec<String> {
         let log = self.driver.get_log("browser").await.expect("the driver keeps a log");
-        let complaints =
-            log.iter().filter(|entry| matches!(entry.level.as_str(), "SEVERE" | "WARNING"));
-        let said = complaints.map(|entry| entry.message.clone());
-        let wrong: Vec<String> =
-            said.filter(|said| !expected.iter().any(|text| said.contains(text))).collect();
-        assert!(wrong.is_empty(), "{wrong:?}");
+        let severe =
+            log.into_iter().filter(|entry| matches!(entry.level.as_str(), "SEVERE" | "WARNING"));
+        severe.map(|entry| entry.message).collect()
+    }
+
+    /// Every address that the browser asked for since it was asked last.
+    pub(super) async fn requests(&self) -> Vec<String> {
+        let log = self.driver.get_log("performance").await.expect("the driver keeps a log");
+        let events = log.iter().filter_map(|entry| serde_json::from_str(&entry.message).ok());
+        let asked = events.filter_map(|event: Value| {
+            let sent = event["message"]["method"] == "Network.requestWillBeSent";
+            let url = &event["message"]["params"]["request"]["url"];
+            url.as_str().filter(|_| sent).map(ToOwned::to_owned)
+        });
+        asked.collect()
     }
 
     /// Keeps a picture of what is to be seen.
@@ -151,30 +219,4 @@ impl Browser {
         self.driver.screenshot(&file).await.expect("a picture can be taken");
         assert!(file.metadata().is_ok_and(|file| file.len() > 1000), "{name} is empty");
     }
-
-    pub(super) async fn end(self) {
-        let mut program = self.program;
-        self.driver.quit().await.expect("the browser ends");
-        program.kill().expect("the driver is ours");
-        program.wait().expect("the driver is ours");
-    }
-}
-
-/// Starts the driver, and says on which port it listens.
-fn start_driver() -> (Child, u16) {
-    #[expect(clippy::disallowed_methods, reason = "a test's own tool, ended by it")]
-    let mut command = Command::new(installed_program("chromedriver"));
-    let mut program = command
-        .arg("--port=0")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("chromedriver starts");
-    let output = BufReader::new(program.stdout.take().expect("standard output is a pipe"));
-    let started = output.lines().map_while(Result::ok).find_map(|line| {
-        let (_, port) = line.split_once("started successfully on port ")?;
-        port.trim_end_matches('.').parse().ok()
-    });
-    (program, started.expect("chromedriver says its port"))
 }

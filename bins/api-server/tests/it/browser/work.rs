@@ -15,11 +15,13 @@ const FOCUS: &str = r"
     const e = document.activeElement;
     const style = getComputedStyle(e);
     const box = e.getBoundingClientRect();
+    const middle = box.top + box.height / 2;
     return {
         at: e.id || e.name || e.getAttribute('href') || e.textContent.trim().slice(0, 40),
         number: [...document.querySelectorAll('*')].indexOf(e),
         seen: e.matches(':focus-visible') && style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2
-            && box.width > 1 && box.height > 1 && box.top >= 0 && box.bottom <= innerHeight,
+            && box.width > 1 && box.height > 1 && middle > 0 && middle < innerHeight,
+        how: [e.matches(':focus-visible'), style.outline, middle, innerHeight].join(' '),
     };
 ";
 /// How many elements can be reached; of radio buttons, one of each group.

@@ -6,7 +6,7 @@ use thirtyfour::Key;
 
 use super::{
     chromium::{Browser, PATIENCE},
-    world::{HOSTILE, RUN, World, serve},
+    world::{HOSTILE, OVER, RUN, World, serve},
 };
 use crate::program::{get, json};
 
@@ -39,6 +39,10 @@ async fn people_follow_a_log_switch_where_agents_run_and_make_tasks() {
     let browser = Browser::start(&world.server.address()).await;
     a_log_grows_over_a_restart_and_can_be_searched(&browser, &mut world).await;
     agents_are_sent_to_the_sandbox_and_back_while_a_task_runs(&browser).await;
+    world.work().await;
+    tasks_are_found_and_done_once_more(&browser).await;
+    a_run_shows_what_it_verified_and_changed(&browser).await;
+    a_setting_is_changed_and_reset_and_a_gate_is_tried(&browser).await;
     a_task_is_made_with_a_keyboard_alone(&browser, &mut world).await;
     every_part_of_a_page_is_reached_in_its_order(&browser).await;
     browser.check_page("at the end").await;
@@ -103,6 +107,49 @@ async fn agents_are_sent_to_the_sandbox_and_back_while_a_task_runs(browser: &Bro
         browser.wait_for_text(".said", "Switched.").await;
         assert!(browser.exists(&format!("input[value={to}]:checked")).await);
     }
+    browser.check_console(&[]).await;
+}
+
+async fn tasks_are_found_and_done_once_more(browser: &Browser) {
+    browser.open("/ui/tasks?view=board").await;
+    browser.wait_for_text("#column-blocked", "Blocked").await;
+    assert!(browser.text("#board").await.contains("Blocked task"));
+    browser.open("/ui/tasks").await;
+    browser.fill("#q", "failed T").await;
+    browser.press(Key::Enter).await;
+    browser.wait_for_text("#tasks", "Failed task").await;
+    assert!(!browser.text("#tasks").await.contains("Done task"), "the others are not shown");
+    browser.click("#tasks a").await;
+    browser.wait_for_text("h1", "Failed task").await;
+    browser.click(".ask summary").await;
+    browser.fill("#feedback", "the tests too").await;
+    browser.click(".ask[open] button").await;
+    browser.wait_for_text(".said", "queued once more").await;
+    browser.wait_for_text("#state", "Queued").await;
+    browser.check_console(&[]).await;
+}
+
+async fn a_run_shows_what_it_verified_and_changed(browser: &Browser) {
+    browser.open(&format!("/ui/runs/run-{OVER}")).await;
+    browser.wait_for_text("#changes", "+    42").await;
+    let verified = browser.text("#verification").await;
+    assert!(verified.contains("exit code 1") && verified.contains("exit code 0"), "{verified}");
+    browser.check_console(&[]).await;
+}
+
+async fn a_setting_is_changed_and_reset_and_a_gate_is_tried(browser: &Browser) {
+    browser.open("/ui/system/settings").await;
+    browser.click("a[href$=TASK_MAX_ATTEMPTS]").await;
+    browser.fill("#value", "7").await;
+    browser.click(".stack button").await;
+    browser.wait_for_text(".said", "Saved").await;
+    assert_eq!(browser.text(".facts code").await, "7");
+    browser.click("button[name=wish]").await;
+    browser.wait_for_text(".facts", "default").await;
+    assert_ne!(browser.text(".facts code").await, "7");
+    browser.open("/ui/system").await;
+    browser.click("form[action='/ui/system/gates/claude_code'] button").await;
+    browser.wait_for_text(".said", "let through to try").await;
     browser.check_console(&[]).await;
 }
 

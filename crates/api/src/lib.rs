@@ -13,6 +13,7 @@ pub mod state;
 
 mod access;
 mod agreement;
+mod charted;
 mod connections;
 mod crowd;
 mod extract;

@@ -166,7 +166,7 @@ const fn of_stretch(stretch: Stretch) -> About {
             name: "opentiger_task_wait_seconds",
             kind: Kind::Histogram,
             labels,
-            help: "From the making of a task to its first claim, by tasks whose first run ended.",
+            help: "From when a task could be taken (nothing to wait for but a free place) to its claim, by runs that ended.",
         },
         Stretch::Start => About {
             name: "opentiger_run_start_seconds",

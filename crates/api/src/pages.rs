@@ -16,16 +16,22 @@ use crate::{access::rights::Right, state::ApiState};
 pub(crate) mod assets;
 pub(crate) mod failure;
 
+mod agents;
 mod charts;
 mod form;
 mod frame;
+mod gates;
 mod language;
 mod live;
 mod login;
 mod new_task;
 mod overview;
 mod patch;
+mod process;
 mod run;
+mod runs;
+mod scale;
+mod self_tests;
 mod settings;
 mod shown;
 mod switching;
@@ -77,14 +83,20 @@ pub(crate) fn routes() -> Pages {
         .get("/ui/tasks/{id}", Right::Read, task::show)
         .post("/ui/tasks/{id}/cancel", Right::Work, task::cancel)
         .post("/ui/tasks/{id}/retry", Right::Work, task::retry)
+        .get("/ui/runs", Right::Read, runs::list)
         .get("/ui/runs/{id}", Right::Read, run::show)
         .get("/ui/runs/{id}/log", Right::Read, run::log)
         .get("/ui/runs/{id}/changes", Right::Read, run::changes)
+        .get("/ui/agents", Right::Read, agents::list)
+        .get("/ui/agents/{id}", Right::Read, agents::show)
         .get("/ui/system", Right::Read, system::show)
         .get("/ui/system/readiness", Right::Control, system::readiness)
-        .post("/ui/system/gates/{executor}", Right::Control, system::try_gate)
-        .get("/ui/system/processes/{name}", Right::Read, system::process)
-        .post("/ui/system/processes/{name}", Right::Control, system::ask_process)
+        .post("/ui/system/gates/{executor}", Right::Control, gates::try_now)
+        .post("/ui/system/self-test", Right::Control, self_tests::ask)
+        .post("/ui/system/stop-all", Right::Control, process::stop_all)
+        .post("/ui/system/start-all", Right::Control, process::start_all)
+        .get("/ui/system/processes/{name}", Right::Read, process::show)
+        .post("/ui/system/processes/{name}", Right::Control, process::ask)
         .get("/ui/system/switch", Right::Read, switching::preview)
         .post("/ui/system/switch", Right::Control, switching::switch)
         .get("/ui/system/settings", Right::Read, settings::list)

@@ -12,8 +12,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
 use crate::{
-    error::ApiError, hub::EventHub, logins::Checks, repositories::Repositories,
-    routes::metrics::LastMeasures,
+    charted::LastCharts, error::ApiError, hub::EventHub, logins::Checks,
+    repositories::Repositories, routes::metrics::LastMeasures,
 };
 
 /// What the API works with; clones share everything.
@@ -37,6 +37,8 @@ pub struct ApiState {
     pub(crate) changes: TaskTracker,
     /// The numbers that were read last.
     pub(crate) measures: LastMeasures,
+    /// What charts showed last.
+    pub(crate) charts: LastCharts,
 }
 
 impl ApiState {
@@ -60,6 +62,7 @@ impl ApiState {
             stop,
             changes: TaskTracker::new(),
             measures: LastMeasures::default(),
+            charts: LastCharts::default(),
         }
     }
 

@@ -64,7 +64,7 @@ words! {
 words! {
     /// A stretch of a run's life.
     Stretch, "stretch" {
-        /// From the making of a task to its first claim.
+        /// From when a task could be taken to its claim.
         Wait = "wait",
         /// From the claim to the start.
         Start = "start",
@@ -176,7 +176,8 @@ const ENDED: &str = "
     FROM runs r JOIN tasks t ON t.id = r.task
     CROSS JOIN LATERAL (VALUES
         ('ended', 0::float8),
-        ('wait', CASE WHEN r.lease_number = 1 THEN extract(epoch FROM r.created_at - t.created_at)::float8 END),
+        ('wait', extract(epoch FROM r.created_at - coalesce(r.claimable_at,
+            CASE WHEN r.lease_number = 1 THEN t.created_at END))::float8),
         ('start', extract(epoch FROM r.started_at - r.created_at)::float8),
         ('duration', extract(epoch FROM r.ended_at - r.started_at)::float8)
     ) AS x (measure, seconds)

@@ -95,7 +95,7 @@ const SETTLE_AREAS: &str = concat!(
     INSERT INTO ready (task, role, executor, provider, rank, area)
     SELECT id, role, executor, provider, rank, area FROM best
     ON CONFLICT (area, executor, provider) WHERE area IS NOT NULL
-    DO UPDATE SET task = excluded.task, role = excluded.role, rank = excluded.rank
+    DO UPDATE SET task = excluded.task, role = excluded.role, rank = excluded.rank, since = excluded.since
     WHERE ready.task <> excluded.task"
 );
 

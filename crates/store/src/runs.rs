@@ -4,7 +4,7 @@ use core_types::{
     event::{NumberedEvent, RunEvent},
     ids::{AgentId, LeaseNumber, RunId, RunKey, TaskId},
     outcome::{RunOutcome, RunReport},
-    task::RunStatus,
+    task::{ExecutionEnvironment, RunStatus},
     usage::Usage,
 };
 use jiff::Timestamp;
@@ -40,6 +40,8 @@ pub struct Run {
     pub agent: Option<AgentId>,
     /// Where that agent runs.
     pub host: Option<HostId>,
+    /// Whether it runs on the host itself or in a sandbox.
+    pub environment: ExecutionEnvironment,
     /// Where it stands.
     pub status: RunStatus,
     /// What came of it; present from `collecting` on.
@@ -92,7 +94,7 @@ pub struct StoredEvent {
 
 /// The columns of a [`Run`], of a table named `r`.
 pub(crate) const COLUMNS: &str = "
-    r.id, r.seq, r.task, r.lease_number, r.agent, r.host, r.status, r.outcome, r.message, r.hint, r.retry_at,
+    r.id, r.seq, r.task, r.lease_number, r.agent, r.host, r.environment, r.status, r.outcome, r.message, r.hint, r.retry_at,
     r.input_tokens, r.output_tokens, r.cache_read_tokens, r.cache_write_tokens, r.cost_microusd, r.turns,
     r.session, r.commit_id, r.branch, r.base_commit, r.created_at, r.started_at, r.ended_at";
 
@@ -107,6 +109,7 @@ pub(crate) fn from_row(row: &Row) -> Result<Run, StoreError> {
         lease,
         agent: get::<Option<Uuid>>(row, "agent")?.map(AgentId::from_uuid),
         host: get::<Option<String>>(row, "host")?.map(HostId::new),
+        environment: word(row, "environment")?,
         status: word(row, "status")?,
         report: outcome.map(|outcome| report_from_row(row, outcome)).transpose()?,
         base_commit: get(row, "base_commit")?,

@@ -1,22 +1,26 @@
-//! Charts as SVG: columns over time, each with its value in words for whoever points at it or hears it.
+//! Charts: columns over time as SVG, with scales that people can read and the same numbers as a table.
 
 use core_types::auth::Language;
 use jiff::{Timestamp, fmt::strtime};
-use store::{flow::HourOfRuns, spend::SpendOfDay};
+use store::{
+    flow::{Slot, Spread},
+    spend::SpendOfDay,
+};
 
-use crate::pages::{
-    shown::{dollars, short, span},
-    texts::overview::OverviewTexts,
+use crate::{
+    charted::{Charted, Window},
+    pages::{
+        scale::{Unit, top_of},
+        shown::{count, dollars, short, span},
+        texts::overview::OverviewTexts,
+    },
 };
 
 /// Width and height of the part of a chart in which columns stand, in its own units.
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 120.0;
-/// How many hours and days are shown.
-const HOURS: i64 = 24;
-const DAYS: i64 = 14;
 
-/// A column of a chart.
+/// A column of a chart, or the part of one.
 #[derive(Debug)]
 pub(crate) struct Column {
     pub(crate) x: String,
@@ -33,34 +37,47 @@ pub(crate) struct Chart {
     pub(crate) title: &'static str,
     /// The sum or the last value, in words.
     pub(crate) figure: String,
-    /// The greatest value, at the top of the scale.
-    pub(crate) top: String,
-    pub(crate) first: String,
-    pub(crate) last: String,
+    /// All of that, for whoever hears it.
+    pub(crate) spoken: String,
+    /// What one column is of.
+    pub(crate) per: &'static str,
+    /// The scale from its top to nothing; none where there is nothing to show.
+    pub(crate) ticks: Vec<String>,
+    /// Names along the time, each where its part begins.
+    pub(crate) marks: Vec<String>,
     pub(crate) columns: Vec<Column>,
     pub(crate) legend: Vec<(&'static str, &'static str)>,
+    /// The same as a table: what its columns are called, and its rows.
+    pub(crate) heads: Vec<&'static str>,
+    pub(crate) rows: Vec<(String, Vec<String>)>,
 }
 
-/// One place on the time line: its name, and parts that stand on each other.
-struct Slot {
+/// One place on the time line: its names, and parts that stand on each other, each in words.
+struct Place {
     name: String,
-    parts: Vec<(f64, &'static str)>,
-    words: String,
+    mark: String,
+    parts: Vec<(f64, &'static str, String)>,
 }
 
-fn chart(
+/// What is the same for each place of a chart.
+struct Kind {
     title: &'static str,
-    figure: String,
-    slots: Vec<Slot>,
-    told: impl Fn(f64) -> String,
-) -> Chart {
-    let sum = |slot: &Slot| slot.parts.iter().map(|(value, _)| value).sum::<f64>();
-    let top = slots.iter().map(sum).fold(0.0, f64::max);
-    let step = WIDTH / slots.len().max(1) as f64;
+    per: &'static str,
+    unit: Unit,
+    /// Into how many equal parts the time is marked.
+    marks: usize,
+    legend: Vec<(&'static str, &'static str)>,
+}
+
+fn chart(kind: Kind, figure: String, places: Vec<Place>) -> Chart {
+    let sum = |place: &Place| place.parts.iter().map(|(value, ..)| value).sum::<f64>();
+    let greatest = places.iter().map(sum).fold(0.0, f64::max);
+    let top = top_of(greatest, kind.unit);
+    let step = WIDTH / places.len().max(1) as f64;
     let mut columns = Vec::new();
-    for (index, slot) in slots.iter().enumerate() {
+    for (index, place) in places.iter().enumerate() {
         let mut floor = HEIGHT;
-        for (value, tone) in slot.parts.iter().filter(|(value, _)| *value > 0.0) {
+        for (value, tone, words) in place.parts.iter().filter(|(value, ..)| *value > 0.0) {
             let height = value / top * HEIGHT;
             floor -= height;
             columns.push(Column {
@@ -69,64 +86,97 @@ fn chart(
                 width: format!("{:.1}", step * 0.8),
                 height: format!("{height:.1}"),
                 tone,
-                words: format!("{}: {}", slot.name, slot.words),
+                words: format!("{}: {words}", place.name),
             });
         }
     }
-    let name = |slot: Option<&Slot>| slot.map(|slot| slot.name.clone()).unwrap_or_default();
-    let (first, last) = (name(slots.first()), name(slots.last()));
-    Chart { title, figure, top: told(top), first, last, columns, legend: Vec::new() }
+    let every = places.len().div_ceil(kind.marks.max(1)).max(1);
+    let told = |value| kind.unit.tick(value);
+    let nothing = columns.is_empty();
+    let (title, per) = (kind.title, kind.per);
+    Chart {
+        title,
+        spoken: format!("{title}, {per}. {figure}. 0 – {}", told(top)),
+        figure,
+        per,
+        ticks: if nothing { Vec::new() } else { vec![told(top), told(top / 2.0), told(0.0)] },
+        marks: places.iter().step_by(every).map(|place| place.mark.clone()).collect(),
+        columns,
+        heads: kind.legend.iter().map(|(_, words)| *words).collect(),
+        legend: if kind.legend.len() > 1 { kind.legend } else { Vec::new() },
+        rows: places.into_iter().filter_map(row).collect(),
+    }
 }
 
-/// Charts of the last day's runs: how many, how long they waited, how long they took.
-pub(crate) fn of_hours(hours: &[HourOfRuns], language: Language) -> [Chart; 3] {
+/// A place as a row of the table; none where nothing happened.
+fn row(place: Place) -> Option<(String, Vec<String>)> {
+    let is_empty = place.parts.iter().all(|(value, ..)| *value <= 0.0);
+    let words = place.parts.into_iter().map(|(.., words)| words).collect();
+    (!is_empty).then_some((place.name, words))
+}
+
+/// The charts of a time; those of which nothing is known are left out.
+pub(crate) fn charts(charted: &Charted, window: Window, language: Language) -> Vec<Chart> {
     let t = OverviewTexts::of(language);
-    let this_hour = Timestamp::now().as_second() / 3600;
-    let slots = |parts: &dyn Fn(&HourOfRuns) -> Vec<(f64, &'static str)>,
-                 told: &dyn Fn(&HourOfRuns) -> String| {
-        let slot = |number: i64| {
-            let hour = hours.iter().find(|hour| hour.at.as_second() / 3600 == number);
-            let at = Timestamp::from_second(number * 3600).unwrap_or_default();
-            Slot {
-                name: strtime::format("%H:%M UTC", at).unwrap_or_default(),
-                parts: hour.map(parts).unwrap_or_default(),
-                words: hour.map(told).unwrap_or_default(),
-            }
-        };
-        (this_hour - HOURS + 1..=this_hour).map(slot).collect::<Vec<_>>()
+    let of_flow = charted.flow.iter().flat_map(|flow| of_runs(flow, window, t));
+    let of_days = charted.days.iter().flat_map(|days| of_spend(days, window, t));
+    of_flow.chain(of_days).collect()
+}
+
+/// How many runs, how long tasks waited, how long runs took.
+fn of_runs(flow: &[Slot], window: Window, t: &'static OverviewTexts) -> [Chart; 3] {
+    let (per, marks, long, mark) = match window {
+        Window::Day => (t.per_hour, 4, "%m-%d %H:%M", "%H:%M"),
+        Window::Week => (t.per_six_hours, 7, "%m-%d %H:%M", "%m-%d"),
+        Window::Month => (t.per_day, 6, "%Y-%m-%d", "%m-%d"),
     };
+    let text = |format: &str, at: Timestamp| strtime::format(format, at).unwrap_or_default();
+    let place =
+        |slot: &Slot, parts| Place { name: text(long, slot.at), mark: text(mark, slot.at), parts };
     let (good, bad) =
-        hours.iter().fold((0, 0), |(good, bad), hour| (good + hour.succeeded, bad + hour.failed));
-    let rate = (good * 100).checked_div(good + bad).map(|rate| format!(" · {rate} %"));
-    let figure = format!("{}{}", good + bad, rate.unwrap_or_default());
-    let runs = slots(
-        &|hour| vec![(hour.succeeded as f64, "good"), (hour.failed as f64, "bad")],
-        &|hour| format!("{} {}, {} {}", hour.succeeded, t.chart_good, hour.failed, t.chart_bad),
-    );
-    let throughput = Chart {
-        legend: vec![("good", t.chart_good), ("bad", t.chart_bad)],
-        ..chart(t.chart_runs, figure, runs, |top| format!("{top:.0}"))
+        flow.iter().fold((0, 0), |(good, bad), slot| (good + slot.succeeded, bad + slot.failed));
+    let rate = (good * 100).checked_div(good + bad);
+    let rate = rate.map(|rate| format!(" · {rate} % {}", t.chart_good)).unwrap_or_default();
+    let ended = |slot: &Slot| {
+        let (good, bad) = (slot.succeeded, slot.failed);
+        let parts = vec![
+            (good as f64, "good", format!("{} {}", count(good), t.chart_good)),
+            (bad as f64, "bad", format!("{} {}", count(bad), t.chart_bad)),
+        ];
+        place(slot, parts)
     };
-    let medians = |title, of: fn(&HourOfRuns) -> Option<f64>| {
-        let told = |hour: &HourOfRuns| of(hour).map(span).unwrap_or_default();
-        let latest = hours.iter().rev().find_map(of).map(span).unwrap_or_default();
-        chart(
-            title,
-            latest,
-            slots(&|hour| vec![(of(hour).unwrap_or_default(), "busy")], &told),
-            span,
-        )
+    let kind = Kind {
+        title: t.chart_runs,
+        per,
+        unit: Unit::Number,
+        marks,
+        legend: vec![("good", t.chart_good), ("bad", t.chart_bad)],
+    };
+    let throughput =
+        chart(kind, format!("{}{rate}", count(good + bad)), flow.iter().map(ended).collect());
+    let spreads = |title, of: fn(&Slot) -> Option<Spread>| {
+        let legend = vec![("busy", t.half_within), ("wait", t.most_within)];
+        let kind = Kind { title, per, unit: Unit::Seconds, marks, legend };
+        let parts = |slot: &Slot| {
+            let Some(Spread { half, most }) = of(slot) else { return place(slot, Vec::new()) };
+            let half_words = format!("{} ({})", span(half), t.half_within);
+            let most_words = format!("{} ({})", span(most), t.most_within);
+            place(slot, vec![(half, "busy", half_words), (most - half, "wait", most_words)])
+        };
+        let latest = flow.iter().rev().find_map(of);
+        let figure = latest.map(|latest| format!("{} {}", t.latest, span(latest.half)));
+        chart(kind, figure.unwrap_or_default(), flow.iter().map(parts).collect())
     };
     [
         throughput,
-        medians(t.chart_wait, |hour| hour.wait_s),
-        medians(t.chart_duration, |hour| hour.run_s),
+        spreads(t.chart_wait, |slot| slot.waited),
+        spreads(t.chart_duration, |slot| slot.took),
     ]
 }
 
-/// Charts of what was used on the last days: tokens and money.
-pub(crate) fn of_days(days: &[SpendOfDay], language: Language) -> [Chart; 2] {
-    let t = OverviewTexts::of(language);
+/// What was used on the last days: tokens and money.
+fn of_spend(days: &[SpendOfDay], window: Window, t: &'static OverviewTexts) -> [Chart; 2] {
+    let number = i64::from(window.days());
     let today = Timestamp::now().as_second() / 86_400;
     let used = |name: &str| {
         let of_day = days.iter().filter(|day| day.day.to_string() == name);
@@ -134,21 +184,82 @@ pub(crate) fn of_days(days: &[SpendOfDay], language: Language) -> [Chart; 2] {
             (tokens + day.usage.total_tokens(), cost + day.usage.cost_microusd)
         })
     };
-    let slots = |of: &dyn Fn((u64, u64)) -> f64, tone, told: &dyn Fn(f64) -> String| {
-        let slot = |number: i64| {
-            let at = Timestamp::from_second(number * 86_400).unwrap_or_default();
+    let all: Vec<(String, String, (u64, u64))> = (today - number + 1..=today)
+        .map(|day| {
+            let at = Timestamp::from_second(day * 86_400).unwrap_or_default();
             let name = strtime::format("%Y-%m-%d", at).unwrap_or_default();
-            let value = of(used(&name));
-            Slot { words: told(value), parts: vec![(value, tone)], name }
+            let mark = strtime::format("%m-%d", at).unwrap_or_default();
+            let used = used(&name);
+            (name, mark, used)
+        })
+        .collect();
+    let (tokens, cost) = all
+        .iter()
+        .fold((0, 0), |(tokens, cost), (_, _, (more, money))| (tokens + more, cost + money));
+    let places = |tone, of: &dyn Fn((u64, u64)) -> (f64, String)| {
+        let place = |(name, mark, used): &(String, String, (u64, u64))| {
+            let (value, words) = of(*used);
+            Place { name: name.clone(), mark: mark.clone(), parts: vec![(value, tone, words)] }
         };
-        (today - DAYS + 1..=today).map(slot).collect::<Vec<_>>()
+        all.iter().map(place).collect::<Vec<_>>()
     };
-    let last = |slots: &[Slot]| slots.last().map(|slot| slot.words.clone()).unwrap_or_default();
-    let (in_tokens, in_dollars) = (|value: f64| short(value as u64), dollars);
-    let tokens = slots(&|(tokens, _)| tokens as f64, "busy", &in_tokens);
-    let money = slots(&|(_, cost)| cost as f64 / 1e6, "accent", &in_dollars);
+    let marks = if number > 14 { 6 } else { 7 };
+    let kind = |title, unit, tone| Kind {
+        title,
+        per: t.per_day,
+        unit,
+        marks,
+        legend: vec![(tone, title)],
+    };
+    let usd = |cost: u64| dollars(cost as f64 / 1e6);
     [
-        chart(t.chart_tokens, last(&tokens), tokens, in_tokens),
-        chart(t.chart_cost, last(&money), money, in_dollars),
+        chart(
+            kind(t.chart_tokens, Unit::Tokens, "busy"),
+            short(tokens),
+            places("busy", &|(tokens, _)| (tokens as f64, short(tokens))),
+        ),
+        chart(
+            kind(t.chart_cost, Unit::Dollars, "accent"),
+            usd(cost),
+            places("accent", &|(_, cost)| (cost as f64 / 1e6, usd(cost))),
+        ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow() -> Vec<Slot> {
+        let slot = |index: i64| Slot {
+            at: Timestamp::from_second(1_767_225_600 + index * 3600).unwrap(),
+            ..Slot::default()
+        };
+        let mut flow: Vec<Slot> = (0..24).map(slot).collect();
+        flow[6] = Slot {
+            succeeded: 30,
+            failed: 10,
+            waited: Some(Spread { half: 40.0, most: 100.0 }),
+            ..flow[6]
+        };
+        flow
+    }
+
+    #[test]
+    fn a_chart_has_a_round_scale_marks_at_their_places_and_the_same_as_a_table() {
+        let charted = Charted { flow: Some(flow()), days: None };
+        let charts = charts(&charted, Window::Day, Language::English);
+        let [runs, wait, took] = charts.as_slice() else { panic!("{charts:?}") };
+        assert_eq!(runs.ticks, ["40", "20", "0"]);
+        assert_eq!(runs.marks, ["00:00", "06:00", "12:00", "18:00"]);
+        assert_eq!(runs.figure, "40 · 75 % succeeded");
+        let tops: Vec<&str> = runs.columns.iter().map(|column| column.y.as_str()).collect();
+        assert_eq!(tops, ["30.0", "0.0"], "the failed ones stand on the others");
+        let [(hour, cells)] = runs.rows.as_slice() else { panic!("{:?}", runs.rows) };
+        assert_eq!(hour, "01-01 06:00");
+        assert_eq!(cells.as_slice(), ["30 succeeded", "10 failed"]);
+        assert_eq!(wait.ticks, ["2 min", "1 min", "0"]);
+        assert!(wait.columns[1].words.contains("1 min 40 s"), "{:?}", wait.columns);
+        assert!(took.ticks.is_empty() && took.columns.is_empty(), "nothing ended: {took:?}");
+    }
 }

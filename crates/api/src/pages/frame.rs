@@ -15,7 +15,7 @@ use crate::{
         assets::{ICON, SCRIPT, STYLE},
         is_page,
         language::LANGUAGE_COOKIE,
-        texts::{Said, Shared},
+        texts::{Said, Shared, runs::RunListTexts, system::SystemTexts},
     },
     requests::auth::accepted_language,
 };
@@ -45,6 +45,16 @@ impl Frame {
             uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("said="));
         let said = word.and_then(|word| word.parse().ok());
         Self { language, t: Shared::of(language), here, standing, said }
+    }
+
+    /// The texts of what pages show of processes.
+    pub(crate) const fn system(&self) -> &'static SystemTexts {
+        SystemTexts::of(self.language)
+    }
+
+    /// The texts of tables of runs.
+    pub(crate) const fn run_list(&self) -> &'static RunListTexts {
+        RunListTexts::of(self.language)
     }
 
     /// The language as HTML names it.

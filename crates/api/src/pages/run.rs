@@ -13,7 +13,7 @@ use axum::{
 use core_types::{
     auth::Language,
     ids::{RunId, TaskId},
-    task::RunStatus,
+    task::{ExecutionEnvironment, RunStatus},
 };
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
@@ -129,6 +129,7 @@ struct RunPage {
     commit: Option<String>,
     branch: Option<String>,
     host: Option<String>,
+    environment: ExecutionEnvironment,
     session: Option<String>,
     log: LogPart,
 }
@@ -167,6 +168,7 @@ pub(crate) async fn show(
         commit: run.commit.clone(),
         branch: run.branch.clone(),
         host: run.host.clone(),
+        environment: run.environment,
         session: run.session.clone(),
         row: RunRow::new(run, language),
         log,

@@ -3,31 +3,25 @@
 use askama::Template;
 use axum::{
     extract::State,
-    response::{IntoResponse as _, Redirect, Response},
+    response::{IntoResponse as _, Response},
 };
-use core_types::{
-    process::{ProcessName, ProcessState},
-    task::{ExecutionEnvironment, ExecutorKind},
-};
-use jiff::Timestamp;
+use core_types::task::{ExecutionEnvironment, ExecutorKind};
 
 use crate::{
     error::{ApiError, FieldFault},
-    extract::{PathProcess, QueryTexts},
     pages::{
-        form::{PageForm, PageQuery},
+        form::PageQuery,
         frame::{Frame, Html},
-        shown::{Markup, ago, count, span},
+        gates::GateRow,
+        process::ProcessRow,
+        self_tests::TestRow,
         switching::Lock,
+        tasks::{Choice, choices},
         texts::system::SystemTexts,
     },
-    requests::{gates::ProviderQuery, processes::LinesQuery},
-    routes::{
-        gates::{self, PathExecutor},
-        processes, readiness as ready,
-    },
+    routes::{gates, processes, readiness as ready, self_tests},
     state::ApiState,
-    views::{gate::GateView, process::ProcessView, readiness::FullReadinessView},
+    views::readiness::FullReadinessView,
 };
 
 /// One environment to choose.
@@ -39,47 +33,6 @@ struct Place {
     chosen: bool,
 }
 
-/// A limit of an account.
-#[derive(Debug)]
-struct Window {
-    name: String,
-    used: String,
-    left: String,
-    resets: Option<Markup>,
-}
-
-/// An executor and whether it takes tasks.
-#[derive(Debug)]
-struct GateRow {
-    executor: ExecutorKind,
-    environment: ExecutionEnvironment,
-    provider: Option<String>,
-    open: bool,
-    message: Option<String>,
-    hint: Option<String>,
-    retry_at: Option<Markup>,
-    windows: Vec<Window>,
-    told: Option<Markup>,
-}
-
-/// A managed process.
-#[derive(Debug)]
-struct ProcessRow {
-    name: ProcessName,
-    label: String,
-    tone: &'static str,
-    state: &'static str,
-    uptime: String,
-    restarts: u64,
-    memory: String,
-    pid: Option<i32>,
-    message: Option<String>,
-    hint: Option<String>,
-    may_start: bool,
-    may_stop: bool,
-    skipped: bool,
-}
-
 /// The System page.
 #[derive(Debug, Template)]
 #[template(path = "system.html")]
@@ -89,6 +42,8 @@ struct System {
     places: Vec<Place>,
     lock: Option<Lock>,
     gates: Vec<GateRow>,
+    tests: Vec<TestRow>,
+    executors: Vec<Choice>,
     /// None where nobody manages processes.
     processes: Option<Vec<ProcessRow>>,
     faults: Vec<String>,
@@ -114,66 +69,20 @@ pub(crate) async fn show(
         Err(error) if error.code() == "no_manager" => None,
         Err(error) => return Err(error),
     };
+    let tests = self_tests::list(State(state.clone())).await?.0.items;
+    let used = loaded.settings.llm_executor;
     let page = System {
         t,
+        tests: tests.into_iter().map(|test| TestRow::new(test, &frame)).collect(),
+        executors: choices(ExecutorKind::ALL, used.as_str(), |one| (one.as_str(), one.as_str())),
         places: ExecutionEnvironment::ALL.iter().map(place).collect(),
         lock: Lock::look(&state).await?,
-        gates: gates.into_iter().map(|gate| GateRow::new(gate, &frame)).collect(),
+        gates: gates.into_iter().map(|gate| GateRow::new(gate, present, &frame)).collect(),
         processes,
         faults: loaded.database_faults.iter().flatten().map(ToString::to_string).collect(),
         frame,
     };
     Ok(Html(page).into_response())
-}
-
-impl GateRow {
-    fn new(gate: GateView, frame: &Frame) -> Self {
-        let now = Timestamp::now();
-        let when = |at: Timestamp| ago(at, now, frame.language);
-        let window = |window: crate::views::auth::QuotaView| Window {
-            name: window.name,
-            used: format!("{:.0}", window.used_percent.clamp(0.0, 100.0)),
-            left: format!("{:.0}", (100.0 - window.used_percent).clamp(0.0, 100.0)),
-            resets: window.resets_at.map(when),
-        };
-        Self {
-            executor: gate.executor,
-            environment: gate.environment,
-            provider: gate.provider,
-            open: gate.cause.is_none(),
-            message: gate.message,
-            hint: gate.hint,
-            retry_at: gate.retry_at.map(when),
-            windows: gate.quota.into_iter().flatten().map(window).collect(),
-            told: gate.quota_told_at.map(when),
-        }
-    }
-}
-
-impl ProcessRow {
-    fn new(process: ProcessView, t: &'static SystemTexts) -> Self {
-        let (tone, state) = t.process(process.state);
-        let live = process.state.is_live();
-        let skipped = process.state == ProcessState::Skipped;
-        Self {
-            name: process.name,
-            label: process.label,
-            tone,
-            state,
-            uptime: process.uptime_s.map(|seconds| span(seconds as f64)).unwrap_or_default(),
-            restarts: process.restarts,
-            memory: process
-                .memory_bytes
-                .map(|bytes| format!("{} MiB", count(bytes >> 20)))
-                .unwrap_or_default(),
-            pid: process.pid,
-            message: process.message,
-            hint: process.hint,
-            may_start: !live && !skipped,
-            may_stop: live && process.state != ProcessState::Stopping,
-            skipped,
-        }
-    }
 }
 
 /// A check as the page shows it.
@@ -225,67 +134,4 @@ pub(crate) fn environment_of(word: &str) -> Result<ExecutionEnvironment, ApiErro
         let allowed = ExecutionEnvironment::WORDS.join(", ");
         ApiError::parameters(vec![FieldFault::new("environment", "is not allowed", allowed)])
     })
-}
-
-/// Has one run let through to try an executor that takes none.
-pub(crate) async fn try_gate(
-    State(state): State<ApiState>,
-    executor: PathExecutor,
-    PageForm(form): PageForm,
-) -> Result<Redirect, ApiError> {
-    let provider = form.filled("provider").map(ToOwned::to_owned);
-    let query = QueryTexts(ProviderQuery { provider });
-    gates::try_now(State(state), executor, query).await.map(drop)?;
-    Ok(Redirect::to("/ui/system?said=gate_tried"))
-}
-
-/// A process' page.
-#[derive(Debug, Template)]
-#[template(path = "process.html")]
-struct ProcessPage {
-    frame: Frame,
-    t: &'static SystemTexts,
-    row: ProcessRow,
-    last_exit: Option<String>,
-    lines: Vec<String>,
-    fault: Option<String>,
-}
-
-/// Shows a process with the end of its log.
-pub(crate) async fn process(
-    State(state): State<ApiState>,
-    frame: Frame,
-    PathProcess(name): PathProcess,
-) -> Result<Response, ApiError> {
-    let shown = processes::show(State(state.clone()), PathProcess(name)).await?.0.process;
-    let log =
-        processes::log(State(state), PathProcess(name), QueryTexts(LinesQuery::default())).await;
-    let (lines, fault) = match log {
-        Ok(log) => (log.0.lines, None),
-        Err(error) => (Vec::new(), Some(error.text().to_owned())),
-    };
-    let t = SystemTexts::of(frame.language);
-    let last_exit = shown.last_exit.as_ref().map(|exit| exit.outcome.clone());
-    let page = ProcessPage { t, row: ProcessRow::new(shown, t), last_exit, lines, fault, frame };
-    Ok(Html(page).into_response())
-}
-
-/// Starts, stops or restarts a process.
-pub(crate) async fn ask_process(
-    State(state): State<ApiState>,
-    name: PathProcess,
-    PageForm(form): PageForm,
-) -> Result<Redirect, ApiError> {
-    let state = State(state);
-    let wish = match form.text("wish") {
-        "start" => processes::start(state, name).await?,
-        "stop" => processes::stop(state, name).await?,
-        "restart" => processes::restart(state, name).await?,
-        _ => {
-            let fault = FieldFault::new("wish", "is not allowed", "start, stop, restart");
-            return Err(ApiError::fields(vec![fault]));
-        }
-    };
-    let said = if wish.0.skipped { "process_skipped" } else { "process_asked" };
-    Ok(Redirect::to(&format!("/ui/system?said={said}")))
 }

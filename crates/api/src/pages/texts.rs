@@ -34,6 +34,7 @@ macro_rules! texts {
 
 pub(crate) mod outcomes;
 pub(crate) mod overview;
+pub(crate) mod runs;
 pub(crate) mod system;
 pub(crate) mod tasks;
 
@@ -44,6 +45,8 @@ texts! {
         main_menu: "Main menu", "メインメニュー";
         nav_overview: "Overview", "概要";
         nav_tasks: "Tasks", "タスク";
+        nav_runs: "Runs", "実行";
+        nav_agents: "Agents", "エージェント";
         nav_system: "System", "システム";
         other_language: "日本語", "English";
         sign_in: "Sign in", "サインイン";
@@ -63,6 +66,14 @@ texts! {
         failure_too_many: "Too many requests", "リクエストが多すぎます";
         failure_away: "openTiger cannot answer at the moment", "現在 openTiger は応答できません";
         failure_ours: "Something went wrong on our side", "サーバー側で問題が発生しました";
+        failure_bad_text: "Something in the address or in what was entered does not fit. What it is stands below.", "アドレスまたは入力内容に正しくない箇所があります。詳細は次のとおりです。";
+        failure_refused_text: "This server does not let you do this from here. The reason stands below.", "この操作はここからは許可されていません。理由は次のとおりです。";
+        failure_sign_in_text: "Whoever looks at this page or does this has to sign in with a key.", "このページの表示や操作には、キーによるサインインが必要です。";
+        failure_nowhere_text: "The address is wrong, or what was here has been removed.", "アドレスが誤っているか、対象が削除されています。";
+        failure_conflict_text: "Things stand otherwise than this needs. Look at the page again, then decide.", "現在の状態ではこの操作を実行できません。ページを確認してからやり直してください。";
+        failure_too_many_text: "Wait a minute, then load the page again.", "1 分ほど待ってから、ページを再読み込みしてください。";
+        failure_away_text: "Something that it needs, such as its database, does not answer. Nothing is lost; load the page again in a moment.", "データベースなど必要なものが応答していません。データは失われていません。しばらくしてから再読み込みしてください。";
+        failure_ours_text: "It was not your doing. Load the page again; if it stays so, the server's log says more.", "操作に問題はありません。再読み込みしても直らない場合は、サーバーのログを確認してください。";
         login_title: "Sign in", "サインイン";
         login_intro: "Enter one of this server's keys. It stays signed in for up to seven days.", "このサーバーのキーを入力してください。サインインは最長 7 日間有効です。";
         login_key: "Key", "キー";
@@ -78,6 +89,9 @@ texts! {
         said_process_asked: "Asked. The state follows in a moment.", "要求しました。まもなく状態に反映されます。";
         said_process_skipped: "Nothing was started: in sandbox mode no agent runs on the host.", "何も起動しませんでした。sandbox モードではホスト上でエージェントを動かしません。";
         said_gate_tried: "The next run is let through to try.", "次の実行を試しに通します。";
+        said_self_test_asked: "The self-test is asked for. What it finds shows up here in a few seconds.", "自己診断を要求しました。結果は数秒後にここに表示されます。";
+        said_all_stopped: "Everything is asked to stop, and stays stopped until you let it run again.", "すべてに停止を要求しました。再開するまで停止したままです。";
+        said_all_started: "The settings decide again what runs.", "設定のとおりに起動するように戻しました。";
         status_queued: "Queued", "待機中";
         status_running: "Running", "実行中";
         status_done: "Done", "完了";
@@ -105,6 +119,9 @@ words! {
         ProcessAsked = "process_asked",
         ProcessSkipped = "process_skipped",
         GateTried = "gate_tried",
+        SelfTestAsked = "self_test_asked",
+        AllStopped = "all_stopped",
+        AllStarted = "all_started",
     }
 }
 
@@ -120,6 +137,9 @@ impl Said {
             Self::ProcessAsked => t.said_process_asked,
             Self::ProcessSkipped => t.said_process_skipped,
             Self::GateTried => t.said_gate_tried,
+            Self::SelfTestAsked => t.said_self_test_asked,
+            Self::AllStopped => t.said_all_stopped,
+            Self::AllStarted => t.said_all_started,
         }
     }
 }
@@ -149,6 +169,20 @@ impl Shared {
             RiskLevel::Low => self.risk_low,
             RiskLevel::Medium => self.risk_medium,
             RiskLevel::High => self.risk_high,
+        }
+    }
+
+    /// What an error means for whoever looks.
+    pub(crate) const fn failure_text(&self, status: StatusCode) -> &'static str {
+        match status.as_u16() {
+            401 => self.failure_sign_in_text,
+            403 => self.failure_refused_text,
+            404 | 405 => self.failure_nowhere_text,
+            409 | 412 => self.failure_conflict_text,
+            429 => self.failure_too_many_text,
+            502..=504 => self.failure_away_text,
+            500..=599 => self.failure_ours_text,
+            _ => self.failure_bad_text,
         }
     }
 

@@ -13,10 +13,10 @@ use crate::error::{ApiError, FieldFault};
 pub(crate) struct SelfTestQuery {
     /// Where an agent would run. Only sandboxes are tested.
     #[param(schema_with = crate::schema::environment)]
-    environment: Option<String>,
+    pub(crate) environment: Option<String>,
     /// The command line; the one of LLM_EXECUTOR where left out.
     #[param(schema_with = crate::schema::executor)]
-    executor: Option<String>,
+    pub(crate) executor: Option<String>,
 }
 
 impl SelfTestQuery {

@@ -75,7 +75,7 @@ pub(crate) async fn look(
             Err(_) => late(auth_name(executor)),
         });
     }
-    checks.extend(self_tests::check(state, used).await);
+    checks.extend(self_tests::check(state, environment, used).await);
     let mut view = FullReadinessView::new(environment, checks);
     // A login that is not known to work is none to count on.
     view.ready &= view.checks.iter().any(|check| {

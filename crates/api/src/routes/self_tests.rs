@@ -59,16 +59,7 @@ pub(crate) async fn run(
     State(state): State<ApiState>,
     QueryTexts(query): QueryTexts<SelfTestQuery>,
 ) -> Result<(StatusCode, Json<SelfTestList>), ApiError> {
-    let environment = query.environment()?;
-    let executor = query.executor(state.settings().settings.llm_executor)?;
-    let asked = state.store.ask_for_self_test(environment, executor).await?;
-    if asked.is_empty() {
-        return Err(ApiError::new(
-            StatusCode::CONFLICT,
-            "no_dispatcher",
-            "no dispatcher runs, which would make the self-test; start one with `opentiger up`",
-        ));
-    }
+    let asked = ask(&state, &query).await?;
     let until = Instant::now() + TEST_TIME;
     loop {
         let tests = of(&state, &asked).await?;
@@ -82,6 +73,24 @@ pub(crate) async fn run(
     }
 }
 
+/// Asks for it, without waiting for what comes of it.
+pub(crate) async fn ask(
+    state: &ApiState,
+    query: &SelfTestQuery,
+) -> Result<Vec<SelfTestKey>, ApiError> {
+    let environment = query.environment()?;
+    let executor = query.executor(state.settings().settings.llm_executor)?;
+    let asked = state.store.ask_for_self_test(environment, executor).await?;
+    if asked.is_empty() {
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "no_dispatcher",
+            "no dispatcher runs, which would make the self-test; start one with `opentiger up`",
+        ));
+    }
+    Ok(asked)
+}
+
 async fn of(state: &ApiState, keys: &[SelfTestKey]) -> Result<Vec<SelfTest>, StoreError> {
     let mut tests = state.store.self_tests().await?;
     tests.retain(|test| keys.contains(&test.key));
@@ -89,9 +98,13 @@ async fn of(state: &ApiState, keys: &[SelfTestKey]) -> Result<Vec<SelfTest>, Sto
 }
 
 /// What readiness says of it.
-pub(crate) async fn check(state: &ApiState, executor: ExecutorKind) -> Option<FullCheckView> {
+pub(crate) async fn check(
+    state: &ApiState,
+    environment: ExecutionEnvironment,
+    executor: ExecutorKind,
+) -> Option<FullCheckView> {
     const NAME: &str = "self_test";
-    if state.settings().settings.execution_environment != ExecutionEnvironment::Sandbox {
+    if environment != ExecutionEnvironment::Sandbox {
         return None;
     }
     let tests = state.store.self_tests().await.unwrap_or_default();

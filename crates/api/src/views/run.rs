@@ -4,7 +4,7 @@ use core_types::{
     event::RunEvent,
     ids::{AgentId, RunId, TaskId},
     outcome::RunOutcome,
-    task::RunStatus,
+    task::{ExecutionEnvironment, RunStatus},
     usage::Usage,
 };
 use jiff::Timestamp;
@@ -43,6 +43,9 @@ pub(crate) struct RunView {
     #[schema(schema_with = crate::schema::optional_agent_id)]
     pub(crate) agent: Option<AgentId>,
     pub(crate) host: Option<String>,
+    /// Whether it runs on that host itself or in a sandbox there.
+    #[schema(schema_with = crate::schema::environment)]
+    pub(crate) environment: ExecutionEnvironment,
     #[schema(value_type = String, format = DateTime)]
     pub(crate) created_at: Timestamp,
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -185,6 +188,7 @@ impl From<Run> for RunView {
             branch: of_report(|report| &report.branch),
             agent: run.agent,
             host: run.host.map(|host| host.as_str().to_owned()),
+            environment: run.environment,
             created_at: run.created_at,
             started_at: run.started_at,
             ended_at: run.ended_at,

@@ -12,30 +12,30 @@ use utoipa::ToSchema;
 /// Whether an executor works in the sandboxes of a host.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SelfTestView {
-    host: String,
+    pub(crate) host: String,
     #[schema(schema_with = crate::schema::environment)]
-    environment: ExecutionEnvironment,
+    pub(crate) environment: ExecutionEnvironment,
     #[schema(schema_with = crate::schema::executor)]
-    executor: ExecutorKind,
+    pub(crate) executor: ExecutorKind,
     /// `passed`; `failed`: no tasks of this executor are taken; `pending`: it was asked for and is not done yet.
     #[schema(examples("passed"))]
-    state: &'static str,
+    pub(crate) state: &'static str,
     /// The step that failed, and why.
-    message: Option<String>,
+    pub(crate) message: Option<String>,
     /// What to do about it.
-    hint: Option<String>,
+    pub(crate) hint: Option<String>,
     /// The version of the command line, as it says.
-    cli_version: Option<String>,
+    pub(crate) cli_version: Option<String>,
     /// Every step that was taken, up to the first that failed.
-    steps: Vec<StepView>,
-    took_ms: Option<u64>,
+    pub(crate) steps: Vec<StepView>,
+    pub(crate) took_ms: Option<u64>,
     /// Failures in a row.
-    failures: u32,
+    pub(crate) failures: u32,
     #[schema(value_type = Option<String>, format = DateTime)]
-    tested_at: Option<Timestamp>,
+    pub(crate) tested_at: Option<Timestamp>,
     /// When it is done again by itself.
     #[schema(value_type = Option<String>, format = DateTime)]
-    retry_at: Option<Timestamp>,
+    pub(crate) retry_at: Option<Timestamp>,
 }
 
 /// How a step came out.
@@ -43,10 +43,10 @@ pub(crate) struct SelfTestView {
 pub(crate) struct StepView {
     /// `container`, `user`, `checkout`, `state`, `login`, `git`, `cli`, `tool`, `events` or `result`.
     #[schema(examples("cli"))]
-    step: &'static str,
-    ok: bool,
-    cause: Option<String>,
-    hint: Option<String>,
+    pub(crate) step: &'static str,
+    pub(crate) ok: bool,
+    pub(crate) cause: Option<String>,
+    pub(crate) hint: Option<String>,
 }
 
 /// Every self-test.

@@ -7,6 +7,7 @@ mod bad_input;
 mod breaker;
 mod cleanup;
 mod config;
+mod dashboard;
 mod diffs;
 mod documents;
 mod errors;

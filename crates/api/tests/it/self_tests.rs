@@ -18,7 +18,7 @@ use crate::support::Api;
 
 const SANDBOX: &[(&str, &str)] = &[("EXECUTION_ENVIRONMENT", "sandbox")];
 
-fn beat() -> DispatcherBeat {
+pub(crate) fn beat() -> DispatcherBeat {
     let process =
         ProcessIdentity { pid: 1, start_ticks: 1, boot_id: "a boot of a test".to_owned() };
     DispatcherBeat {

@@ -113,7 +113,7 @@ const CLAIM: &str = "
         RETURNING t.id AS task, t.lease_number AS number, t.role, t.rank, t.target_area, pick.agent, pick.run,
             pick.aside, pick.provider
     ), taken AS (
-        DELETE FROM ready r USING claimed WHERE r.task = claimed.task
+        DELETE FROM ready r USING claimed WHERE r.task = claimed.task RETURNING r.task, r.since
     ), beside AS (
         DELETE FROM ready r USING claimed WHERE r.area = claimed.target_area AND r.task <> claimed.task
     ), busy AS (
@@ -121,9 +121,9 @@ const CLAIM: &str = "
         FROM claimed WHERE a.id = claimed.agent
         RETURNING a.id, a.host
     ), made AS (
-        INSERT INTO runs (id, task, lease_number, agent, host, status, provider, created_at)
-        SELECT run, task, number, agent, host, 'launching', provider, clock_timestamp()
-        FROM claimed JOIN busy ON busy.id = claimed.agent ORDER BY rank, task
+        INSERT INTO runs (id, task, lease_number, agent, host, status, provider, created_at, claimable_at)
+        SELECT run, task, number, agent, host, 'launching', provider, clock_timestamp(), taken.since
+        FROM claimed JOIN busy ON busy.id = claimed.agent LEFT JOIN taken USING (task) ORDER BY rank, task
     ), leased AS (
         INSERT INTO leases (run, task, number, agent, host, expires_at, cost_reserved_microusd)
         SELECT run, task, number, agent, host, clock_timestamp() + $4::bigint * interval '1 millisecond', aside

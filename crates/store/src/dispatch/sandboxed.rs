@@ -96,13 +96,13 @@ const CLAIM: &str = "
         RETURNING t.id AS task, t.lease_number AS number, t.role, t.rank, t.target_area, pick.run, pick.aside,
             pick.provider
     ), taken AS (
-        DELETE FROM ready r USING claimed WHERE r.task = claimed.task
+        DELETE FROM ready r USING claimed WHERE r.task = claimed.task RETURNING r.task, r.since
     ), beside AS (
         DELETE FROM ready r USING claimed WHERE r.area = claimed.target_area AND r.task <> claimed.task
     ), made AS (
-        INSERT INTO runs (id, task, lease_number, host, environment, status, provider, created_at)
-        SELECT run, task, number, $5, 'sandbox', 'launching', provider, clock_timestamp()
-        FROM claimed ORDER BY rank, task
+        INSERT INTO runs (id, task, lease_number, host, environment, status, provider, created_at, claimable_at)
+        SELECT run, task, number, $5, 'sandbox', 'launching', provider, clock_timestamp(), taken.since
+        FROM claimed LEFT JOIN taken USING (task) ORDER BY rank, task
     ), leased AS (
         INSERT INTO leases (run, task, number, host, dispatcher, expires_at, cost_reserved_microusd)
         SELECT run, task, number, $5, $6, clock_timestamp() + $3::bigint * interval '1 millisecond', aside

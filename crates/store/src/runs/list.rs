@@ -1,11 +1,15 @@
 //! Lists of runs, and what of a run's events says how it went.
 
+use std::collections::BTreeMap;
+
 use core_types::{
     ids::{AgentId, RunId, TaskId},
     outcome::RunOutcome,
     task::{ExecutorKind, RunStatus},
 };
 use jiff::Timestamp;
+use tokio_postgres::Row;
+use uuid::Uuid;
 
 use crate::{
     connections::Statements as _,
@@ -13,11 +17,21 @@ use crate::{
     listing::Listing,
     page::{Cursor, Order, Page},
     pool::Store,
+    row::{get, number},
     runs::{COLUMNS, Run, StoredEvent, from_row, stored_event},
 };
 
 /// Most milestones of one run.
 const MILESTONES: i64 = 500;
+
+/// How many runs are alive where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LiveRuns {
+    /// In containers of their own.
+    pub in_sandboxes: u64,
+    /// By agents of hosts.
+    pub on_hosts: u64,
+}
 
 /// Which runs a list shows; what is left out is not asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -106,6 +120,36 @@ impl Store {
     pub async fn explain_list_runs(&self, filter: &RunFilter) -> Result<Vec<String>, StoreError> {
         let connection = self.connection().await?;
         filter.listing().explain(&connection).await
+    }
+
+    /// How many runs are alive. Served by `runs_by_status`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn count_live_runs(&self) -> Result<LiveRuns, StoreError> {
+        let connection = self.connection().await?;
+        let sql = "SELECT count(*) FILTER (WHERE environment = 'sandbox')::bigint AS in_sandboxes,
+                       count(*) FILTER (WHERE environment = 'host')::bigint AS on_hosts
+                   FROM runs WHERE status IN ('launching', 'running', 'collecting')";
+        let rows = connection.query_cached(sql, &[]).await?;
+        let row = rows.first().ok_or_else(|| StoreError::corrupt("runs", "no count"))?;
+        Ok(LiveRuns {
+            in_sandboxes: number::<i64, u64>(row, "in_sandboxes")?,
+            on_hosts: number::<i64, u64>(row, "on_hosts")?,
+        })
+    }
+
+    /// What the tasks of these runs are called. Served by the primary key.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn titles_of(&self, runs: &[Run]) -> Result<BTreeMap<TaskId, String>, StoreError> {
+        let connection = self.connection().await?;
+        let tasks: Vec<Uuid> = runs.iter().map(|run| run.task.as_uuid()).collect();
+        let sql = "SELECT id, title FROM tasks WHERE id = ANY($1)";
+        let rows = connection.query_cached(sql, &[&tasks]).await?;
+        let title = |row: &Row| Ok((TaskId::from_uuid(get(row, "id")?), get(row, "title")?));
+        rows.iter().map(title).collect()
     }
 
     /// The events of a run that say how it went: its phases, its verification, its end; the first 500. Served by

@@ -16,6 +16,7 @@ mod creating;
 mod fencing;
 mod filters;
 mod finishing;
+mod flow;
 mod gates;
 mod lists;
 mod measures;

@@ -8,6 +8,7 @@ texts! {
         launching: "Starting", "起動中";
         running: "Running", "実行中";
         collecting: "Collecting the result", "結果を回収中";
+        ended: "Ended", "終了";
         succeeded: "Succeeded", "成功";
         no_change: "Nothing to change", "変更なし";
         nothing_done: "Nothing was done", "何も行われなかった";
@@ -48,11 +49,18 @@ impl RunWords {
     /// How a run stands, or what came of it.
     pub(crate) const fn run(&self, status: RunStatus, outcome: Option<RunOutcome>) -> &'static str {
         match (status, outcome) {
-            (RunStatus::Launching, _) => self.launching,
-            (RunStatus::Running, _) => self.running,
-            (RunStatus::Collecting, _) => self.collecting,
             (RunStatus::Ended, Some(outcome)) => self.outcome(outcome),
             (RunStatus::Ended, None) => self.worker_lost,
+            (status, _) => self.status(status),
+        }
+    }
+
+    pub(crate) const fn status(&self, status: RunStatus) -> &'static str {
+        match status {
+            RunStatus::Launching => self.launching,
+            RunStatus::Running => self.running,
+            RunStatus::Collecting => self.collecting,
+            RunStatus::Ended => self.ended,
         }
     }
 

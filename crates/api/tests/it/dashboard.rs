@@ -111,4 +111,10 @@ async fn a_self_test_is_asked_for_and_what_the_sandbox_lacks_is_shown_before_the
     assert!(readiness.contains("self_test"), "the host is in force: {readiness}");
     let host = browser.open("/ui/system/readiness?environment=host").await.page();
     assert!(!host.contains("self_test"), "{host}");
+
+    let sandbox = [("EXECUTION_ENVIRONMENT", "sandbox"), ("WORKER_COUNT", "1")];
+    let api = Api::start_with(&sandbox).await;
+    let agents = Browser::new(&api).open("/ui/agents").await.page();
+    assert!(agents.contains("skipped until the execution environment is host"), "{agents}");
+    assert!(agents.contains("<span class=\"badge off\">skipped</span>"), "{agents}");
 }

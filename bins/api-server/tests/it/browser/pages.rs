@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     checks::Rules,
     chromium::{Browser, Window},
-    world::{OVER, RUN, World},
+    world::{AGENT, OVER, RUN, World},
 };
 
 /// Where the dashboard's routes are declared.
@@ -72,10 +72,16 @@ fn wrong_requests(world: &World) -> Vec<Wrong> {
         get("/ui/tasks/{id}", &nobody, 404),
         post("/ui/tasks/{id}/cancel", &format!("{nobody}/cancel"), &json!({}), 404),
         post("/ui/tasks/{id}/retry", &format!("{task}/retry"), &json!({}), 409),
+        get("/ui/runs", "/ui/runs?outcome=strange", 400),
         get("/ui/runs/{id}", "/ui/runs/x", 400),
         get("/ui/runs/{id}/log", &format!("{run}/log?after=x"), 400),
         get("/ui/runs/{id}/changes", &format!("{run}/changes"), 409),
+        misused("/ui/agents"),
+        get("/ui/agents/{id}", "/ui/agents/x", 400),
         misused("/ui/system"),
+        post("/ui/system/self-test", "/ui/system/self-test", &json!({}), 409),
+        forged("/ui/system/stop-all"),
+        forged("/ui/system/start-all"),
         get("/ui/system/readiness", "/ui/system/readiness?environment=moon", 400),
         post("/ui/system/gates/{executor}", "/ui/system/gates/nobody", &json!({}), 400),
         get("/ui/system/processes/{name}", "/ui/system/processes/nobody", 404),
@@ -119,6 +125,9 @@ fn pages(world: &World) -> Vec<(&'static str, String, [&'static str; 2])> {
         ("task", task, ["<img src=x", "<img src=x"]),
         ("run", format!("/ui/runs/run-{OVER}"), ["Run 1", "実行 1"]),
         ("changes", format!("/ui/runs/run-{OVER}/changes"), ["Changes", "変更"]),
+        ("runs", "/ui/runs".into(), ["Runs", "実行"]),
+        ("agents", "/ui/agents".into(), ["Agents", "エージェント"]),
+        ("agent", format!("/ui/agents/agent-{AGENT}"), ["worker-1"; 2]),
         ("system", "/ui/system".into(), ["System", "システム"]),
         ("readiness", "/ui/system/readiness?environment=host".into(), ["Readiness", "準備"]),
         ("process", "/ui/system/processes/dispatcher".into(), ["Dispatcher", "Dispatcher"]),

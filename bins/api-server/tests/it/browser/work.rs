@@ -144,7 +144,8 @@ async fn a_setting_is_changed_and_reset_and_a_gate_is_tried(browser: &Browser) {
     browser.click(".stack button").await;
     browser.wait_for_text(".said", "Saved").await;
     assert_eq!(browser.text(".facts code").await, "7");
-    browser.click("button[name=wish]").await;
+    browser.click(".ask summary").await;
+    browser.click(".ask[open] button").await;
     browser.wait_for_text(".facts", "default").await;
     assert_ne!(browser.text(".facts code").await, "7");
     browser.open("/ui/system").await;

@@ -11,6 +11,8 @@ pub(super) const HOSTILE: &str =
 pub(super) const RUN: &str = "0191aaaabbbb7cccadddeeeeffff0001";
 /// A run that is over, with a commit.
 pub(super) const OVER: &str = "0191aaaabbbb7cccadddeeeeffff0002";
+/// An agent that is there.
+pub(super) const AGENT: &str = "0191aaaabbbb7cccadddeeeeffff0003";
 
 /// A server with its database, and a task that is made already.
 pub(super) struct World {
@@ -101,7 +103,7 @@ impl World {
              INSERT INTO spend (day, executor, input_tokens, output_tokens, cost_microusd)
              VALUES (current_date, 'claude_code', 1234567, 4321, 1230000);
              INSERT INTO agents (id, name, role, host, pid, start_ticks, boot_id, version, idle_since, registered_at, last_beat)
-             VALUES (gen_random_uuid(), 'worker-1', 'worker', 'here', 1, 1, 'b', '0', now(), now(), now() + interval '1 hour');
+             VALUES ('{AGENT}', 'worker-1', 'worker', 'here', 1, 1, 'b', '0', now(), now(), now() + interval '1 hour');
              UPDATE executor_gates SET state = 'closed', cause = 'quota', message = '{hostile}', hint = '{hostile}',
                  closed_at = now(), retry_at = now() + interval '1 hour', closures = 1
              WHERE environment = 'host' AND executor = 'claude_code';

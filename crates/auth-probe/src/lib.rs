@@ -12,6 +12,7 @@ mod credentials;
 pub mod finding;
 pub mod host;
 pub mod machine;
+mod owner;
 pub mod part;
 pub mod place;
 pub mod probe;

@@ -30,7 +30,7 @@ use telemetry::chain::error_chain;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use uuid::Uuid;
 
-use crate::{finding::Finding, place::Spot, sandboxed::of_launch};
+use crate::{finding::Finding, owner, place::Spot, sandboxed::of_launch};
 
 /// Time between asking a command line to end and ending it.
 const GRACE: Duration = Duration::from_millis(500);
@@ -156,7 +156,7 @@ async fn start(
         limits: Limits { wall: Some(within + BEHIND), ..Limits::default() },
         output: OUTPUT,
         stop: StopPolicy { grace: GRACE, signal: StopSignal::Terminate },
-        labels: BTreeMap::from([(label::CHECK.to_owned(), "login".to_owned())]),
+        labels: BTreeMap::from([(label::CHECK.to_owned(), owner::mark())]),
         ..LaunchSpec::new(&call.program, &spot.place.cwd)
     });
     let secrets = spot.secret_env.iter().chain(&call.secret_env);

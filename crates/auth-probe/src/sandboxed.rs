@@ -88,8 +88,8 @@ impl Sandboxed {
         Self { shared: Arc::new(Shared { premises, settings, database, looks }) }
     }
 
-    /// Removes containers, launches and entries of checks that began longer ago: of a process that died. No check lasts as
-    /// long as [`LEFT_BEHIND`].
+    /// Removes containers, launches and entries of checks whose process has ended, and of those that began longer ago. No
+    /// check lasts as long as [`LEFT_BEHIND`].
     pub async fn sweep(&self, older_than: Duration) {
         passage::sweep(&self.shared.premises, older_than).await;
     }

@@ -10,5 +10,5 @@ pub const LEASE: &str = "opentiger.lease";
 pub const PART: &str = "opentiger.part";
 /// Of what the process manager launches: the process's name.
 pub const PROCESS: &str = "opentiger.process";
-/// Of what a check of a login or of a sandbox launches.
+/// Of what a check of a login or of a sandbox launches: the process that checks.
 pub const CHECK: &str = "opentiger.check";

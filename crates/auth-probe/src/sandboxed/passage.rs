@@ -22,6 +22,7 @@ use sandbox::premises::{AdmitError, Premises};
 use telemetry::chain::error_chain;
 
 use super::Shared;
+use crate::owner;
 
 /// The engine's launcher for the containers of one check.
 pub(super) struct Passage {
@@ -93,7 +94,8 @@ impl Launcher for Passage {
     }
 }
 
-/// Ends and removes what checks of a process that died have left of containers.
+/// Ends and removes what checks of a process that died have left of containers: at once where it is known to be dead, and
+/// else when they are older than any check.
 pub(super) async fn sweep(premises: &Premises, older_than: Duration) {
     let found = match premises.launcher.discover().await {
         Ok(found) => found,
@@ -102,8 +104,10 @@ pub(super) async fn sweep(premises: &Premises, older_than: Duration) {
             return;
         }
     };
-    let is_left =
-        |left: &&Discovered| left.labels.contains_key(label::CHECK) && age(left) > older_than;
+    let is_left = |left: &&Discovered| {
+        let mark = left.labels.get(label::CHECK);
+        mark.is_some_and(|mark| owner::is_gone(mark) || age(left) > older_than)
+    };
     for left in found.iter().filter(is_left) {
         premises.dismiss(&left.id);
         let Ok(handle) = premises.launcher.attach(&left.record).await else { continue };

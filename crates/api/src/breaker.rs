@@ -15,6 +15,7 @@ use core_types::{
     provider::Provider,
     task::{ExecutionEnvironment, ExecutorKind},
 };
+use jiff::Timestamp;
 use store::{error::StoreError, gates::GateKey};
 use telemetry::chain::error_chain;
 use tokio::time::{Instant, sleep};
@@ -38,11 +39,19 @@ struct Seen {
     refused: bool,
 }
 
+/// The looks of one server.
+#[derive(Debug)]
+struct Watch {
+    began: Timestamp,
+    every: Duration,
+    seen: BTreeMap<Where, Seen>,
+}
+
 /// Looks at logins whose gates are closed, until it is told to stop.
 pub async fn watch_logins(state: ApiState, every: Duration, stop: CancellationToken) {
-    let mut seen = BTreeMap::new();
+    let mut watch = Watch { began: Timestamp::now(), every, seen: BTreeMap::new() };
     while !stop.is_cancelled() {
-        let looking = look(&state, every, &mut seen);
+        let looking = look(&state, &mut watch);
         if let Some(Err(error)) = stop.run_until_cancelled(looking).await {
             tracing::debug!(error = %error_chain(&error), "closed gates not looked at");
         }
@@ -50,26 +59,24 @@ pub async fn watch_logins(state: ApiState, every: Duration, stop: CancellationTo
     }
 }
 
-async fn look(
-    state: &ApiState,
-    every: Duration,
-    seen: &mut BTreeMap<Where, Seen>,
-) -> Result<(), StoreError> {
+async fn look(state: &ApiState, watch: &mut Watch) -> Result<(), StoreError> {
+    let Watch { began, every, seen } = watch;
     let closed = state.closed_for_login().await?;
-    seen.retain(|key, _| closed.contains(key));
-    for (environment, executor) in closed {
+    seen.retain(|key, _| closed.contains_key(key));
+    for ((environment, executor), since) in closed {
         let before = seen.get(&(environment, executor)).copied();
         if before.is_some_and(|before| Instant::now() < before.next) {
             continue;
         }
         let found = state.look_at_login(environment, executor).await?;
-        let was_refused = before.is_some_and(|before| before.refused);
-        if found.is_none() && was_refused {
+        // Nobody knows what came of a login while no server looked.
+        let is_news = before.map_or(since < *began, |before| before.refused);
+        if found.is_none() && is_news {
             // There is one now, and only a run can tell whether it is taken.
             state.try_gates(environment, executor).await?;
         }
         let refused = found.is_some_and(|finding| finding.reason != AuthReason::Ready);
-        let next = Instant::now() + every;
+        let next = Instant::now() + *every;
         seen.insert((environment, executor), Seen { next, refused });
     }
     Ok(())
@@ -131,16 +138,14 @@ impl ApiState {
         Ok(keys.filter(|key| key.environment == environment && key.executor == executor).collect())
     }
 
-    /// Where runs are not handed out because of the login.
-    async fn closed_for_login(&self) -> Result<Vec<Where>, StoreError> {
+    /// Where runs are not handed out because of the login, and since when.
+    async fn closed_for_login(&self) -> Result<BTreeMap<Where, Timestamp>, StoreError> {
         let gates = self.store.gates().await?;
-        let closed = gates
-            .iter()
-            .filter(|stored| stored.gate.shut().is_some_and(|shut| shut.cause == GateCause::Login));
-        let mut places: Vec<Where> =
-            closed.map(|stored| (stored.key.environment, stored.key.executor)).collect();
-        places.dedup();
-        Ok(places)
+        let closed = gates.iter().filter_map(|stored| {
+            let shut = stored.gate.shut().filter(|shut| shut.cause == GateCause::Login)?;
+            Some(((stored.key.environment, stored.key.executor), shut.since))
+        });
+        Ok(closed.collect())
     }
 
     /// Looks at a login without asking a model; nothing where only a model could tell.

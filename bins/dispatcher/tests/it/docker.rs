@@ -10,6 +10,7 @@ mod greedy;
 mod hostile;
 mod logins;
 mod opencode;
+mod readiness;
 mod results;
 mod support;
 mod surroundings;

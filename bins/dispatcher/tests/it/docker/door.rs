@@ -20,11 +20,13 @@ pub(super) enum Hold {
     Nowhere,
     /// Before the engine gets it; what is named is part of its first line.
     Before(&'static str),
+    /// The same, and it gets it afterwards.
+    Until(&'static str),
     /// After the engine did it and before its answer is passed on.
     After(&'static str),
 }
 
-/// The door; who is held is let go, without an answer, when that changes.
+/// The door; who is held is let go when that changes, without an answer unless the hold says otherwise.
 pub(super) struct Door {
     directory: TempDir,
     shared: Arc<Shared>,
@@ -91,6 +93,9 @@ impl Shared {
         let hold = *self.hold.borrow();
         if matches!(hold, Hold::Before(part) if line.contains(part)) {
             return self.stand(hold).await;
+        }
+        if matches!(hold, Hold::Until(part) if line.contains(part)) {
+            self.stand(hold).await;
         }
         let Ok(mut engine) = UnixStream::connect(&self.engine).await else { return };
         if engine.write_all(&head).await.is_err() {

@@ -45,6 +45,15 @@ fn refreshes(host: &AccountHost) -> Vec<String> {
     host.connects().into_iter().filter(is_for_logins).collect()
 }
 
+/// The gate of Claude Code in sandboxes.
+async fn of_sandbox(it: &Sandboxed) -> Value {
+    let (_, gates) = it.system.http.get("/system/gates").await.expect("it answers");
+    let items = gates.pointer("/items").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut of_sandbox =
+        items.into_iter().filter(|gate| text_at(gate, "/environment") == "sandbox");
+    of_sandbox.next().unwrap_or_default()
+}
+
 fn setup(directory: &Path) -> Setup {
     Setup::new()
         .without("ANTHROPIC_API_KEY")
@@ -89,7 +98,7 @@ async fn a_login_that_the_host_rotates_is_taken_up_in_the_middle_of_a_run() {
 async fn tasks_wait_for_a_login_that_is_missing_or_expired_and_go_on_once_it_is_there() {
     let (directory, host) = (TempDir::new().unwrap(), AccountHost::start(Usage::Used(1)).await);
     let proxy = host.variables().remove("HTTPS_PROXY").expect("it is a proxy");
-    let it = setup(directory.path()).with("HTTPS_PROXY", proxy).start().await;
+    let mut it = setup(directory.path()).with("HTTPS_PROXY", proxy).start().await;
     it.model.let_in_only("token-of-today");
     let task = it.queue_goal("[script: demo] [file: HELLO.md] write the greeting").await;
     assert_eq!(it.outcomes(&task, 1).await, ["login_required"]);
@@ -99,22 +108,51 @@ async fn tasks_wait_for_a_login_that_is_missing_or_expired_and_go_on_once_it_is_
 
     // One of yesterday's is tried, found out and not renewed.
     log_in(directory.path(), "token-of-yesterday", -HOUR_MS);
+    wait_in_view(&it, "token-of-yesterday").await;
+    let path = "/system/gates/claude_code/open";
+    let (status, answer) = it.system.http.post(path, &json!({})).await.unwrap();
+    assert_eq!(status, 200, "{answer}");
     let outcomes = it.outcomes(&task, 2).await;
     assert_eq!(outcomes[1], "login_required", "{outcomes:?}");
     it.waits(&task, "login", "").await;
     assert!(it.model.turned_away() > 0, "the provider saw it");
     assert_eq!(refreshes(&host), [""; 0]);
 
-    // The host renews it.
+    // The gate is in the database: who starts anew knows of it, and says what it said.
+    it.system.kill(Part::Dispatcher);
+    it.system.kill(Part::ApiServer);
+    it.system.spawn(Part::Dispatcher);
+    it.system.spawn(Part::ApiServer);
+    it.system.wait_ready(200).await;
+    let shown = it.waits(&task, "login", "").await;
+    assert_eq!(shown.pointer("/attempts"), Some(&json!(0)), "{shown}");
+    let gate = of_sandbox(&it).await;
+    assert_eq!(
+        (text_at(&gate, "/state"), text_at(&gate, "/cause")),
+        ("closed".into(), "login".into())
+    );
+    assert!(text_at(&gate, "/hint").contains("/login"), "{gate}");
+    let asked = "/system/claude/auth?environment=sandbox&refresh=true";
+    let (_, found) = it.system.http.get(asked).await.unwrap();
+    assert_eq!(text_at(&found, "/reason"), "login_expired", "{found}");
+
+    // The host renews it while nobody looks.
+    it.system.kill(Part::Dispatcher);
+    it.system.kill(Part::ApiServer);
     log_in(directory.path(), "token-of-today", HOUR_MS);
+    it.system.spawn(Part::Dispatcher);
+    it.system.spawn(Part::ApiServer);
+    it.system.wait_ready(200).await;
     it.wait_done(&task, &["login_required", "login_required", "succeeded"]).await;
     assert_eq!(refreshes(&host), [""; 0]);
     let shown = it.system.task(&task).await.unwrap();
     assert_eq!(shown.pointer("/attempts"), Some(&json!(1)), "{shown}");
-    let (_, gates) = it.system.http.get("/system/gates").await.unwrap();
-    let items = gates.pointer("/items").and_then(Value::as_array).cloned().unwrap_or_default();
-    let of_sandbox = items.iter().find(|gate| text_at(gate, "/environment") == "sandbox");
-    let state = of_sandbox.map(|gate| text_at(gate, "/state"));
-    assert_eq!(state.as_deref(), Some("open"), "{gates}");
+    assert_eq!(text_at(&of_sandbox(&it).await, "/state"), "open");
+    // A check says the same of it, in a container, with the login alone.
+    let (_, found) = it.system.http.get(asked).await.unwrap();
+    assert_eq!(
+        (text_at(&found, "/reason"), &found["authenticated"]),
+        ("ready".into(), &json!(true))
+    );
     it.wait_clean().await;
 }

@@ -176,7 +176,7 @@ impl RelayError {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::NoRelay { .. } => {
-                "let the service listen on an address that containers reach and name that in the setting"
+                "where the network should have its gateway here, restart the engine, which makes it anew, or set SANDBOX_DOCKER_NETWORK to another network (`docker network create`); else let the service listen on an address that containers reach and name that in the setting"
             }
             Self::OwnApi { .. } => {
                 "name the provider's, Postgres' or Redis' own port in the setting"

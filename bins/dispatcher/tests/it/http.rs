@@ -11,7 +11,7 @@ use serde_json::Value;
 /// Talks JSON to one server.
 #[derive(Debug, Clone)]
 pub(crate) struct Http {
-    base: String,
+    pub(crate) base: String,
     /// What it shows, if anything.
     pub(crate) key: Option<String>,
     client: Client<HttpConnector, Full<Bytes>>,

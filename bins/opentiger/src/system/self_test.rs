@@ -30,6 +30,12 @@ pub(super) async fn run(client: &Client) -> Result<Vec<Check>, Failure> {
     Ok(items(&told).map(of).collect())
 }
 
+/// What is told of one that nobody makes.
+pub(super) fn not_made(why: &str) -> Check {
+    let fix = "`opentiger up`, and see to it that a dispatcher runs (DISPATCHER_ENABLED), then test again";
+    check("self_test", "unknown", format!("not made: {why}"), Some(fix))
+}
+
 fn items(answer: &Value) -> impl Iterator<Item = &Value> {
     answer.get("items").and_then(Value::as_array).into_iter().flatten()
 }

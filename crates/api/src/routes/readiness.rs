@@ -124,6 +124,10 @@ fn of_health(check: CheckView) -> FullCheckView {
             "start Postgres, or correct DATABASE_URL; without one a private Postgres is used"
         }
         "schema" => "restart openTiger in the newest version, which migrates the database",
+        // It runs, and says itself what keeps it.
+        "dispatcher" if message.starts_with("no dispatcher takes tasks") => {
+            "mend that; tasks go on by themselves then"
+        }
         "dispatcher" => "`opentiger up`, and look at DISPATCHER_ENABLED and `opentiger status`",
         "agent" => "`opentiger up`, and look at WORKER_COUNT and `opentiger status`",
         _ => "look at the server's log",

@@ -136,6 +136,12 @@ async fn tasks_wait_for_a_login_that_is_missing_or_expired_and_go_on_once_it_is_
     let (_, found) = it.system.http.get(asked).await.unwrap();
     assert_eq!(text_at(&found, "/reason"), "login_expired", "{found}");
 
+    let (code, told) = it.doctor(&[]).await;
+    let line = told.lines().find(|line| line.contains("claude_auth")).unwrap_or_default();
+    assert_eq!(code, Some(1), "{told}");
+    assert!(line.starts_with("FAIL") && line.contains("has expired"), "{told}");
+    assert!(line.contains("fix: run `claude` once on the host"), "{told}");
+
     // The host renews it while nobody looks.
     it.system.kill(Part::Dispatcher);
     it.system.kill(Part::ApiServer);

@@ -70,17 +70,16 @@ async fn finds(it: &Sandboxed, reason: &str) -> Value {
     found
 }
 
-/// The checks of readiness that are not well, with whether all is ready.
-async fn unwell(it: &Sandboxed) -> (bool, Vec<(String, String)>) {
-    let (status, found) = it.system.http.get("/system/readiness").await.expect("it answers");
-    assert_eq!(status, 200, "{found}");
-    let checks = found.pointer("/checks").and_then(Value::as_array).cloned().unwrap_or_default();
-    assert!(checks.iter().any(|check| check["name"] == "sandbox_relay"), "{found}");
-    let unwell = checks.iter().filter(|check| check["state"] != "ok").map(|check| {
+/// The checks of readiness that are not well, each of which says why and what to do.
+fn bad_ones(readiness: &Value) -> Vec<(String, String)> {
+    let checks = readiness.pointer("/checks").and_then(Value::as_array).cloned();
+    let checks = checks.expect("it has checks");
+    assert!(checks.iter().any(|check| check["name"] == "sandbox_relay"), "{readiness}");
+    let bad = checks.iter().filter(|check| check["state"] != "ok").map(|check| {
         assert!(!text_at(check, "/cause").is_empty() && !text_at(check, "/fix").is_empty());
         (text_at(check, "/name"), text_at(check, "/state"))
     });
-    (found["ready"] == json!(true), unwell.collect())
+    bad.collect()
 }
 
 /// Fifty ask at once, and others are answered while they wait.
@@ -126,15 +125,26 @@ async fn what_stands_in_the_way_of_a_sandbox_is_told_by_the_server_and_one_check
         (text_at(&found, "/checkedBy"), &found["available"]),
         ("prompt".into(), &json!(true))
     );
+    let (code, told) = it.doctor(&["--self-test", "--json"]).await;
+    let told: Value = serde_json::from_str(&told).expect("it is JSON");
+    assert_eq!((code, &told["running"], &told["ready"]), (Some(0), &json!(true), &json!(true)));
     let live_restore = ("docker_live_restore".to_owned(), "warn".to_owned());
-    assert_eq!(unwell(&it).await, (true, vec![live_restore.clone()]));
+    assert_eq!(bad_ones(&told), [live_restore]);
+    assert!(told.to_string().contains("did a scripted task in"), "{told}");
 
     it.set(&[("SANDBOX_DOCKER_IMAGE", json!("opentiger-none:1"))]).await;
     let found = finds(&it, "image_missing").await;
     assert!(text_at(&found, "/detail").contains("opentiger-none:1"), "{found}");
-    let (is_ready, bad) = unwell(&it).await;
-    let fails = |name: &str| bad.contains(&(name.to_owned(), "fail".to_owned()));
-    assert!(!is_ready && fails("sandbox_image") && fails("claude_auth"), "{bad:?}");
+    let (code, told) = it.doctor(&[]).await;
+    let line = |name: &str| told.lines().find(|line| line.contains(name)).unwrap_or_default();
+    assert_eq!(code, Some(1), "{told}");
+    assert!(line("sandbox_image").starts_with("FAIL"), "{told}");
+    assert!(line("claude_auth").contains("`opentiger-none:1`"), "{told}");
+    for line in
+        told.lines().filter(|line| ["FAIL", "?", "warn"].iter().any(|sign| line.starts_with(sign)))
+    {
+        assert!(line.contains("  fix: "), "{line}");
+    }
     it.set(&[
         ("SANDBOX_DOCKER_IMAGE", json!(worker_image())),
         ("SANDBOX_DOCKER_NETWORK", json!("opentiger-no-such-network")),
@@ -145,9 +155,11 @@ async fn what_stands_in_the_way_of_a_sandbox_is_told_by_the_server_and_one_check
     // Its socket is gone.
     drop(door);
     finds(&it, "docker_unavailable").await;
-    let (is_ready, bad) = unwell(&it).await;
+    let (status, found) = it.system.http.get("/system/readiness").await.expect("it answers");
+    assert_eq!(status, 200, "{found}");
+    let bad = bad_ones(&found);
     let state = |name: &str| bad.iter().find(|check| check.0 == name).map(|check| &*check.1);
-    assert_eq!((is_ready, state("docker_engine")), (false, Some("fail")), "{bad:?}");
+    assert_eq!((&found["ready"], state("docker_engine")), (&json!(false), Some("fail")));
     assert_eq!(state("sandbox_image"), Some("unknown"), "what cannot be seen is not known");
     assert_eq!(it.network.containers(), [""; 0]);
 }

@@ -216,6 +216,19 @@ impl Sandboxed {
         assert_eq!(changed, "HELLO.md\n");
     }
 
+    /// What `opentiger doctor` ends with and prints.
+    pub(super) async fn doctor(&self, args: &'static [&str]) -> (Option<i32>, String) {
+        let (base, home) = (self.system.http.base.clone(), self.system.state.path().to_owned());
+        let done = tokio::task::spawn_blocking(move || {
+            #[expect(clippy::disallowed_methods, reason = "what a person does by hand")]
+            let mut command = std::process::Command::new(program("opentiger"));
+            command.env_clear().env("HOME", &home).env("OPENTIGER_STATE_DIR", &home);
+            command.args(["--api", &base, "doctor"]).args(args).output()
+        });
+        let done = done.await.expect("no panic").expect("the program is built");
+        (done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned())
+    }
+
     /// Waits until no container, checkout, launch or client of a relay is left.
     pub(super) async fn wait_clean(&self) {
         wait_for("everything to be cleaned up", DEADLINE, async || {

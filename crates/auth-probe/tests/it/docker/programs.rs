@@ -36,3 +36,8 @@ async fn wrapper_that_goes_on_in_the_background_is_not_ready_and_leaves_nothing(
     let script = "setsid sh -c 'sleep 1000' </dev/null >/dev/null 2>&1 &\nexit 0";
     finds("daemonises", script, R::CliIncompatible).await;
 }
+
+#[tokio::test]
+async fn program_that_is_killed_tells_nothing_of_the_login() {
+    finds("killed by a signal", "kill -9 $$", R::Unknown).await;
+}

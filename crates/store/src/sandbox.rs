@@ -3,7 +3,7 @@
 //!
 //! A sandbox is hostile. Its login can call four functions and nothing else that matters, see the migration that makes
 //! them; each takes run, number and token. What such a login can still do to others is to take time and connections:
-//! it may open a transaction and keep it, with what it has locked. So whoever launches sandboxes calls
+//! it may open a transaction and keep it, with what it has locked, or take a lock that is anybody's to take. So whoever launches sandboxes calls
 //! [`Store::end_lingering_sandboxes`] with each look.
 
 pub mod login;
@@ -34,12 +34,14 @@ const ISSUE: &str = "
     UPDATE runs r SET token_hash = sha256(convert_to($3, 'UTF8'))
     FROM held WHERE r.id = held.run AND r.status = 'launching'";
 
-/// Sessions of the sandboxes' login in this database that are in one transaction for too long.
+/// Sessions of the sandboxes' login in this database that are in one transaction for too long, or have or want a lock of
+/// the kind by which programs of ours keep off each other.
 const END_LINGERING: &str = "
     SELECT count(*) FILTER (WHERE pg_terminate_backend(a.pid)) AS ended
     FROM sandbox_login s JOIN pg_stat_activity a ON a.usename = s.role
     WHERE a.datname = current_database()
-        AND a.xact_start < clock_timestamp() - $1::bigint * interval '1 millisecond'";
+        AND (a.xact_start < clock_timestamp() - $1::bigint * interval '1 millisecond'
+            OR EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory'))";
 
 impl Store {
     /// Makes the token by which a run's worker in its sandbox is known; a new one replaces the one before. It is worth
@@ -76,7 +78,8 @@ impl Store {
     }
 
     /// Ends the sessions of sandboxes that have been in one transaction for longer than `limit`: what a worker does takes
-    /// milliseconds, and a transaction that is kept holds up whoever wants to end the run. Tells how many.
+    /// milliseconds, and a transaction that is kept holds up whoever wants to end the run. Ends those with an advisory
+    /// lock, too: no worker takes one, and one that is kept holds up whoever migrates or manages. Tells how many.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails or does not let its owner do so.

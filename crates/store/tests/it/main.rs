@@ -19,6 +19,7 @@ mod finishing;
 mod flow;
 mod gates;
 mod lists;
+mod locks;
 mod measures;
 mod migrating;
 mod outages;

@@ -40,12 +40,17 @@ async fn an_agent_that_fills_scratch_and_work_tree_is_ended_and_the_next_task_wo
     let it = Setup::new()
         .with("SANDBOX_SCRATCH_LIMIT_BYTES", "67108864")
         .with("SANDBOX_DISK_LIMIT_BYTES", "100000000")
+        .with("SANDBOX_FILE_LIMIT", "2000")
         .script("fill", [bash(scratch), bash(work)])
+        .script("many", [bash("mkdir many; cd many; seq 1 3000 | xargs touch; sleep 600")])
         .start()
         .await;
     let task = it.system.queue("[script: fill] fill", json!({ "max_attempts": 1 })).await;
     let outcomes = it.outcomes(&task, 1).await;
     assert_eq!(outcomes, ["disk_limit"]);
+    let task = it.system.queue("[script: many] fill", json!({ "max_attempts": 1 })).await;
+    let outcomes = it.outcomes(&task, 1).await;
+    assert_eq!(outcomes, ["disk_limit"], "files are counted, too");
     next_task_works(&it).await;
 }
 

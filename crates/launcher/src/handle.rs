@@ -5,17 +5,22 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures_util::stream::{BoxStream, Stream};
+use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     error::{HandleError, LogError},
     id::LaunchId,
     outcome::ExitReport,
-    output::{LogChunk, LogCursor},
+    output::{LogChunk, LogContent, LogCursor},
 };
+
+/// How much of the output counts as last words, in bytes.
+const LAST_WORDS: usize = 1000;
+/// The longest wait for them; the output of a launch that goes on has no end.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(10);
 
 /// One launch. Cheap to clone; dropping it never ends the launch.
 #[derive(Clone)]
@@ -164,6 +169,30 @@ impl Handle {
         from: LogCursor,
     ) -> impl Stream<Item = Result<LogChunk, LogError>> + Send + Unpin + 'static {
         self.backend.logs(from)
+    }
+
+    /// The end of what the command printed, on one line, without control characters. Empty where nothing could be read.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn last_words(&self) -> String {
+        let read = async {
+            let mut tail: Vec<u8> = Vec::new();
+            let mut chunks = self.logs(LogCursor::START);
+            while let Some(Ok(chunk)) = chunks.next().await {
+                if let LogContent::Output { data, .. } = chunk.content {
+                    tail.extend_from_slice(&data);
+                    tail.drain(..tail.len().saturating_sub(LAST_WORDS));
+                }
+            }
+            tail
+        };
+        let tail = timeout(LAST_WORDS_WITHIN, read).await.unwrap_or_default();
+        let text = String::from_utf8_lossy(&tail);
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let lines: Vec<String> =
+            lines.map(|line| line.chars().filter(|c| !c.is_control()).collect()).collect();
+        lines.join(" | ")
     }
 
     /// Renews the lease for its whole length. Without a lease it does nothing.

@@ -122,8 +122,16 @@ pub enum RelayError {
     #[error("look for running relays")]
     Discover(#[source] launcher::error::LauncherError),
     /// The relay ended before it listened.
-    #[error("the relay on `{address}` ended as soon as it was started")]
+    #[error("the relay on `{address}` ended as soon as it was started{}", quoted(said))]
     Ended {
+        /// Its address.
+        address: SocketAddr,
+        /// The end of what it printed, on one line.
+        said: String,
+    },
+    /// The relay runs and serves nobody.
+    #[error("the relay on `{address}` does not answer")]
+    Silent {
         /// Its address.
         address: SocketAddr,
     },
@@ -173,7 +181,7 @@ fn plan_among(
 impl RelayError {
     /// What a person can do about it.
     #[must_use]
-    pub const fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &'static str {
         match self {
             Self::NoRelay { .. } => {
                 "where the network should have its gateway here, restart the engine, which makes it anew, or set SANDBOX_DOCKER_NETWORK to another network (`docker network create`); else let the service listen on an address that containers reach and name that in the setting"
@@ -185,15 +193,25 @@ impl RelayError {
             Self::AddressTaken { .. } => {
                 "end what holds the address, or set SANDBOX_DOCKER_NETWORK to a network of this instance's own (`docker network create`)"
             }
-            Self::Listen { .. } => {
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "ports below 1024 need root or CAP_NET_BIND_SERVICE; give the service a higher one"
             }
+            Self::Listen { .. } => {
+                "see what uses the address (`ss -tan`), or set SANDBOX_DOCKER_NETWORK to a network of this instance's own (`docker network create`)"
+            }
             Self::Io { .. } => "check that `/proc` and the state directory can be read and written",
-            Self::Launch { .. } | Self::Discover(_) | Self::Ended { .. } => {
-                "see the relay's own output in its launch directory"
+            Self::Launch { .. } | Self::Discover(_) => {
+                "check that the program `worker` is whole and that the state directory can be read and written"
+            }
+            Self::Ended { .. } | Self::Silent { .. } => {
+                "check that the program `worker` is whole and of this version; it is tried again by itself"
             }
         }
     }
+}
+
+fn quoted(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(": {said}") }
 }
 
 type ByPort = BTreeMap<u16, (Service, Vec<IpAddr>)>;

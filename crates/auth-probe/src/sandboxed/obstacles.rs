@@ -74,5 +74,5 @@ pub(crate) fn check_image(around: &Surroundings) -> Result<(), Obstacle> {
 pub(crate) fn relays_silent(around: &Surroundings) -> Obstacle {
     let address = around.relays.first().map(|relay| relay.listen);
     let address = address.unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
-    RelayError::Ended { address }.into()
+    RelayError::Silent { address }.into()
 }

@@ -25,10 +25,7 @@ use store::tasks::{NewTask, Task};
 use telemetry::chain::error_chain;
 use tokio::time::{Instant, timeout};
 
-use super::{
-    outfit::{NotReady, Order, Outfit, Outfitter, Unfit},
-    tending::watching::last_words,
-};
+use super::outfit::{NotReady, Order, Outfit, Outfitter, Unfit};
 
 /// Longer than any self-test takes, in seconds.
 const OLD_S: i64 = 3_600;
@@ -199,7 +196,7 @@ async fn follow(handle: &Handle) -> SelfTestReport {
     if let Some(report) = told {
         return report;
     }
-    let said = last_words(handle).await;
+    let said = handle.last_words().await;
     let said = if said.is_empty() { String::new() } else { format!(": {said}") };
     let cause = format!("the worker gave no report, {}{said}", exit.outcome);
     SelfTestReport::failed(TestStep::Container, cause, None)

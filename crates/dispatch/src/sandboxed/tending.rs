@@ -8,7 +8,7 @@ mod blame;
 mod collecting;
 mod places;
 mod starting;
-pub(super) mod watching;
+mod watching;
 
 use std::{
     sync::{
@@ -245,7 +245,7 @@ impl Hands {
     async fn report(&self, tended: &Tended, ended: Option<&Ended>) -> RunReport {
         let reported = self.reported(tended.key.run).await;
         let last_words = match (&reported, ended) {
-            (None, Some(ended)) => Some(watching::last_words(&ended.handle).await),
+            (None, Some(ended)) => Some(ended.handle.last_words().await),
             (Some(_), _) | (None, None) => None,
         };
         let exit = ended.map(|ended| &ended.exit);

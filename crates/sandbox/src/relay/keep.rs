@@ -7,17 +7,24 @@ use std::{
     time::Duration,
 };
 
+use jiff::{SignedDuration, Timestamp};
 use launcher::{
-    handle::{Handle, LaunchState},
+    handle::{Destroy, Handle, LaunchState, StopRequest},
     id::LaunchId,
     launcher::{Discovered, Launcher},
+    outcome::Outcome,
     spec::{Input, LaunchSpec},
 };
 use sha2::{Digest as _, Sha256};
 use telemetry::chain::error_chain;
 use tokio::time::{Instant, sleep};
 
-use super::{Relay, RelayError, clients::Clients, listeners::Listeners, serve::per_client};
+use super::{
+    Relay, RelayError,
+    clients::Clients,
+    listeners::Listeners,
+    serve::{may_listen, per_client},
+};
 
 /// How long a relay lives that nobody renews. It has to be renewed more often than that while containers live.
 pub const LEASE: Duration = Duration::from_secs(60);
@@ -26,6 +33,9 @@ pub const LABEL: &str = "opentiger.relay";
 /// The longest wait for a relay to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOKS: Duration = Duration::from_millis(10);
+/// How long a relay that failed as soon as it was started is not started again. Until then its launch stays, as the
+/// evidence of why.
+const AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// What it takes to start a relay.
 #[derive(Debug, Clone)]
@@ -40,8 +50,11 @@ impl Relays {
     /// Makes every relay of a plan run and renews its lease; gives their handles. Calls at the same time, by several
     /// dispatchers too, end in one relay for each address.
     ///
+    /// However often it is called, a relay that cannot run leaves one ended launch at most.
+    ///
     /// # Errors
-    /// [`RelayError::AddressTaken`] where somebody else listens there; else why a relay could not be started.
+    /// [`RelayError::AddressTaken`] where somebody else listens there, [`RelayError::Listen`] where nobody may; else why a
+    /// relay could not be started.
     pub async fn ensure(
         &self,
         launcher: &dyn Launcher,
@@ -52,7 +65,14 @@ impl Relays {
         for relay in plan {
             handles.push(match running(launcher, relay, &found).await {
                 Some(handle) => handle,
-                None => self.start(launcher, relay, next(relay, &found)).await?,
+                None => match self.start(launcher, relay, &found).await {
+                    Ok(handle) => handle,
+                    // What is in its way may be the same relay, which another dispatcher has just started.
+                    Err(error) => match launcher.discover().await {
+                        Ok(found) => running(launcher, relay, &found).await.ok_or(error)?,
+                        Err(_) => return Err(error),
+                    },
+                },
             });
         }
         Ok(handles)
@@ -80,39 +100,65 @@ impl Relays {
         Ok(())
     }
 
+    /// Starts a relay, unless it is known that it would fail.
     async fn start(
+        &self,
+        launcher: &dyn Launcher,
+        relay: &Relay,
+        found: &[Discovered],
+    ) -> Result<Handle, RelayError> {
+        if let Err(taken @ RelayError::AddressTaken { .. }) = may_listen(relay.listen) {
+            return Err(taken);
+        }
+        let ended = ended(relay, found);
+        if let Some(failed) = ended.iter().find(|launch| has_just_failed(launch))
+            && let Ok(handle) = launcher.attach(&failed.record).await
+        {
+            return Err(cause(relay.listen, &handle).await);
+        }
+        let started = self.launch(launcher, relay, next(relay, found)).await;
+        for launch in ended {
+            if let Ok(handle) = launcher.attach(&launch.record).await {
+                remove(&handle).await;
+            }
+        }
+        started
+    }
+
+    async fn launch(
         &self,
         launcher: &dyn Launcher,
         relay: &Relay,
         id: LaunchId,
     ) -> Result<Handle, RelayError> {
         let address = relay.listen;
-        let launched = launcher.launch(&id, &self.spec(relay), Input::default()).await;
-        let launched =
-            launched.map_err(|source| RelayError::Launch { address, source: Box::new(source) })?;
+        let launched = match launcher.launch(&id, &self.spec(relay), Input::default()).await {
+            Ok(launched) => launched,
+            Err(source) => {
+                remove_by_id(launcher, &id).await;
+                return Err(RelayError::Launch { address, source: Box::new(source) });
+            }
+        };
         let handle = launched.into_handle();
         let until = Instant::now() + PATIENCE;
         loop {
             if matches!(*handle.state().borrow(), LaunchState::Ended(_)) {
-                return Err(self.ended(address));
+                let cause = cause(address, &handle).await;
+                if matches!(cause, RelayError::AddressTaken { .. }) {
+                    remove(&handle).await;
+                }
+                return Err(cause);
             }
             if is_served(&handle, address).await {
                 return Ok(handle);
             }
             if Instant::now() >= until {
-                return Err(RelayError::Ended { address });
+                handle.stop(StopRequest::new("it does not listen", Duration::ZERO)).await;
+                remove(&handle).await;
+                return Err(RelayError::Silent { address });
             }
             sleep(LOOKS).await;
         }
-    }
-
-    /// It ended by itself: mostly because the address is taken, and then by whom is still to be seen.
-    fn ended(&self, address: SocketAddr) -> RelayError {
-        let holder = Listeners::read().ok().and_then(|listeners| listeners.holder(address));
-        holder.map_or(RelayError::Ended { address }, |holder| RelayError::AddressTaken {
-            address,
-            holder,
-        })
     }
 
     /// The command of a relay.
@@ -154,6 +200,45 @@ async fn running(launcher: &dyn Launcher, relay: &Relay, found: &[Discovered]) -
         }
     }
     None
+}
+
+/// The ended launches of a relay.
+fn ended<'a>(relay: &Relay, found: &'a [Discovered]) -> Vec<&'a Discovered> {
+    let label = label(relay);
+    let ours = found.iter().filter(|launch| launch.labels.get(LABEL) == Some(&label));
+    ours.filter(|launch| matches!(launch.state, LaunchState::Ended(_))).collect()
+}
+
+/// Whether it gave up by itself, and so lately that the next one would as well.
+fn has_just_failed(launch: &Discovered) -> bool {
+    let LaunchState::Ended(exit) = &launch.state else { return false };
+    let gave_up = matches!(exit.outcome, Outcome::Exited(code) if code != 0);
+    gave_up && exit.cause.is_none() && Timestamp::now().duration_since(exit.ended_at) < AGAIN
+}
+
+/// Why a relay ended by itself: mostly because of its address, and then that is still to be seen.
+async fn cause(address: SocketAddr, ended: &Handle) -> RelayError {
+    match may_listen(address) {
+        Err(error) => error,
+        Ok(()) => RelayError::Ended { address, said: ended.last_words().await },
+    }
+}
+
+async fn remove(ended: &Handle) {
+    if let Err(error) = ended.destroy(Destroy::Everything).await {
+        tracing::warn!(launch.id = %ended.id(), error = %error_chain(&error), "ended relay not removed");
+    }
+}
+
+/// Removes what a launch that failed has left, where there is something.
+async fn remove_by_id(launcher: &dyn Launcher, id: &LaunchId) {
+    let found = launcher.discover().await.unwrap_or_default();
+    let Some(left) = found.iter().find(|launch| launch.id == *id) else { return };
+    if matches!(left.state, LaunchState::Ended(_))
+        && let Ok(handle) = launcher.attach(&left.record).await
+    {
+        remove(&handle).await;
+    }
 }
 
 /// A launch id is used once, so each start of a relay has a number; two that start it at the same time take the same.

@@ -11,7 +11,7 @@ use std::{
 use rustix::net::sockopt;
 use tokio::{
     io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -138,6 +138,21 @@ impl Drop for Place {
             }
         }
     }
+}
+
+/// Whether this process could listen on an address now. It does not listen itself, so nobody who begins to in this moment
+/// is kept from it.
+///
+/// # Errors
+/// As [`Server::listen`].
+pub fn may_listen(address: SocketAddr) -> Result<(), RelayError> {
+    let tried = || {
+        let socket =
+            if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)
+    };
+    tried().map_err(|source| refused(address, source))
 }
 
 fn refused(address: SocketAddr, source: io::Error) -> RelayError {

@@ -11,6 +11,7 @@ use std::{
 
 use launcher::{
     handle::{Handle, LaunchState, StopRequest},
+    launcher::Launcher as _,
     process::ProcessLauncher,
 };
 use sandbox::{
@@ -19,7 +20,7 @@ use sandbox::{
         clients::Clients,
         keep::Relays,
         plan,
-        serve::{Server, per_client},
+        serve::{Server, may_listen, per_client},
         strangers::{Reception, knock},
     },
     rewrite::{Service, Target},
@@ -283,9 +284,55 @@ async fn another_instances_relay_is_named_and_left_alone() {
     let plan = [relay];
     let their = relays(theirs.path()).ensure(&their_launcher, &plan).await.unwrap().remove(0);
     let our_launcher = ProcessLauncher::new(ours.path()).unwrap();
-    let error = relays(ours.path()).ensure(&our_launcher, &plan).await.unwrap_err();
-    let RelayError::AddressTaken { holder, .. } = error else { panic!("{error:?}") };
-    assert_eq!(holder.process, u32::try_from(pid(&their).await).ok());
-    assert_eq!(holder.program.as_deref(), Some("worker"));
+    for _ in 0..3 {
+        let error = relays(ours.path()).ensure(&our_launcher, &plan).await.unwrap_err();
+        let RelayError::AddressTaken { holder, .. } = error else { panic!("{error:?}") };
+        assert_eq!(holder.process, u32::try_from(pid(&their).await).ok());
+        assert_eq!(holder.program.as_deref(), Some("worker"));
+    }
+    // A look that finds the address taken starts nothing.
+    assert!(our_launcher.discover().await.unwrap().is_empty());
     end(&their).await;
+    let ours = relays(ours.path()).ensure(&our_launcher, &plan).await.unwrap().remove(0);
+    end(&ours).await;
+}
+
+#[tokio::test]
+async fn relay_that_fails_is_told_with_its_words_and_not_started_at_each_look() {
+    let state = tempfile::tempdir().unwrap();
+    let launcher = ProcessLauncher::new(state.path()).unwrap();
+    let (worker, starts) = (state.path().join("broken"), state.path().join("starts"));
+    let script = format!("#!/bin/sh\necho >> {}\necho no such option\nexit 2\n", starts.display());
+    std::fs::write(&worker, script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&worker, mode).unwrap();
+    let relays = Relays { worker, state_dir: state.path().to_owned() };
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let relay = planned(Service::Redis, free);
+    for _ in 0..3 {
+        let error = relays.ensure(&launcher, std::slice::from_ref(&relay)).await.unwrap_err();
+        let RelayError::Ended { address, said } = error else { panic!("{error:?}") };
+        assert_eq!((address, said.as_str()), (relay.listen, "no such option"));
+    }
+    assert_eq!(std::fs::read_to_string(&starts).unwrap(), "\n", "it was started once");
+    assert_eq!(launcher.discover().await.unwrap().len(), 1);
+    let gone = Relays { worker: state.path().join("gone"), ..relays };
+    let other = planned(Service::Provider, SocketAddr::new(free.ip(), free.port()));
+    let other = Relay { network: "other".to_owned(), ..other };
+    for _ in 0..2 {
+        let error = gone.ensure(&launcher, std::slice::from_ref(&other)).await.unwrap_err();
+        assert!(matches!(error, RelayError::Launch { .. }), "{error:?}");
+    }
+    assert_eq!(launcher.discover().await.unwrap().len(), 1);
+}
+
+#[test]
+fn address_that_nobody_may_listen_on_is_told_with_what_helps() {
+    let address = SocketAddr::new(ip(GATEWAY), 80);
+    let hint = |kind| RelayError::Listen { address, source: io::Error::from(kind) }.hint();
+    assert!(hint(io::ErrorKind::PermissionDenied).contains("1024"));
+    assert!(!hint(io::ErrorKind::AddrInUse).contains("1024"));
+    // An address that this machine does not have.
+    let elsewhere = SocketAddr::new(ip("203.0.113.1"), 80);
+    assert!(matches!(may_listen(elsewhere), Err(RelayError::Listen { .. })));
 }

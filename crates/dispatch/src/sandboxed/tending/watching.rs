@@ -4,15 +4,13 @@ use std::{path::PathBuf, sync::atomic::Ordering, time::Duration};
 
 use checkout::sandboxed::DiskUse;
 use core_types::task::RunStatus;
-use futures_util::StreamExt as _;
 use launcher::{
     handle::{Handle, StopRequest},
     outcome::ExitReport,
-    output::{LogContent, LogCursor},
 };
 use sandbox::disk::{self, DiskError, DiskLimits};
 use telemetry::chain::error_chain;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{Facts, Hands, Tended};
 use crate::{launches::aside, sandboxed::ending::Stopped};
@@ -33,8 +31,6 @@ const END_WITHIN: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(5);
 /// How often it is told that somebody does.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
-/// How much of the output is looked at for last words, in bytes.
-const LAST_WORDS: usize = 1000;
 
 /// Since when something is so.
 #[derive(Debug, Default)]
@@ -127,26 +123,4 @@ const fn is_too_much(error: &DiskError) -> bool {
         DiskError::TooLarge { .. } | DiskError::TooManyFiles { .. } | DiskError::TooDeep => true,
         DiskError::BelowReserve { .. } | DiskError::Io { .. } => false,
     }
-}
-
-/// The end of what a launch printed, on one line.
-pub(in crate::sandboxed) async fn last_words(handle: &Handle) -> String {
-    let read = async {
-        let mut tail: Vec<u8> = Vec::new();
-        let mut chunks = handle.logs(LogCursor::START);
-        while let Some(Ok(chunk)) = chunks.next().await {
-            if let LogContent::Output { data, .. } = chunk.content {
-                tail.extend_from_slice(&data);
-                let surplus = tail.len().saturating_sub(LAST_WORDS);
-                tail.drain(..surplus);
-            }
-        }
-        tail
-    };
-    let tail = timeout(Duration::from_secs(10), read).await.unwrap_or_default();
-    let text = String::from_utf8_lossy(&tail);
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let lines: Vec<String> =
-        lines.map(|line| line.chars().filter(|c| !c.is_control()).collect()).collect();
-    lines.join(" | ")
 }

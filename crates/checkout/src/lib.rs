@@ -50,7 +50,7 @@ mod git_dir;
 mod launched;
 mod objects;
 mod push;
-mod rehearsal;
+pub mod rehearsal;
 mod remote;
 mod results;
 mod worktree;

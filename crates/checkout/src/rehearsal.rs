@@ -3,9 +3,13 @@
 //! It is written out and not made by git, for it is always the same: one commit of one file.
 
 use std::{
-    fs, io,
+    collections::BTreeSet,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
+
+use core_types::ids::RunId;
 
 use crate::checkouts::Checkouts;
 
@@ -28,7 +32,66 @@ const OBJECTS: [(&str, &[u8]); 3] = [
     ),
 ];
 
+/// What the name of a claim ends with, after the id of the run.
+const CLAIM: &str = ".claim";
+
+/// Says that somebody makes a self-test, or removes what is left of one, for as long as this lives: the kernel lets it go
+/// with the process, however that ends.
+#[derive(Debug)]
+pub struct Claim {
+    path: PathBuf,
+    _locked: File,
+}
+
+impl Claim {
+    /// Ends it for good, once nothing of the self-test is left.
+    ///
+    /// # Errors
+    /// The system's, where its file cannot be removed.
+    pub fn settle(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+}
+
 impl Checkouts {
+    /// Claims a self-test that is about to begin. Comes before everything else of it.
+    ///
+    /// # Errors
+    /// The system's, where the claim cannot be written.
+    pub fn claim(&self, run: RunId) -> io::Result<Claim> {
+        let path = self.root.join(format!("{run}{CLAIM}"));
+        let new = self.root.join(format!(".{run}{CLAIM}"));
+        let locked = File::create_new(&new)?;
+        locked.try_lock()?;
+        // Only now anybody may find it.
+        fs::rename(&new, &path)?;
+        Ok(Claim { path, _locked: locked })
+    }
+
+    /// Self-tests of which something may be left and whose process is gone, claimed for who removes that.
+    ///
+    /// # Errors
+    /// The system's, where the checkouts cannot be listed.
+    pub fn abandoned(&self) -> io::Result<Vec<(RunId, Claim)>> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let run = |name: String| name.strip_suffix(CLAIM).unwrap_or(&name).parse().ok();
+        let runs: BTreeSet<RunId> = names.filter_map(run).collect();
+        Ok(runs.into_iter().filter_map(|run| Some((run, self.take(run)?))).collect())
+    }
+
+    /// Takes the claim of a process that is gone; nothing while it lives.
+    fn take(&self, run: RunId) -> Option<Claim> {
+        let path = self.root.join(format!("{run}{CLAIM}"));
+        // One without a file is over in this moment, or was made by a version that wrote none.
+        let locked = File::options().create(true).append(true).open(&path).ok()?;
+        locked.try_lock().ok()?;
+        Some(Claim { path, _locked: locked })
+    }
+
     /// Checkouts of self-tests, beside these, and the path of a repository for them, made where it is not there yet.
     ///
     /// # Errors
@@ -69,6 +132,26 @@ mod tests {
 
     use super::*;
     use crate::{checkouts::PrepareRequest, git::GitCommand};
+
+    #[test]
+    fn a_claim_is_taken_once_its_holder_is_gone() {
+        let state = tempfile::tempdir().unwrap();
+        let git = GitCommand::new("/usr/bin/git".into(), String::new());
+        let checkouts = Checkouts::new(state.path().join("checkouts"), git);
+        let (tests, _) = checkouts.for_self_tests().unwrap();
+        let run = RunId::generate();
+        let claim = tests.claim(run).unwrap();
+        assert!(tests.abandoned().unwrap().is_empty());
+        drop(claim);
+        let [(left, taken)] = <[_; 1]>::try_from(tests.abandoned().unwrap()).unwrap();
+        assert_eq!(left, run);
+        assert!(tests.abandoned().unwrap().is_empty(), "somebody removes it");
+        taken.settle().unwrap();
+        assert!(tests.abandoned().unwrap().is_empty());
+        // A checkout alone is enough.
+        fs::create_dir(tests.root.join(run.to_string())).unwrap();
+        assert_eq!(tests.abandoned().unwrap().len(), 1);
+    }
 
     #[tokio::test]
     async fn a_checkout_of_it_has_its_file() {

@@ -337,7 +337,29 @@ async fn a_broken_image_takes_no_task_and_a_mended_one_goes_on_by_itself() {
         })
         .await
     };
+    // What is left of a self-test whose dispatcher is killed goes with the next one.
+    let cut_off = wait_for("a self-test", DEADLINE, async || {
+        network.containers().pop().ok_or_else(|| system.logs())
+    })
+    .await;
+    system.kill(Part::Dispatcher);
+    system.spawn(Part::Dispatcher);
+    wait_for("the cut-off self-test to be removed", DEADLINE, async || {
+        let gone = !network.containers().contains(&cut_off);
+        gone.then_some(()).ok_or_else(|| system.logs())
+    })
+    .await;
     let shown = waits(&system).await;
+    for name in ["self-tests", "sandbox/sessions", "containers"] {
+        wait_for("nothing else to be left of it", DEADLINE, async || {
+            let entries = std::fs::read_dir(system.state.path().join(name)).into_iter().flatten();
+            let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+            let of_tests = names.filter(|name| name.starts_with("run-") || name.starts_with("task-"));
+            let left: Vec<String> = of_tests.collect();
+            if left.is_empty() { Ok(()) } else { Err(format!("{name}: {left:?}")) }
+        })
+        .await;
+    }
     let message = at_waiting(&shown, "message");
     assert!(message.contains("cli: ") && message.contains("Segmentation fault"), "{message}");
     assert!(!at_waiting(&shown, "until").is_empty(), "{shown}");

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use checkout::checkouts::{Checkouts, PrepareRequest};
+use checkout::{
+    checkouts::{Checkouts, PrepareRequest},
+    rehearsal::Claim,
+};
 use core_types::{
     ids::{LeaseNumber, RunId, RunKey, TaskId},
     repository::Repository,
@@ -12,9 +15,8 @@ use core_types::{
     task::{ExecutorKind, RiskLevel, Role},
 };
 use futures_util::StreamExt as _;
-use jiff::Timestamp;
 use launcher::{
-    error::LaunchError,
+    error::{AttachError, LaunchError},
     handle::{Destroy, Handle, StopRequest},
     id::LaunchId,
     launcher::Launcher,
@@ -26,9 +28,8 @@ use telemetry::chain::error_chain;
 use tokio::time::{Instant, timeout};
 
 use super::outfit::{NotReady, Order, Outfit, Outfitter, Unfit};
+use crate::launches::aside;
 
-/// Longer than any self-test takes, in seconds.
-const OLD_S: i64 = 3_600;
 /// Label of the container of a self-test.
 const LABEL: &str = "opentiger.self-test";
 /// Longest time in the container; a machine that has nothing else to do needs some seconds.
@@ -43,7 +44,7 @@ const SECRETS: [&str; 3] = ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_K
 /// Makes a self-test of an executor; nothing of it is left then.
 ///
 /// # Cancel safety
-/// Dropped, the container ends by its limit of time.
+/// Dropped, [`sweep`] removes what it leaves; the container ends by its limit of time.
 pub async fn test(
     outfitter: &dyn Outfitter,
     launcher: &Arc<dyn Launcher>,
@@ -73,26 +74,12 @@ impl Test<'_> {
     async fn run(&self, checkouts: &Checkouts) -> Result<SelfTestReport, SelfTestReport> {
         let made = checkouts.for_self_tests();
         let (tests, path) = made.map_err(|error| no_checkout(&error))?;
-        self.remove_old(&tests).await;
-        let task = Task::unstored(new_task(self.executor, path.to_string_lossy().into_owned()));
-        let report = self.in_checkout(&tests, &task).await;
-        self.outfitter.forget(task.new.id).await;
-        if let Err(error) = tests.remove(self.key.run).await {
-            tracing::warn!(error = %error_chain(&error), "checkout of a self-test not removed");
-        }
+        let claim = tests.claim(self.key.run).map_err(|error| no_checkout(&error))?;
+        let mut new = new_task(self.executor, path.to_string_lossy().into_owned());
+        new.id = task_of(self.key.run);
+        let report = self.in_checkout(&tests, &Task::unstored(new)).await;
+        remove(self.outfitter, self.launcher, &tests, self.key.run, claim).await;
         report
-    }
-
-    /// Removes what self-tests left that were cut off.
-    async fn remove_old(&self, tests: &Checkouts) {
-        let now = Timestamp::now().as_second();
-        for run in tests.list().await.unwrap_or_default() {
-            let made = run.as_uuid().get_timestamp().map(|made| made.to_unix().0);
-            if made.and_then(|made| i64::try_from(made).ok()).is_none_or(|made| made + OLD_S < now)
-            {
-                drop(tests.remove(run).await);
-            }
-        }
     }
 
     async fn in_checkout(
@@ -123,22 +110,9 @@ impl Test<'_> {
             token: Secret::new("self-test"),
         };
         let outfit = self.outfitter.outfit(order).await.map_err(unfit)?;
-        let id: LaunchId = format!("{}.self-test", self.key.run)
-            .parse()
-            .expect("a run id, a point and a word make a launch id");
-        let launched = self.launch(&id, self.dress(outfit)?).await;
-        let handle = match launched {
-            Ok(handle) => handle,
-            Err(fault) => {
-                self.forget(&id).await;
-                return Err(not_started(&fault));
-            }
-        };
-        let report = follow(&handle).await;
-        if let Err(error) = handle.destroy(Destroy::Everything).await {
-            tracing::warn!(launch.id = %id, error = %error_chain(&error), "container of a self-test not removed");
-        }
-        Ok(report)
+        let launched = self.launch(&launch_of(self.key.run), self.dress(outfit)?).await;
+        let handle = launched.map_err(|fault| not_started(&fault))?;
+        Ok(follow(&handle).await)
     }
 
     /// Makes of a run's container that of a self-test: another word to the worker, and no secrets.
@@ -172,16 +146,72 @@ impl Test<'_> {
         let launched = timeout(CREATE_WITHIN, started).await.map_err(|_| late())?;
         Ok(launched.map_err(|error| of_launch(&error))?.into_handle())
     }
+}
 
-    /// Removes what a launch that failed has left, where there is something.
-    async fn forget(&self, id: &LaunchId) {
-        let found = self.launcher.discover().await.unwrap_or_default();
-        let Some(left) = found.into_iter().find(|left| left.id == *id) else { return };
-        if let Ok(handle) = self.launcher.attach(&left.record).await {
-            handle.stop(StopRequest::new("it did not start", Duration::ZERO)).await;
-            drop(handle.destroy(Destroy::Everything).await);
+/// Removes what self-tests left whose process is gone: a dispatcher that was killed, or that stopped before the end.
+pub async fn sweep(outfitter: &dyn Outfitter, launcher: &Arc<dyn Launcher>) {
+    let Ok(checkouts) = outfitter.checkouts() else { return };
+    let abandoned = checkouts.for_self_tests().and_then(|(tests, _)| Ok((tests.abandoned()?, tests)));
+    match abandoned {
+        Ok((abandoned, tests)) => {
+            for (run, claim) in abandoned {
+                tracing::info!(run.id = %run, "removing a self-test that was cut off");
+                remove(outfitter, launcher, &tests, run, claim).await;
+            }
+        }
+        Err(error) => {
+            tracing::warn!(error = %error_chain(&error), "self-tests that were cut off not found");
         }
     }
+}
+
+/// Removes everything of a self-test; while something of it is left, so is its claim, for the next sweep.
+async fn remove(
+    outfitter: &dyn Outfitter,
+    launcher: &Arc<dyn Launcher>,
+    tests: &Checkouts,
+    run: RunId,
+    claim: Claim,
+) {
+    if !remove_container(launcher, &launch_of(run)).await {
+        tracing::warn!(run.id = %run, "container of a self-test not removed yet");
+        return;
+    }
+    outfitter.forget(task_of(run)).await;
+    match tests.remove(run).await {
+        Ok(()) => drop(claim.settle()),
+        Err(error) => {
+            tracing::warn!(run.id = %run, error = %error_chain(&error), "checkout of a self-test not removed");
+        }
+    }
+}
+
+/// Ends and removes a container, whatever it does; whether nothing of it is left.
+async fn remove_container(launcher: &Arc<dyn Launcher>, id: &LaunchId) -> bool {
+    let discovering = Arc::clone(launcher);
+    let Ok(found) = aside(async move { discovering.discover().await }).await else {
+        return false;
+    };
+    let Some(left) = found.into_iter().find(|left| left.id == *id) else { return true };
+    match launcher.attach(&left.record).await {
+        Ok(handle) => {
+            handle.stop(StopRequest::new("its self-test is over", Duration::ZERO)).await;
+            handle.destroy(Destroy::Everything).await.is_ok()
+        }
+        Err(AttachError::Gone { .. }) => true,
+        Err(_) => false,
+    }
+}
+
+/// Its name is known before it is there.
+fn launch_of(run: RunId) -> LaunchId {
+    let text = format!("{run}.self-test");
+    text.parse().expect("a run id, a point and a word make a launch id")
+}
+
+/// A self-test's task is none of the database's, and is found by its run.
+const fn task_of(run: RunId) -> TaskId {
+    TaskId::from_uuid(run.as_uuid())
 }
 
 /// Reads the report of the worker; without one, how the container ended is the report.

@@ -23,14 +23,23 @@ use store::{
     self_tests::{LastTest, SelfTest, SelfTestKey},
     wake::Channel,
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{outfit::Outfitter, readiness::Readiness, self_test::test};
+use super::{
+    outfit::Outfitter,
+    readiness::Readiness,
+    self_test::{sweep, test},
+};
 use crate::complaints::Complaints;
 
 /// How often it is looked whether something has to be tested.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often what cut-off self-tests left is removed.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// When one that failed is tested again, doubled with each failure.
 const AGAIN: Duration = Duration::from_secs(60);
 /// The longest of these waits.
@@ -85,9 +94,14 @@ impl SelfTests {
         let mut complaints = Complaints::default();
         let mut wakes = self.store.wakes(&[Channel::Tasks]);
         let mut ready = self.readiness.changes();
+        let mut swept_at: Option<Instant> = None;
         while !stop.is_cancelled() {
+            if swept_at.is_none_or(|at| at.elapsed() >= SWEEP_EVERY) {
+                swept_at = Some(Instant::now());
+                stop.run_until_cancelled(sweep(&*self.outfitter, &self.launcher)).await;
+            }
             let wanted = settings.borrow_and_update().settings.execution_environment;
-            // What a test leaves that is dropped ends by its own limit, and is removed with the next one.
+            // What a test leaves that is dropped is swept by the next dispatcher.
             let looked = stop.run_until_cancelled(self.look(wanted)).await;
             if let Some(looked) = looked {
                 complaints.note("self-tests", looked);

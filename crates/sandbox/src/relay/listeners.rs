@@ -53,13 +53,14 @@ impl Listeners {
         })
     }
 
-    /// Whether the service at one address is that at the other: the same socket, or two of the same process.
+    /// Whether the service at one address is that at the other: the same socket, or two of the same process. Of sockets
+    /// whose processes may not be seen, those of one other user are one service: a relay's process, ours or that of another
+    /// instance of this user, can be seen.
     pub(super) fn is_one_service(&self, one: SocketAddr, other: SocketAddr) -> bool {
-        let (Some(one), Some(other)) = (self.serving(one), self.serving(other)) else {
-            return false;
-        };
-        let process = |listener: &Listener| process_of(listener.inode);
-        one.inode == other.inode || process(one).is_some_and(|pid| process(other) == Some(pid))
+        match (self.serving(one), self.serving(other)) {
+            (Some(one), Some(other)) => are_one(one, other, |it| process_of(it.inode)),
+            (Some(_) | None, _) => false,
+        }
     }
 
     /// Who would be in the way of listening on an address.
@@ -81,6 +82,19 @@ impl fmt::Display for Holder {
             (_, None) => write!(f, "a process of user {}", self.user),
         }
     }
+}
+
+fn are_one(
+    one: &Listener,
+    other: &Listener,
+    process: impl Fn(&Listener) -> Option<u32>,
+) -> bool {
+    let by_process = || match (process(one), process(other)) {
+        (Some(one), Some(other)) => one == other,
+        (None, None) => one.user == other.user,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    one.inode == other.inode || by_process()
 }
 
 /// The process that has a socket among its open files, as far as those may be read.
@@ -168,6 +182,19 @@ mod tests {
         let other = SocketAddr::new("127.0.0.2".parse().unwrap(), address.port());
         let _other = TcpListener::bind(other).unwrap();
         assert!(Listeners::read().unwrap().is_one_service(address, other));
+    }
+
+    #[test]
+    fn sockets_of_processes_that_may_not_be_seen_are_one_service_if_their_user_is_one() {
+        let listener = |inode, user| Listener { address: "127.0.0.1:1".parse().unwrap(), user, inode };
+        let seen = |listener: &Listener| u32::try_from(listener.inode).ok().filter(|pid| *pid > 9);
+        let (unseen, also, strange) = (listener(1, 70), listener(2, 70), listener(3, 71));
+        assert!(are_one(&unseen, &also, seen));
+        assert!(!are_one(&unseen, &strange, seen));
+        // The one is seen, so a socket of its process would be too.
+        assert!(!are_one(&listener(10, 70), &also, seen));
+        assert!(!are_one(&listener(10, 70), &listener(11, 70), seen));
+        assert!(are_one(&listener(10, 70), &listener(10, 70), seen));
     }
 
     #[test]

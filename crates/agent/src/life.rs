@@ -20,7 +20,7 @@ use core_types::{
     event::RunEvent,
     ids::RunKey,
     outcome::{RunOutcome, RunReport},
-    sandbox::{AttemptsBefore, ResultClaim, SandboxAssignment, TaskBrief},
+    sandbox::{AttemptsBefore, ResultClaim, SandboxAssignment, TOLD_TO_STOP, TaskBrief},
 };
 use executor::{
     environment::{DEFAULT_PATH, allow_list},
@@ -300,7 +300,7 @@ impl Life<'_> {
         let (outcome, message) = match authority {
             Authority::CancelRequested => (RunOutcome::Cancelled, "the task was cancelled"),
             Authority::Held if self.around.stop.is_cancelled() => {
-                (RunOutcome::Interrupted, "the worker stopped while it ran")
+                (RunOutcome::Interrupted, TOLD_TO_STOP)
             }
             Authority::Held | Authority::Unreachable => {
                 (RunOutcome::Interrupted, "the worker could not renew its lease and ended it")

@@ -222,6 +222,10 @@ impl ResultClaim {
     }
 }
 
+/// What a worker says of a run that it ended because it was told to stop. In a sandbox whose container nobody stopped it
+/// was the run's own agent who told it.
+pub const TOLD_TO_STOP: &str = "the worker stopped while it ran";
+
 /// How `worker once` ends. Any other code is a crash or not the worker's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerExit {

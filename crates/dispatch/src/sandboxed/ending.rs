@@ -5,9 +5,9 @@
 
 use core_types::{
     outcome::{RunOutcome, RunReport},
-    sandbox::WorkerExit,
+    sandbox::{TOLD_TO_STOP, WorkerExit},
 };
-use launcher::outcome::{ExitReport, Outcome, StopCause};
+use launcher::outcome::{ExitReport, ExitSource, Outcome, StopCause};
 
 /// What helps where an image is not one for workers.
 const HINT_IMAGE: &str = "let SANDBOX_DOCKER_IMAGE name an image with git and the agents' command lines; `cargo xtask image` builds one";
@@ -72,12 +72,24 @@ pub fn judge(
             let message = format!("its sandbox ran out of memory: {how}");
             RunReport { outcome: RunOutcome::OutOfMemory, ..report.with_message(message) }
         }
+        // One who may signal the worker lives in its container, and has no free attempts to give.
+        (Some(report), Some(exit), None) if is_ended_from_within(&report, exit) => {
+            let message = "its worker was ended from within its sandbox";
+            RunReport { outcome: RunOutcome::WorkerLost, ..report.with_message(message) }
+        }
         (Some(report), _, _) => report,
         (None, None, _) => RunReport::new(RunOutcome::WorkerLost)
             .with_message("its container is gone without a trace"),
         (None, Some(_), Some(stopped)) => of_stop(stopped),
         (None, Some(exit), None) => of_exit(exit, last_words),
     }
+}
+
+/// Whether the worker was told to stop, and by nobody outside: whoever stops a container is in its record.
+fn is_ended_from_within(report: &RunReport, exit: &ExitReport) -> bool {
+    let told = report.outcome == RunOutcome::Interrupted
+        && report.message.as_deref() == Some(TOLD_TO_STOP);
+    told && exit.cause.is_none() && exit.source == ExitSource::Record
 }
 
 fn of_stop(stopped: Stopped) -> RunReport {
@@ -148,7 +160,6 @@ fn of_worker(code: i32) -> (RunOutcome, String) {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use launcher::outcome::ExitSource;
 
     use super::*;
 
@@ -223,6 +234,30 @@ mod tests {
             let cause = StopCause::Requested { reason: stopped.reason().to_owned() };
             assert_eq!(judged(Outcome::Signaled(9), Some(cause)), outcome);
         }
+    }
+
+    #[test]
+    fn a_worker_that_its_own_agent_ended_is_lost_and_no_interruption() {
+        let told = RunReport::new(RunOutcome::Interrupted).with_message(TOLD_TO_STOP);
+        let judged = |report: &RunReport, exit: &ExitReport| {
+            judge(Some(report.clone()), Some(exit), None).outcome
+        };
+        let by_itself = exit(Outcome::Exited(0), None);
+        assert_eq!(judged(&told, &by_itself), RunOutcome::WorkerLost);
+        let causes = [
+            StopCause::EngineOrOperator { signal: 15 },
+            StopCause::LeaseExpired,
+            StopCause::Requested { reason: "something".to_owned() },
+        ];
+        for cause in causes {
+            let stopped = exit(Outcome::Exited(0), Some(cause));
+            assert_eq!(judged(&told, &stopped), RunOutcome::Interrupted);
+        }
+        // Without a record nobody knows who stopped it.
+        let unknown = ExitReport { source: ExitSource::Engine, ..by_itself.clone() };
+        assert_eq!(judged(&told, &unknown), RunOutcome::Interrupted);
+        let lease = RunReport::new(RunOutcome::Interrupted).with_message("no lease");
+        assert_eq!(judged(&lease, &by_itself), RunOutcome::Interrupted);
     }
 
     #[test]

@@ -10,15 +10,18 @@ use std::{
 };
 
 use launcher::{
+    fake::{Behaviour, End, FakeLauncher},
     handle::{Handle, LaunchState, StopRequest},
     launcher::Launcher as _,
+    outcome::StopCause,
     process::ProcessLauncher,
+    spec::Input,
 };
 use sandbox::{
     relay::{
         Network, Relay, RelayError,
         clients::Clients,
-        keep::Relays,
+        keep::{LEASE, Relays, clients},
         plan,
         serve::{Server, may_listen, per_client},
         strangers::{Reception, knock},
@@ -273,6 +276,35 @@ async fn one_relay_runs_for_an_address_however_often_it_is_asked_for() {
     assert_eq!(redis_says(CONTAINER, relay.listen).await, "+OK\r\n+PONG\r\n+OK\r\n");
     end(&again).await;
     assert!(matches!(*again.state().borrow(), LaunchState::Ended(_)));
+}
+
+/// In the launcher's own time, of which a minute passes at once.
+#[tokio::test(start_paused = true)]
+async fn relay_outlives_its_lease_while_a_container_uses_it_and_no_longer() {
+    let state = tempfile::tempdir().unwrap();
+    let relay = Relay {
+        network: "net".to_owned(),
+        listen: SocketAddr::new(ip(GATEWAY), 1),
+        targets: vec![SocketAddr::new(ip("127.0.0.1"), 1)],
+        service: Service::Redis,
+    };
+    let relays = Relays { worker: "/worker".into(), state_dir: state.path().to_owned() };
+    let launcher = FakeLauncher::new();
+    launcher.on("/worker", Behaviour::ending(End::Hang));
+    let id = "relay-1".parse().unwrap();
+    let launched = launcher.launch(&id, &relays.spec(&relay), Input::default()).await.unwrap();
+    let handle = launched.into_handle();
+    let (clients, container) = (clients(state.path(), &relay), "r-1".parse().unwrap());
+    clients.admit(&container, &[ip(CONTAINER)]).unwrap();
+    for _ in 0..10 {
+        tokio::time::sleep(LEASE / 2).await;
+        relays.renew_used(&launcher).await.unwrap();
+    }
+    assert!(matches!(*handle.state().borrow(), LaunchState::Running { .. }));
+    clients.dismiss(&container).unwrap();
+    relays.renew_used(&launcher).await.unwrap();
+    let ended = tokio::time::timeout(LEASE + Duration::from_secs(1), handle.exited()).await;
+    assert_eq!(ended.unwrap().cause, Some(StopCause::LeaseExpired));
 }
 
 #[tokio::test]

@@ -34,7 +34,6 @@ use std::{
     fmt,
     fs::File,
     io,
-    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -175,15 +174,6 @@ impl DockerLauncher {
     /// When the engine gives no usable answer.
     pub async fn network(&self, name: &str) -> Result<Option<NetworkInfo>, EngineError> {
         self.site.client.network(name).await
-    }
-
-    /// The addresses of a launch's container: known from `create` on, none once it has ended.
-    ///
-    /// # Errors
-    /// When the engine gives no usable answer.
-    pub async fn addresses(&self, id: &LaunchId) -> Result<Vec<IpAddr>, EngineError> {
-        let found = self.site.client.container(&container::name(&self.site.store, id)).await?;
-        Ok(found.map(|found| found.addresses).unwrap_or_default())
     }
 
     /// Looks whether the image of a container is there, and begins to fetch it where it is not and may be. A fetch goes on

@@ -7,8 +7,8 @@ use bollard::{
     query_parameters::{InspectContainerOptions, InspectNetworkOptions},
 };
 
-use super::client::Client;
-use crate::error::EngineError;
+use super::{DockerLauncher, client::Client, container};
+use crate::{error::EngineError, id::LaunchId};
 
 /// An engine as it describes itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct EngineInfo {
     pub id: String,
     /// Its version, such as `20.10.24`.
     pub version: String,
+    /// The release of the kernel that it runs on, as `uname -r` says it.
+    pub kernel: String,
     /// Whether containers go on while it is restarted.
     pub live_restore: bool,
     /// Whether it runs without root.
@@ -73,8 +75,8 @@ pub(crate) struct Container {
     pub(crate) life: Life,
     /// Whether it was paused.
     pub(crate) is_paused: bool,
-    /// Its addresses, if it runs.
-    pub(crate) addresses: Vec<IpAddr>,
+    /// Its addresses on each network, if it runs.
+    pub(crate) networks: BTreeMap<String, Vec<IpAddr>>,
 }
 
 /// Where in its life a container is.
@@ -142,14 +144,38 @@ impl Client {
             },
         };
         let networks = found.network_settings.and_then(|settings| settings.networks);
-        let addresses = networks.unwrap_or_default().into_values().flat_map(|endpoint| {
-            [endpoint.ip_address, endpoint.global_ipv6_address].into_iter().flatten()
+        let networks = networks.unwrap_or_default().into_iter().map(|(name, endpoint)| {
+            let addresses = [endpoint.ip_address, endpoint.global_ipv6_address];
+            let known = addresses.into_iter().flatten().filter_map(|text| text.parse().ok());
+            (name, known.collect())
         });
         Ok(Some(Container {
             life,
             is_paused: state.paused == Some(true),
-            addresses: addresses.filter_map(|address| address.parse().ok()).collect(),
+            networks: networks.collect(),
         }))
+    }
+}
+
+impl DockerLauncher {
+    /// The addresses of a launch's container: known from `create` on, none once it has ended.
+    ///
+    /// # Errors
+    /// When the engine gives no usable answer.
+    pub async fn addresses(&self, id: &LaunchId) -> Result<Vec<IpAddr>, EngineError> {
+        Ok(self.networks_of(id).await?.into_values().flatten().collect())
+    }
+
+    /// The same by the names of its networks.
+    ///
+    /// # Errors
+    /// When the engine gives no usable answer.
+    pub async fn networks_of(
+        &self,
+        id: &LaunchId,
+    ) -> Result<BTreeMap<String, Vec<IpAddr>>, EngineError> {
+        let found = self.site.client.container(&container::name(&self.site.store, id)).await?;
+        Ok(found.map(|found| found.networks).unwrap_or_default())
     }
 }
 
@@ -171,6 +197,7 @@ impl From<SystemInfo> for EngineInfo {
         Self {
             id: info.id.unwrap_or_default(),
             version: info.server_version.unwrap_or_default(),
+            kernel: info.kernel_version.unwrap_or_default(),
             live_restore: info.live_restore_enabled == Some(true),
             rootless: security.iter().any(|option| option.contains("name=rootless")),
             cgroup_version: if is_v2 { 2 } else { 1 },

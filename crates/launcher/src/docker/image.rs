@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use super::client::Client;
+use super::{DockerLauncher, client::Client};
 use crate::{
     container::{ContainerSpec, ImagePolicy},
     error::{EngineError, LaunchError, PullFailure},
@@ -63,6 +63,16 @@ enum NotPulled {
 /// The layers that are fetched: bytes that arrived and bytes in all.
 #[derive(Debug, Clone, Default)]
 struct Layers(BTreeMap<String, (u64, u64)>);
+
+impl DockerLauncher {
+    /// Makes the image of a container be there, as its policy wants it: fetched, or fetched anew.
+    ///
+    /// # Errors
+    /// See [`LaunchError`].
+    pub async fn ensure_image(&self, container: &ContainerSpec) -> Result<(), LaunchError> {
+        self.pulls.ensure(&self.site.client, &self.tasks, container).await
+    }
+}
 
 impl Pulls {
     /// Makes an image be there, or says why it is not.

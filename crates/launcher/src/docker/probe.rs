@@ -12,9 +12,14 @@ use bollard::{
 use futures_util::StreamExt as _;
 use tokio::sync::OnceCell;
 
-use super::{DockerLauncher, container, start};
+use super::{
+    DockerLauncher,
+    container::{self, LAUNCH_LABEL},
+    start,
+};
 use crate::{
     error::{EngineError, ProbeError},
+    id::LaunchId,
     launch::{
         aside,
         directory::{Directory, random_name},
@@ -28,6 +33,18 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Two blocks of zeros: an archive with nothing in it, hence an image with nothing in it.
 static EMPTY_ARCHIVE: &[u8] = &[0; 1024];
+
+/// What the id begins with by which [`super::reap`] finds the container of a trial that a crash left.
+const TRIAL: &str = "probe-";
+
+/// The label of its image, with the id of the store. Not [`INSTANCE_LABEL`](container::INSTANCE_LABEL): whoever makes an
+/// image of a container keeps that one in it.
+pub(super) const TRIAL_LABEL: &str = "opentiger.trial";
+
+/// Whether a container is that of a trial, and no launch's.
+pub(super) fn is_trial(id: &LaunchId) -> bool {
+    id.as_str().starts_with(TRIAL)
+}
 
 /// The answer, once it is yes: an engine does not move away.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +90,8 @@ impl DockerLauncher {
         })
         .await
         .map_err(unusable)?;
-        let name = format!("opentiger-probe-{}", trial.trim_start_matches(".new-probe-"));
+        let random = trial.trim_start_matches(".new-probe-");
+        let name = format!("opentiger-{TRIAL}{random}");
         let tried =
             match tokio::time::timeout(PATIENCE, self.run_trial(&name, shim, &directory)).await {
                 Ok(tried) => tried,
@@ -112,8 +130,12 @@ impl DockerLauncher {
     ) -> Result<(), EngineError> {
         let client = &self.site.client;
         let docker = client.docker().await?;
-        let options =
-            CreateImageOptions { from_src: Some("-".to_owned()), ..CreateImageOptions::default() };
+        let instance = self.store_id();
+        let options = CreateImageOptions {
+            from_src: Some("-".to_owned()),
+            changes: vec![format!("LABEL {TRIAL_LABEL}={instance}")],
+            ..CreateImageOptions::default()
+        };
         let archive = bollard::body_full(EMPTY_ARCHIVE.into());
         let mut news = docker.create_image(Some(options), Some(archive), None);
         let mut image = None;
@@ -122,11 +144,14 @@ impl DockerLauncher {
         }
         let nothing = || EngineError::Unexpected("the import of an image gave no id".into());
         let image = image.filter(|id| id.starts_with("sha256:")).ok_or_else(nothing)?;
+        let mut labels = container::own_labels(&self.site.store);
+        let id = name.trim_start_matches("opentiger-").to_owned();
+        labels.insert(LAUNCH_LABEL.to_owned(), id);
         let request = ContainerCreateBody {
             image: Some(image.clone()),
             entrypoint: Some(container::entrypoint(shim)),
             user: Some("0:0".to_owned()),
-            labels: Some(container::own_labels(&self.site.store)),
+            labels: Some(labels),
             host_config: Some(HostConfig {
                 network_mode: Some("none".to_owned()),
                 ..container::hardened(container::own_mounts(shim, directory))

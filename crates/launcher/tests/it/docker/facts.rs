@@ -1,11 +1,14 @@
 use launcher::{
     docker::{INSTANCE_LABEL, LAUNCH_LABEL, SPEC_LABEL},
     handle::StopRequest,
-    launcher::{CgroupSupport, Launcher as _},
+    launcher::{CgroupSupport, Launcher as _, ReapPolicy},
     spec::{Input, SecretValue},
 };
 
-use super::support::{Boxes, image, shell};
+use super::{
+    recovery::ALL,
+    support::{Boxes, image, shell},
+};
 use crate::support::{read_all, wait_for};
 
 #[tokio::test]
@@ -14,6 +17,8 @@ async fn engine_images_and_networks_are_described() {
     let launcher = boxes.launcher();
     let engine = launcher.engine().await.unwrap();
     assert!(!engine.id.is_empty() && !engine.version.is_empty() && !engine.root_dir.is_empty());
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_eq!(engine.kernel, kernel.trim(), "the engine of these tests is here");
     let image = launcher.image(&image()).await.unwrap().unwrap();
     assert!(image.id.starts_with("sha256:") && image.size_bytes > 0, "{image:?}");
     assert_eq!(launcher.image("opentiger-none:1").await.unwrap(), None);
@@ -38,8 +43,32 @@ async fn sharing_with_the_engine_is_tried() {
     let label = format!("label={INSTANCE_LABEL}={}", launcher.store_id());
     assert_eq!(boxes.docker(&["ps", "-aq", "--filter", &label]), "");
     let launches = boxes.path().join("state/containers");
+    let trials = format!("label=opentiger.trial={}", launcher.store_id());
+    assert_eq!(boxes.docker(&["images", "-aq", "--filter", &trials]), "");
     let left: Vec<_> = std::fs::read_dir(launches).unwrap().flatten().collect();
     assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[tokio::test]
+async fn what_a_cut_off_trial_left_is_reaped() {
+    let boxes = Boxes::new();
+    let launcher = boxes.launcher();
+    let instance = format!("{INSTANCE_LABEL}={}", launcher.store_id());
+    let (filter, trial) = (format!("label={instance}"), "opentiger.launch=probe-0011");
+    // As they are between the steps of a trial.
+    let of_image = format!("opentiger.trial={}", launcher.store_id());
+    let label = format!("LABEL {of_image}");
+    let archive = boxes.path().join("empty.tar");
+    std::fs::write(&archive, [0; 1024]).unwrap();
+    let image = boxes.docker(&["import", "--change", &label, archive.to_str().unwrap()]);
+    boxes.docker(&["create", "--label", &instance, "--label", trial, image.trim(), "/no"]);
+    let young = ReapPolicy { keep_unassigned: std::time::Duration::from_secs(60), ..ALL };
+    launcher.reap(&young).await.unwrap();
+    assert_ne!(boxes.docker(&["ps", "-aq", "--filter", &filter]), "", "it may be under way");
+    launcher.reap(&ALL).await.unwrap();
+    assert_eq!(boxes.docker(&["ps", "-aq", "--filter", &filter]), "");
+    let filter = format!("label={of_image}");
+    assert_eq!(boxes.docker(&["images", "-aq", "--filter", &filter]), "");
 }
 
 #[tokio::test]

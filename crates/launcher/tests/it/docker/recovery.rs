@@ -16,7 +16,7 @@ use launcher::{
 use super::support::{Boxes, host, shell};
 use crate::support::{DEADLINE, read_all, wait_for};
 
-const ALL: ReapPolicy =
+pub(super) const ALL: ReapPolicy =
     ReapPolicy { keep_ended: Duration::ZERO, keep_unassigned: Duration::ZERO, dry_run: false };
 
 /// No test: the supervisor that another test starts and kills. Launches a script and waits.

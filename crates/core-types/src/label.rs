@@ -12,3 +12,6 @@ pub const PART: &str = "opentiger.part";
 pub const PROCESS: &str = "opentiger.process";
 /// Of what a check of a login or of a sandbox launches: the process that checks.
 pub const CHECK: &str = "opentiger.check";
+
+/// What decides whether an executor works in a sandbox, as it was when the sandbox was made.
+pub const SUBJECT: &str = "opentiger.subject";

@@ -5,6 +5,8 @@
 //! here; whose checkout, assignment and labels a sandbox gets is its launcher's business. It makes no login of the
 //! database and no container.
 
+mod sharing;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -66,6 +68,7 @@ pub struct Premises {
     /// The view of the host's logins.
     pub view: View,
     knocked: Mutex<Option<(Vec<Relay>, Instant)>>,
+    sharing: sharing::Sharing,
 }
 
 /// What [`Premises`] are opened with.
@@ -266,6 +269,7 @@ impl Premises {
             user,
             view: View::open(state_dir, user).map_err(OpenError::View)?,
             knocked: Mutex::default(),
+            sharing: sharing::Sharing::default(),
         })
     }
 
@@ -342,6 +346,16 @@ impl Premises {
         }
     }
 
+    /// Fetches the image anew where the settings want that for each sandbox, and waits for it.
+    ///
+    /// # Errors
+    /// [`Obstacle::Image`], where there is none afterwards.
+    pub async fn renew_image(&self, around: &Surroundings) -> Result<(), Obstacle> {
+        let spec = self.sandbox(around).launch(&Purpose::of(ExecutorKind::ClaudeCode));
+        let Some(container) = spec.container else { return Ok(()) };
+        Ok(self.launcher.ensure_image(&container).await?)
+    }
+
     /// Makes sure that relays run and that what they lead to refuses strangers.
     ///
     /// # Errors
@@ -365,6 +379,17 @@ impl Premises {
     pub async fn admit(&self, network: &str, launch: &LaunchId) -> Result<(), AdmitError> {
         let addresses: Vec<IpAddr> = self.launcher.addresses(launch).await?;
         Ok(Clients::of_network(&self.state_dir, network).admit(launch, &addresses)?)
+    }
+
+    /// The same for a container that runs already, on the networks that it is on.
+    ///
+    /// # Errors
+    /// [`AdmitError`]; it reaches what it reached.
+    pub async fn admit_again(&self, launch: &LaunchId) -> Result<(), AdmitError> {
+        for (network, addresses) in self.launcher.networks_of(launch).await? {
+            Clients::of_network(&self.state_dir, &network).admit(launch, &addresses)?;
+        }
+        Ok(())
     }
 
     /// Takes back what a container was let reach. May be called for one that never was.

@@ -109,8 +109,8 @@ impl Outfitter for Bent {
         self.containers.dismiss(launch).await;
     }
 
-    async fn keep(&self, live: BTreeSet<LaunchId>) {
-        self.containers.keep(live).await;
+    async fn keep(&self, gone: BTreeSet<LaunchId>) {
+        self.containers.keep(gone).await;
     }
 
     fn state_of(&self, task: TaskId) -> Option<PathBuf> {
@@ -186,7 +186,8 @@ impl World {
             warned: std::sync::Mutex::default(),
         };
         containers.ready().await.ok();
-        let report = self_test::test(&Bent { containers, bend }, &launcher, executor).await;
+        let tested = self_test::test(&Bent { containers, bend }, &launcher, executor).await;
+        let report = tested.report;
         self.nothing_is_left(&launcher).await;
         // The relay would live on for a minute.
         for found in here.discover().await.expect("launches can be listed") {
@@ -354,7 +355,8 @@ async fn a_broken_image_takes_no_task_and_a_mended_one_goes_on_by_itself() {
         wait_for("nothing else to be left of it", DEADLINE, async || {
             let entries = std::fs::read_dir(system.state.path().join(name)).into_iter().flatten();
             let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-            let of_tests = names.filter(|name| name.starts_with("run-") || name.starts_with("task-"));
+            let of_tests =
+                names.filter(|name| name.starts_with("run-") || name.starts_with("task-"));
             let left: Vec<String> = of_tests.collect();
             if left.is_empty() { Ok(()) } else { Err(format!("{name}: {left:?}")) }
         })

@@ -16,14 +16,19 @@ use checkout::{
     checkouts::{Checkouts, Remotes},
     roots::AllowedRoots,
 };
-use core_config::{load::Loaded, settings::Settings};
+use core_config::{
+    load::Loaded,
+    settings::{ImagePull, Settings},
+};
 use core_types::{
     ids::TaskId,
+    label,
     sandbox::{SandboxAssignment, paths},
     secret::Secret,
     task::ExecutorKind,
 };
 use launcher::{
+    docker::ImageInfo,
     id::LaunchId,
     launcher::Launcher,
     spec::{Input, UserId},
@@ -105,6 +110,35 @@ impl Containers {
         Ok((loaded, around.map_err(|error| in_the_way(&error))?))
     }
 
+    /// The same with the newest image, where the settings want that. What a sandbox is made of is decided here and not by
+    /// the engine as it makes the container: only so it is what was tested.
+    async fn newest_surroundings(&self) -> Result<(Arc<Loaded>, Surroundings), NotReady> {
+        let (loaded, around) = self.surroundings().await?;
+        if loaded.settings.sandbox_image_pull != ImagePull::Always {
+            return Ok((loaded, around));
+        }
+        let renewed = self.premises.renew_image(&around).await;
+        renewed.map_err(|error| in_the_way(&error))?;
+        self.surroundings().await
+    }
+
+    fn subject_of(
+        &self,
+        settings: &Settings,
+        image: Option<&ImageInfo>,
+        executor: ExecutorKind,
+    ) -> String {
+        let image = image.map(|image| image.id.as_str()).unwrap_or_default();
+        let command = match executor {
+            ExecutorKind::ClaudeCode => &settings.claude_code_command,
+            ExecutorKind::Opencode => &settings.opencode_command,
+        };
+        let network = &settings.sandbox_docker_network;
+        let UserId { uid, gid } = self.premises.user;
+        let version = env!("CARGO_PKG_VERSION");
+        format!("{image} {command} {uid}:{gid} {network} {version}")
+    }
+
     /// Says once for each cause that agents will find no login (S6).
     fn warn_of_logins(&self, settings: &Settings) -> Result<(), NotReady> {
         let of_view = |error: ViewError| in_the_way(&Obstacle::View(error));
@@ -139,6 +173,7 @@ impl Outfitter for Containers {
     async fn ready(&self) -> Result<(), NotReady> {
         let (_, around) = self.surroundings().await?;
         let (premises, settings) = (&self.premises, &around.settings);
+        premises.check_sharing(&around.engine).await.map_err(|error| in_the_way(&error))?;
         premises.sandbox(&around).check().map_err(|error| in_the_way(&error.into()))?;
         premises.ensure_image(&around).await.map_err(|error| in_the_way(&error))?;
         let free = disk::free(&premises.state_dir, settings.sandbox_disk_reserve);
@@ -153,15 +188,7 @@ impl Outfitter for Containers {
         let image = image::resolved(&settings.sandbox_docker_image);
         let image = self.premises.launcher.image(image).await;
         let image = image.map_err(|error| fault(&error, Some(error.hint())))?;
-        let image = image.map(|image| image.id).unwrap_or_default();
-        let command = match executor {
-            ExecutorKind::ClaudeCode => &settings.claude_code_command,
-            ExecutorKind::Opencode => &settings.opencode_command,
-        };
-        let network = &settings.sandbox_docker_network;
-        let UserId { uid, gid } = self.premises.user;
-        let version = env!("CARGO_PKG_VERSION");
-        Ok(Some(format!("{image} {command} {uid}:{gid} {network} {version}")))
+        Ok(Some(self.subject_of(settings, image.as_ref(), executor)))
     }
 
     fn user(&self) -> UserId {
@@ -180,7 +207,7 @@ impl Outfitter for Containers {
     }
 
     async fn outfit(&self, order: Order<'_>) -> Result<Outfit, Unfit> {
-        let (loaded, around) = self.surroundings().await?;
+        let (loaded, around) = self.newest_surroundings().await?;
         let ensured = self.premises.ensure_relays(&around.relays).await;
         ensured.map_err(|error| in_the_way(&error))?;
         let task = &order.task.new;
@@ -196,7 +223,13 @@ impl Outfitter for Containers {
             wall: Some(wall),
             ..Purpose::of(task.executor)
         };
-        let spec = self.premises.sandbox(&around).launch(&purpose);
+        let mut spec = self.premises.sandbox(&around).launch(&purpose);
+        // By its id: the name may be another image's by the time the container is made.
+        if let (Some(container), Some(image)) = (&mut spec.container, &around.image) {
+            container.image.clone_from(&image.id);
+        }
+        let subject = self.subject_of(&around.settings, around.image.as_ref(), task.executor);
+        spec.labels.insert(label::SUBJECT.to_owned(), subject);
         let mut before = order.before;
         // What it would go on with lies elsewhere, or nowhere any more.
         before.session = before.session.filter(|_| held);
@@ -233,17 +266,27 @@ impl Outfitter for Containers {
         admitted.map_err(|error| fault(&error, None))
     }
 
+    async fn admit_again(&self, launch: &LaunchId) -> Result<(), NotReady> {
+        let admitted = self.premises.admit_again(launch).await;
+        admitted.map_err(|error| fault(&error, None))
+    }
+
     async fn dismiss(&self, launch: &LaunchId) {
         self.premises.dismiss(launch);
     }
 
-    async fn keep(&self, live: BTreeSet<LaunchId>) {
+    async fn admitted(&self) -> BTreeSet<LaunchId> {
+        let all = self.premises.clients_of_every_network();
+        all.iter().flat_map(|clients| clients.entries().unwrap_or_default()).collect()
+    }
+
+    async fn keep(&self, gone: BTreeSet<LaunchId>) {
         for clients in self.premises.clients_of_every_network() {
-            if let Err(error) = clients.keep_only(&live) {
+            if let Err(error) = clients.sweep(&gone) {
                 tracing::debug!(error = %error_chain(&error), "clients of relays not swept");
             }
         }
-        if !live.is_empty() {
+        if !self.admitted().await.is_empty() {
             self.keep_relays().await;
         }
         // After what cannot wait: it asks the database, and what it removes may be large.

@@ -66,7 +66,8 @@ pub struct Order<'a> {
 /// What to launch.
 #[derive(Debug)]
 pub struct Outfit {
-    /// The worker in its container; labels of the run are added.
+    /// The worker in its container; labels of the run are added. Where executors have to prove that they work, the label
+    /// [`label::SUBJECT`](core_types::label::SUBJECT) is what [`Outfitter::subject`] says of exactly this sandbox.
     pub spec: LaunchSpec,
     /// Its assignment.
     pub input: Input,
@@ -113,12 +114,27 @@ pub trait Outfitter: fmt::Debug + Send + Sync + 'static {
     /// [`NotReady`]; nothing is handed to the container then.
     async fn admit(&self, launch: &LaunchId, network: Option<&str>) -> Result<(), NotReady>;
 
+    /// Lets a container that was found again, and runs, reach what it did: what was written of that may be lost.
+    ///
+    /// # Errors
+    /// [`NotReady`]; it reaches what it reached.
+    async fn admit_again(&self, launch: &LaunchId) -> Result<(), NotReady> {
+        let _ = launch;
+        Ok(())
+    }
+
+    /// The containers that were let reach something and not yet dismissed.
+    async fn admitted(&self) -> BTreeSet<LaunchId> {
+        BTreeSet::new()
+    }
+
     /// Takes back what a container was let reach. May be called for one that never was.
     async fn dismiss(&self, launch: &LaunchId);
 
-    /// Keeps alive what the containers of this host need, and nothing for others. Called every few seconds.
-    async fn keep(&self, live: BTreeSet<LaunchId>) {
-        drop(live);
+    /// Keeps alive what the containers that are [admitted](Self::admitted) need, but for those that are known to be `gone`.
+    /// Called every few seconds.
+    async fn keep(&self, gone: BTreeSet<LaunchId>) {
+        drop(gone);
     }
 
     /// Where the containers of a task keep what its next run goes on with; they can fill it.

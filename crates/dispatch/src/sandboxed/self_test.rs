@@ -8,6 +8,7 @@ use checkout::{
 };
 use core_types::{
     ids::{LeaseNumber, RunId, RunKey, TaskId},
+    label,
     repository::Repository,
     sandbox::{AttemptsBefore, SandboxAssignment},
     secret::Secret,
@@ -41,6 +42,15 @@ const MOST_OUTPUT: usize = 1 << 20;
 /// What the assignment of a self-test does without.
 const SECRETS: [&str; 3] = ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"];
 
+/// A self-test that was made.
+#[derive(Debug)]
+pub struct Tested {
+    /// What came of it.
+    pub report: SelfTestReport,
+    /// What was tested, where it came to that.
+    pub subject: Option<String>,
+}
+
 /// Makes a self-test of an executor; nothing of it is left then.
 ///
 /// # Cancel safety
@@ -49,18 +59,21 @@ pub async fn test(
     outfitter: &dyn Outfitter,
     launcher: &Arc<dyn Launcher>,
     executor: ExecutorKind,
-) -> SelfTestReport {
+) -> Tested {
     let begun = Instant::now();
     let key = RunKey { run: RunId::generate(), lease: LeaseNumber(1) };
+    let mut subject = None;
     let mut report = match outfitter.checkouts() {
         Ok(checkouts) => {
-            let test = Test { outfitter, launcher, executor, key };
-            test.run(&checkouts).await.unwrap_or_else(|report| report)
+            let mut test = Test { outfitter, launcher, executor, key, subject: None };
+            let report = test.run(&checkouts).await.unwrap_or_else(|report| report);
+            subject = test.subject;
+            report
         }
         Err(fault) => not_started(&fault),
     };
     report.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    report
+    Tested { report, subject }
 }
 
 struct Test<'a> {
@@ -68,10 +81,12 @@ struct Test<'a> {
     launcher: &'a Arc<dyn Launcher>,
     executor: ExecutorKind,
     key: RunKey,
+    /// What it turned out to be a test of.
+    subject: Option<String>,
 }
 
 impl Test<'_> {
-    async fn run(&self, checkouts: &Checkouts) -> Result<SelfTestReport, SelfTestReport> {
+    async fn run(&mut self, checkouts: &Checkouts) -> Result<SelfTestReport, SelfTestReport> {
         let made = checkouts.for_self_tests();
         let (tests, path) = made.map_err(|error| no_checkout(&error))?;
         let claim = tests.claim(self.key.run).map_err(|error| no_checkout(&error))?;
@@ -83,7 +98,7 @@ impl Test<'_> {
     }
 
     async fn in_checkout(
-        &self,
+        &mut self,
         tests: &Checkouts,
         task: &Task,
     ) -> Result<SelfTestReport, SelfTestReport> {
@@ -110,6 +125,7 @@ impl Test<'_> {
             token: Secret::new("self-test"),
         };
         let outfit = self.outfitter.outfit(order).await.map_err(unfit)?;
+        self.subject = outfit.spec.labels.get(label::SUBJECT).cloned();
         let launched = self.launch(&launch_of(self.key.run), self.dress(outfit)?).await;
         let handle = launched.map_err(|fault| not_started(&fault))?;
         Ok(follow(&handle).await)
@@ -151,7 +167,8 @@ impl Test<'_> {
 /// Removes what self-tests left whose process is gone: a dispatcher that was killed, or that stopped before the end.
 pub async fn sweep(outfitter: &dyn Outfitter, launcher: &Arc<dyn Launcher>) {
     let Ok(checkouts) = outfitter.checkouts() else { return };
-    let abandoned = checkouts.for_self_tests().and_then(|(tests, _)| Ok((tests.abandoned()?, tests)));
+    let abandoned =
+        checkouts.for_self_tests().and_then(|(tests, _)| Ok((tests.abandoned()?, tests)));
     match abandoned {
         Ok((abandoned, tests)) => {
             for (run, claim) in abandoned {

@@ -5,7 +5,7 @@
 //! is left alone, and no other; it is tested again after a while, when it is another, and when somebody asks.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -25,14 +25,14 @@ use store::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    outfit::Outfitter,
+    outfit::{NotReady, Outfitter},
     readiness::Readiness,
-    self_test::{sweep, test},
+    self_test::{Tested, sweep, test},
 };
 use crate::complaints::Complaints;
 
@@ -40,6 +40,9 @@ use crate::complaints::Complaints;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often what cut-off self-tests left is removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How long a claimed run waits until something is known of its executor.
+const KNOWN_WITHIN: Duration = Duration::from_secs(60);
+const UNPROVED: &str = "the sandbox is another than the one that was tested; a self-test comes first, and goes on by itself";
 /// When one that failed is tested again, doubled with each failure.
 const AGAIN: Duration = Duration::from_secs(60);
 /// The longest of these waits.
@@ -55,6 +58,8 @@ pub struct SelfTests {
     readiness: Arc<Readiness>,
     /// What the executors that passed were then.
     proved: Mutex<BTreeMap<ExecutorKind, Option<String>>>,
+    /// Those that a claimed run waits for.
+    awaited: Mutex<BTreeSet<ExecutorKind>>,
     changes: watch::Sender<()>,
 }
 
@@ -68,8 +73,9 @@ impl SelfTests {
         outfitter: Arc<dyn Outfitter>,
         readiness: Arc<Readiness>,
     ) -> Self {
-        let (proved, changes) = (Mutex::default(), watch::Sender::new(()));
-        Self { store, host, launcher, outfitter, readiness, proved, changes }
+        let (proved, awaited, changes) =
+            (Mutex::default(), Mutex::default(), watch::Sender::new(()));
+        Self { store, host, launcher, outfitter, readiness, proved, awaited, changes }
     }
 
     /// The executors of which nothing may be claimed.
@@ -77,6 +83,35 @@ impl SelfTests {
     pub fn unproved(&self) -> Vec<ExecutorKind> {
         let proved = self.proved();
         ExecutorKind::ALL.iter().copied().filter(|kind| !proved.contains_key(kind)).collect()
+    }
+
+    /// Whether an executor is proved in exactly this: what it was proved in may have been replaced since a task was claimed.
+    /// Waits for a while where nothing is known of the executor, as after a start.
+    ///
+    /// # Errors
+    /// [`NotReady`]; no task is to be started in it.
+    pub async fn check(
+        &self,
+        executor: ExecutorKind,
+        subject: Option<&str>,
+    ) -> Result<(), NotReady> {
+        let Some(subject) = subject else { return Ok(()) };
+        let mut changes = self.changes();
+        let known = async {
+            loop {
+                changes.mark_unchanged();
+                if let Some(proved) = self.proved().get(&executor) {
+                    return proved.as_deref() == Some(subject);
+                }
+                self.awaited().insert(executor);
+                if changes.changed().await.is_err() {
+                    return false;
+                }
+            }
+        };
+        let proved = timeout(KNOWN_WITHIN, known).await.unwrap_or(false);
+        self.awaited().remove(&executor);
+        if proved { Ok(()) } else { Err(NotReady::new(UNPROVED)) }
     }
 
     /// Tells when another executor is proved.
@@ -145,8 +180,8 @@ impl SelfTests {
         executor: ExecutorKind,
         known: Option<&SelfTest>,
     ) -> Result<(), StoreError> {
-        let is_proved = self.proved().contains_key(&executor);
-        if !is_proved && !self.store.is_ready_for(executor).await? {
+        let is_wanted = self.proved().contains_key(&executor) || self.awaited().contains(&executor);
+        if !is_wanted && !self.store.is_ready_for(executor).await? {
             return Ok(());
         }
         // What cannot be told now is told by the next look at the readiness.
@@ -168,13 +203,19 @@ impl SelfTests {
         executor: ExecutorKind,
         known: Option<&SelfTest>,
     ) -> Result<(), StoreError> {
-        // Before the test: what changes meanwhile is another subject.
-        let subject = match self.outfitter.subject(executor).await {
-            Ok(subject) => subject.unwrap_or_default(),
-            Err(_) => String::new(),
-        };
+        // A test takes its time, and nobody looks at the others meanwhile.
+        for other in ExecutorKind::ALL {
+            self.forget_replaced(*other).await;
+        }
         tracing::info!(%executor, "self-test of sandboxes begins");
-        let report = test(&*self.outfitter, &self.launcher, executor).await;
+        let Tested { report, subject } = test(&*self.outfitter, &self.launcher, executor).await;
+        let subject = match subject {
+            Some(subject) => subject,
+            None => match self.outfitter.subject(executor).await {
+                Ok(subject) => subject.unwrap_or_default(),
+                Err(_) => String::new(),
+            },
+        };
         let passed = report.passed();
         tell(executor, &report);
         let retry_in = (!passed).then(|| again(known, &subject));
@@ -183,6 +224,15 @@ impl SelfTests {
         self.store.record_self_test(&key, &subject, &report, retry_in).await?;
         self.note(executor, Some(subject), passed);
         Ok(())
+    }
+
+    /// An executor that is another by now has not proved anything.
+    async fn forget_replaced(&self, executor: ExecutorKind) {
+        let Some(Some(proved)) = self.proved().get(&executor).cloned() else { return };
+        let subject = self.outfitter.subject(executor).await;
+        if subject.is_ok_and(|subject| subject.as_ref() != Some(&proved)) {
+            self.note(executor, None, false);
+        }
     }
 
     fn note(&self, executor: ExecutorKind, subject: Option<String>, passed: bool) {
@@ -197,6 +247,10 @@ impl SelfTests {
         if changed {
             self.changes.send_replace(());
         }
+    }
+
+    fn awaited(&self) -> std::sync::MutexGuard<'_, BTreeSet<ExecutorKind>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn proved(&self) -> std::sync::MutexGuard<'_, BTreeMap<ExecutorKind, Option<String>>> {

@@ -92,7 +92,8 @@ pub struct Tenders {
     work: JoinSet<(RunId, Left)>,
     /// Keeps what containers need, apart from everything else.
     keeping: JoinSet<()>,
-    live: BTreeSet<LaunchId>,
+    /// Containers that the last look has shown to be gone, unless it failed.
+    gone: BTreeSet<LaunchId>,
     complaints: Complaints,
     stop: CancellationToken,
 }
@@ -119,14 +120,15 @@ impl Tenders {
     ) -> Self {
         let (outfitter, readiness) =
             (Arc::clone(&sandboxes.outfitter), Arc::clone(&sandboxes.readiness));
-        let self_tests = SelfTests::new(
+        let self_tests = Arc::new(SelfTests::new(
             store.clone(),
             host.clone(),
             Arc::clone(&sandboxes.launcher),
             Arc::clone(&outfitter),
             Arc::clone(&readiness),
-        );
-        let hands = Hands::new(store.clone(), sandboxes, settings.clone());
+        ));
+        let tests = Arc::clone(&self_tests);
+        let hands = Hands::new(store.clone(), sandboxes, tests, settings.clone());
         Self {
             store,
             host,
@@ -135,11 +137,11 @@ impl Tenders {
             hands: Arc::new(hands),
             readiness,
             outfitter,
-            self_tests: Arc::new(self_tests),
+            self_tests,
             entries: HashMap::new(),
             work: JoinSet::new(),
             keeping: JoinSet::new(),
-            live: BTreeSet::new(),
+            gone: BTreeSet::new(),
             complaints: Complaints::default(),
             stop: CancellationToken::new(),
         }
@@ -183,8 +185,8 @@ impl Tenders {
     fn keep(&mut self) {
         while self.keeping.try_join_next().is_some() {}
         if self.keeping.is_empty() {
-            let (outfitter, live) = (Arc::clone(&self.outfitter), self.live.clone());
-            self.keeping.spawn(async move { outfitter.keep(live).await });
+            let (outfitter, gone) = (Arc::clone(&self.outfitter), std::mem::take(&mut self.gone));
+            self.keeping.spawn(async move { outfitter.keep(gone).await });
         }
     }
 
@@ -208,9 +210,14 @@ impl Tenders {
 
     /// Tells every tended run how it stands, and takes up those that nobody tends.
     async fn look(&mut self) {
+        // Before the look: a run is claimed before its container is let in anywhere, so one of these that the look does not
+        // show is gone, whoever claims meanwhile.
+        let admitted = self.outfitter.admitted().await;
+        self.gone.clear();
         let found = self.store.sandbox_runs_on(&self.host).await;
         let Some(found) = self.complaints.note("runs in sandboxes", found) else { return };
-        self.live = found.iter().map(|run| launch_id(run.key.run)).collect();
+        let live: BTreeSet<LaunchId> = found.iter().map(|run| launch_id(run.key.run)).collect();
+        self.gone = admitted.difference(&live).cloned().collect();
         let lingering = self.store.end_lingering_sandboxes(LINGER).await;
         self.complaints.note("sessions of sandboxes", lingering);
         let held: HashMap<RunId, &TendedRun> =

@@ -43,7 +43,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::places::Places;
-use super::{ending::judge, outfit::Outfitter, readiness::Readiness, tenders::Sandboxes};
+use super::{
+    ending::judge, outfit::Outfitter, readiness::Readiness, self_tests::SelfTests,
+    tenders::Sandboxes,
+};
 use crate::launches::{NOTHING, aside};
 
 /// Containers started at once; one that hangs keeps one of these places until its time is over.
@@ -58,6 +61,7 @@ pub struct Hands {
     pub(super) launcher: Arc<dyn Launcher>,
     pub(super) outfitter: Arc<dyn Outfitter>,
     pub(super) readiness: Arc<Readiness>,
+    self_tests: Arc<SelfTests>,
     pub(super) settings: watch::Receiver<Arc<Loaded>>,
     untended: Duration,
     preparing: Places,
@@ -111,10 +115,25 @@ type Refusal = Box<RunReport>;
 impl Hands {
     /// The hands of a dispatcher.
     #[must_use]
-    pub fn new(store: Store, sandboxes: Sandboxes, settings: watch::Receiver<Arc<Loaded>>) -> Self {
+    pub fn new(
+        store: Store,
+        sandboxes: Sandboxes,
+        self_tests: Arc<SelfTests>,
+        settings: watch::Receiver<Arc<Loaded>>,
+    ) -> Self {
         let Sandboxes { launcher, outfitter, readiness, untended } = sandboxes;
         let (preparing, starting) = (Places::default(), Semaphore::new(STARTED_AT_ONCE));
-        Self { store, launcher, outfitter, readiness, settings, untended, preparing, starting }
+        Self {
+            store,
+            launcher,
+            outfitter,
+            readiness,
+            self_tests,
+            settings,
+            untended,
+            preparing,
+            starting,
+        }
     }
 
     /// Tends a run until it is over, lost, or the dispatcher stops.
@@ -230,6 +249,9 @@ impl Hands {
         };
         if !never_started || tended.facts.borrow().status != RunStatus::Launching {
             tracing::info!(run.id = %tended.key.run, "sandbox found again");
+            if let LaunchState::Running { .. } = found.state {
+                self.let_in_again(&found).await;
+            }
             return Some(handle);
         }
         self.outfitter.dismiss(&found.id).await;
@@ -238,6 +260,13 @@ impl Hands {
             tracing::warn!(launch.id = %found.id, error = %error_chain(&error), "unused sandbox not removed");
         }
         None
+    }
+
+    /// A container that was found again reaches what it did, whatever has become of the list of those that may.
+    async fn let_in_again(&self, found: &Discovered) {
+        if let Err(fault) = self.outfitter.admit_again(&found.id).await {
+            tracing::warn!(launch.id = %found.id, "sandbox not let in again: {}", fault.text());
+        }
     }
 
     /// What the run is finished with: what it reported or how it ended, and where that is a success, what came of its

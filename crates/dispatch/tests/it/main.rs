@@ -5,6 +5,7 @@ mod doubles;
 mod janitor;
 mod keeping;
 mod pauses;
+mod proving;
 mod pulse;
 mod racing;
 mod recovery;

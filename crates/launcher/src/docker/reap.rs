@@ -52,8 +52,10 @@ impl DockerLauncher {
     async fn remove_trial_images(&self, trials: Duration) -> Result<(), EngineError> {
         let client = &self.site.client;
         let docker = client.docker().await?;
-        let options =
-            ListImagesOptions { filters: Some(self.labelled(probe::TRIAL_LABEL)), ..ListImagesOptions::default() };
+        let options = ListImagesOptions {
+            filters: Some(self.labelled(probe::TRIAL_LABEL)),
+            ..ListImagesOptions::default()
+        };
         let found = docker.list_images(Some(options)).await;
         for image in found.map_err(|error| client.error(error))? {
             if is_older(Some(image.created), trials) {

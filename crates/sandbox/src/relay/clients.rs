@@ -90,14 +90,12 @@ impl Clients {
         }
     }
 
-    /// Forgets every container but these and those of checks under way, as after a crash.
+    /// Forgets these containers, as after a crash, but for those of checks under way.
     ///
     /// # Errors
-    /// The system's error, where the directory cannot be read or an entry cannot be removed.
-    pub fn keep_only(&self, containers: &BTreeSet<LaunchId>) -> io::Result<()> {
-        let stays = |id: &LaunchId| containers.contains(id) || self.is_check_under_way(id);
-        let gone = self.entries()?.into_iter().filter(|id| !stays(id));
-        gone.collect::<Vec<_>>().iter().try_for_each(|id| self.dismiss(id))
+    /// The system's error, where an entry cannot be removed.
+    pub fn sweep(&self, gone: &BTreeSet<LaunchId>) -> io::Result<()> {
+        gone.iter().filter(|id| !self.is_check_under_way(id)).try_for_each(|id| self.dismiss(id))
     }
 
     fn is_check_under_way(&self, id: &LaunchId) -> bool {
@@ -181,8 +179,11 @@ mod tests {
         }
         let old = fs::File::options().write(true).open(clients.directory().join("check-old"));
         old.unwrap().set_modified(std::time::SystemTime::now() - 2 * CHECK_AGE).unwrap();
-        clients.keep_only(&BTreeSet::from([id("r-3")])).unwrap();
+        clients.admit(&id("r-5"), &[address("172.17.0.5")]).unwrap();
+        let gone = ["r-2", "check-old", "check-young", "r-6"];
+        clients.sweep(&gone.map(id).into()).unwrap();
         assert_eq!(other.entries().unwrap(), [id("r-4")]);
-        assert_eq!(clients.entries().unwrap(), [id("check-young")]);
+        let kept: BTreeSet<LaunchId> = clients.entries().unwrap().into_iter().collect();
+        assert_eq!(kept, ["check-young", "r-5"].map(id).into());
     }
 }

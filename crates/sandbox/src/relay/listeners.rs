@@ -84,11 +84,7 @@ impl fmt::Display for Holder {
     }
 }
 
-fn are_one(
-    one: &Listener,
-    other: &Listener,
-    process: impl Fn(&Listener) -> Option<u32>,
-) -> bool {
+fn are_one(one: &Listener, other: &Listener, process: impl Fn(&Listener) -> Option<u32>) -> bool {
     let by_process = || match (process(one), process(other)) {
         (Some(one), Some(other)) => one == other,
         (None, None) => one.user == other.user,
@@ -186,7 +182,8 @@ mod tests {
 
     #[test]
     fn sockets_of_processes_that_may_not_be_seen_are_one_service_if_their_user_is_one() {
-        let listener = |inode, user| Listener { address: "127.0.0.1:1".parse().unwrap(), user, inode };
+        let listener =
+            |inode, user| Listener { address: "127.0.0.1:1".parse().unwrap(), user, inode };
         let seen = |listener: &Listener| u32::try_from(listener.inode).ok().filter(|pid| *pid > 9);
         let (unseen, also, strange) = (listener(1, 70), listener(2, 70), listener(3, 71));
         assert!(are_one(&unseen, &also, seen));

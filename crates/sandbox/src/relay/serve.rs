@@ -147,8 +147,7 @@ impl Drop for Place {
 /// As [`Server::listen`].
 pub fn may_listen(address: SocketAddr) -> Result<(), RelayError> {
     let tried = || {
-        let socket =
-            if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)
     };

@@ -1,9 +1,12 @@
 //! From a queued task to a commit, and what ends it on the way.
 
+use std::fs;
+
 use serde_json::json;
+use testing::wait::wait_for;
 
 use super::support::{KEY, Setup, docker};
-use crate::system::{Part, text_at};
+use crate::system::{DEADLINE, Part, text_at};
 
 fn password(url: &str) -> String {
     let (_, rest) = url.split_once("://").expect("it is an address");
@@ -40,9 +43,25 @@ async fn a_dispatcher_that_takes_over_has_the_same_container_finish() {
     let mut it = Setup::new().start().await;
     let task = it.queue().await;
     let (run, container) = it.alone_at_gate(&task, 1).await;
-    it.replace_dispatcher();
+    // What says that it may use the relay is lost with the dispatcher.
+    it.system.kill(Part::Dispatcher);
+    let entry = it.system.state.path().join("sandbox/relay").join(&it.network.name);
+    let entry = entry.join(format!("{run}.sandbox"));
+    let before = fs::read_to_string(&entry).expect("the container was let in");
+    fs::remove_file(&entry).expect("it is there");
+    it.system.spawn(Part::Dispatcher);
     it.system.wait_log(Part::Dispatcher, "sandbox found again").await;
     assert_eq!(it.alone_at_gate(&task, 1).await, (run.clone(), container));
+    wait_for("the container to be let in again", DEADLINE, async || {
+        let now = fs::read_to_string(&entry);
+        if now.as_ref().is_ok_and(|now| *now == before) { Ok(()) } else { Err(format!("{now:?}")) }
+    })
+    .await;
+    // A database that starts again ends every session; the worker comes back through the relay.
+    let database = it.system.database.as_ref().expect("it runs on a test database");
+    database
+        .run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename LIKE 'opentiger_sandbox_%'")
+        .await;
     it.open_gate(&run);
     it.wait_done(&task, &["succeeded"]).await;
     it.wait_clean().await;

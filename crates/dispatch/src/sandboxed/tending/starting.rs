@@ -95,6 +95,9 @@ impl Hands {
         let own = [order.mounts.directory.clone(), order.mounts.objects.clone()];
         let outfit = self.outfitter.outfit(order).await;
         let mut outfit = outfit.map_err(|unfit| self.unfit(unfit))?;
+        let subject = outfit.spec.labels.get(label::SUBJECT).map(String::as_str);
+        let proved = self.self_tests.check(task.new.executor, subject).await;
+        proved.map_err(|fault| self.not_ready(fault))?;
         tie(&mut outfit.spec, tended, self.untended);
         let _place = self.starting.acquire().await;
         let own = own.each_ref().map(PathBuf::as_path);

@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use core_types::auth::Language;
 
 use crate::{console::line, workspace};
 
@@ -27,12 +28,14 @@ pub(crate) fn run(check: bool) -> Result<()> {
 }
 
 fn files() -> Result<Vec<(PathBuf, String)>> {
-    let settings = core_config::document::render_markdown();
+    let settings = core_config::document::render_markdown;
     let api = api::openapi::render_json().context("write the API's description")?;
-    let metrics = api::metrics::render_markdown();
+    let metrics = api::metrics::render_markdown;
     Ok(vec![
-        ("docs/config.md".into(), settings),
-        ("docs/metrics.md".into(), metrics),
+        ("docs/config.md".into(), settings(Language::English)),
+        ("docs/ja/config.md".into(), settings(Language::Japanese)),
+        ("docs/metrics.md".into(), metrics(Language::English)),
+        ("docs/ja/metrics.md".into(), metrics(Language::Japanese)),
         ("docs/openapi.json".into(), api),
     ])
 }

@@ -1,10 +1,13 @@
 //! What is told to whoever collects numbers: names, kinds, labels, and their text.
 //!
-//! One table says what each number is called; `docs/metrics.md` is written from it. Numbers come
+//! One table says what each number is called; `docs/metrics.md` and `docs/ja/metrics.md` are written from it. Numbers come
 //! from the database, so that every process's truth shows whichever server is asked; a few are this server's own.
+
+mod japanese;
 
 use std::{collections::HashMap, fmt, iter};
 
+use core_types::auth::Language;
 /// The kind of the answer's text.
 pub(crate) use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 use prometheus_client::{
@@ -61,15 +64,15 @@ impl About {
         }
     }
 
-    /// Its line in the table.
-    fn line(&self) -> String {
+    /// Its line in the table, with what it is in the language of the page.
+    fn line(&self, help: &str) -> String {
         let kind = match self.kind {
             Kind::Gauge => "gauge",
             Kind::Counter => "counter",
             Kind::Histogram => "histogram",
         };
         let labels: Vec<String> = self.labels.iter().map(|label| format!("`{label}`")).collect();
-        format!("| `{}` | {kind} | {} | {} |\n", self.found_as(), labels.join(", "), self.help)
+        format!("| `{}` | {kind} | {} | {} |\n", self.found_as(), labels.join(", "), help)
     }
 }
 
@@ -316,15 +319,27 @@ Everything below but `opentiger_build`, `opentiger_database_up`, `opentiger_redi
 from the database and is the same whichever server is asked: collect it from one, or do not add up servers. A line is
 absent where there is nothing to count. Counters go on when old runs are removed and when programs are started again.
 
+| name | kind | labels | what it is |
+|---|---|---|---|
 ";
 
-/// The page `docs/metrics.md`.
+/// The page `docs/metrics.md`, or its translation.
 #[must_use]
-pub fn render_markdown() -> String {
-    let own = [BUILD, DATABASE_UP, REDIS_UP, SETTINGS_FAULTS];
-    let measured = Measure::ALL.iter().map(|measure| of_measure(*measure));
-    let timed = Stretch::ALL.iter().map(|stretch| of_stretch(*stretch));
-    let lines = own.into_iter().chain(measured).chain(timed).map(|about| about.line());
-    let table = "| name | kind | labels | what it is |\n|---|---|---|---|\n";
-    iter::once(HEAD.to_owned()).chain([table.to_owned()]).chain(lines).collect()
+pub fn render_markdown(language: Language) -> String {
+    let own = [
+        (BUILD, japanese::BUILD),
+        (DATABASE_UP, japanese::DATABASE_UP),
+        (REDIS_UP, japanese::REDIS_UP),
+        (SETTINGS_FAULTS, japanese::SETTINGS_FAULTS),
+    ];
+    let measured = Measure::ALL.iter().map(|one| (of_measure(*one), japanese::of_measure(*one)));
+    let timed = Stretch::ALL.iter().map(|one| (of_stretch(*one), japanese::of_stretch(*one)));
+    let lines = own.into_iter().chain(measured).chain(timed);
+    let (head, lines): (&str, Vec<String>) = match language {
+        Language::English => (HEAD, lines.map(|(about, _)| about.line(about.help)).collect()),
+        Language::Japanese => {
+            (japanese::HEAD, lines.map(|(about, help)| about.line(help)).collect())
+        }
+    };
+    iter::once(head.to_owned()).chain(lines).collect()
 }

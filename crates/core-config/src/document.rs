@@ -1,11 +1,32 @@
-//! `docs/config.md`, written from the table.
+//! `docs/config.md` and `docs/ja/config.md`, written from the table.
+
+use core_types::auth::Language;
 
 use crate::{
     kind::Kind,
-    table::{Fallback, Layers, SETTINGS, Setting, TakesEffect},
+    table::{Fallback, Layers, SETTINGS, Setting},
 };
 
-const HEAD: &str = "\
+/// What the page says around the table.
+#[derive(Debug)]
+struct Page {
+    language: Language,
+    head: &'static str,
+    /// Title and first words of a section, by who may set what is in it.
+    of_environment: [&'static str; 2],
+    of_database: [&'static str; 2],
+    columns: &'static str,
+    empty: &'static str,
+    /// How many agents a machine bears.
+    capacity: &'static str,
+    at_most: &'static str,
+    state_directory: &'static str,
+    never_shown: &'static str,
+}
+
+const ENGLISH: Page = Page {
+    language: Language::English,
+    head: "\
 <!-- Written from the table in crates/core-config/src/table.rs by `cargo xtask docs`; do not edit. -->
 
 # Settings
@@ -18,105 +39,115 @@ task from being claimed, while the API goes on serving, so that the row can be m
 
 Values of environment variables are taken as they are: no quotes, no guessing. Variables whose names start with
 `OPENTIGER_` and that are no setting stop the start as well.
-";
-
-/// The whole text of `docs/config.md`.
-#[must_use]
-pub fn render_markdown() -> String {
-    let bootstrap = section(
+",
+    of_environment: [
         "From the environment only",
         "Who may enter and where the data lies. A change needs a restart.",
-        Layers::Environment,
-    );
-    let others = section(
+    ],
+    of_database: [
         "From the environment or the database",
         "A key marked † names something that openTiger starts or talks to on the host.",
-        Layers::EnvironmentOrDatabase,
-    );
-    format!("{HEAD}{bootstrap}{others}")
-}
+    ],
+    columns: "| key | default | allowed | a change is used | what it does |",
+    empty: "empty",
+    capacity: "one for each processor core, and no more than one for each GiB of memory after the first",
+    at_most: "at most",
+    state_directory: "root: `/var/lib/opentiger`; else `opentiger` in `$XDG_DATA_HOME` or `~/.local/share`",
+    never_shown: "; secret, never shown",
+};
 
-fn section(title: &str, intro: &str, layers: Layers) -> String {
-    let rows: String =
-        SETTINGS.iter().filter(|setting| setting.layers == layers).map(row).collect();
-    let head = "| key | default | allowed | a change is used | what it does |";
-    format!("\n## {title}\n\n{intro}\n\n{head}\n|---|---|---|---|---|\n{rows}")
-}
+const JAPANESE: Page = Page {
+    language: Language::Japanese,
+    head: "\
+<!-- Written from the table in crates/core-config/src/table.rs by `cargo xtask docs`; do not edit. -->
 
-fn row(setting: &Setting) -> String {
-    let mark = match setting.layers {
-        Layers::EnvironmentOrDatabase if setting.reaches_host => " †",
-        Layers::EnvironmentOrDatabase | Layers::Environment => "",
+# 設定
+
+それぞれの設定には既定値があり、`system_config` テーブルの行、または環境変数で変更できます。
+環境変数はデータベースに、データベースは既定値に優先します。`GET /config` はすべての値とその由来を示します。
+
+環境変数の値に誤りがあると、すべての誤りを一度に報告して起動を止めます。
+データベースの行に誤りがある間は task を claim しませんが、直せるように API は動き続けます。
+どちらの場合も、誤った値が黙って既定値に置き換えられることはありません。
+
+環境変数の値はそのまま使います。引用符を外したり、値を推測したりはしません。
+名前が `OPENTIGER_` で始まり、設定にない環境変数がある場合も、起動を止めます。
+",
+    of_environment: [
+        "環境変数だけで設定するもの",
+        "誰が操作できるか、データをどこに置くかを決めます。変更には再起動が必要です。",
+    ],
+    of_database: [
+        "環境変数またはデータベースで設定するもの",
+        "† の付いた設定は、openTiger が host で起動するもの、または接続するものを指定します。",
+    ],
+    columns: "| key | 既定値 | 許可される値 | 変更の反映 | 内容 |",
+    empty: "空",
+    capacity: "CPU のコアごとに1つ。ただし、最初の1 GiB を除いたメモリ1 GiB につき1つまで",
+    at_most: "最大で",
+    state_directory: "root は `/var/lib/opentiger`。それ以外は `$XDG_DATA_HOME` か `~/.local/share` の `opentiger`",
+    never_shown: "。秘密であり、表示されません",
+};
+
+/// The whole text of the page in a language.
+#[must_use]
+pub fn render_markdown(language: Language) -> String {
+    let page = match language {
+        Language::English => &ENGLISH,
+        Language::Japanese => &JAPANESE,
     };
-    let cells = [
-        format!("`{}`{mark}", setting.key),
-        default(setting.default),
-        allowed(setting),
-        effect(setting.takes_effect).to_owned(),
-        setting.doc.to_owned(),
-    ];
-    format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
+    let bootstrap = page.section(page.of_environment, Layers::Environment);
+    let others = page.section(page.of_database, Layers::EnvironmentOrDatabase);
+    format!("{}{bootstrap}{others}", page.head)
 }
 
-/// How many agents a machine bears, for people.
-const CAPACITY: &str =
-    "one for each processor core, and no more than one for each GiB of memory after the first";
+impl Page {
+    fn section(&self, [title, intro]: [&str; 2], layers: Layers) -> String {
+        let of_layers = SETTINGS.iter().filter(|setting| setting.layers == layers);
+        let rows: String = of_layers.map(|setting| self.row(setting)).collect();
+        let columns = self.columns;
+        format!("\n## {title}\n\n{intro}\n\n{columns}\n|---|---|---|---|---|\n{rows}")
+    }
 
-fn default(fallback: Fallback) -> String {
-    match fallback {
-        Fallback::Empty => "empty".to_owned(),
-        Fallback::Text(text) => format!("`{text}`"),
-        Fallback::Integer(number) => format!("`{number}`"),
-        Fallback::Capacity => CAPACITY.to_owned(),
-        Fallback::CapacityUpTo(most) => format!("{CAPACITY}; at most {most}"),
-        Fallback::StateDirectory => {
-            "root: `/var/lib/opentiger`; else `opentiger` in `$XDG_DATA_HOME` or `~/.local/share`"
-                .to_owned()
+    fn row(&self, setting: &Setting) -> String {
+        let mark = match setting.layers {
+            Layers::EnvironmentOrDatabase if setting.reaches_host => " †",
+            Layers::EnvironmentOrDatabase | Layers::Environment => "",
+        };
+        let cells = [
+            format!("`{}`{mark}", setting.key),
+            self.default(setting.default),
+            self.allowed(setting),
+            setting.takes_effect.told(self.language).to_owned(),
+            setting.doc_in(self.language).to_owned(),
+        ];
+        format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
+    }
+
+    fn default(&self, fallback: Fallback) -> String {
+        match fallback {
+            Fallback::Empty => self.empty.to_owned(),
+            Fallback::Text(text) => format!("`{text}`"),
+            Fallback::Integer(number) => format!("`{number}`"),
+            Fallback::Capacity => self.capacity.to_owned(),
+            Fallback::CapacityUpTo(most) => format!("{}; {} {most}", self.capacity, self.at_most),
+            Fallback::StateDirectory => self.state_directory.to_owned(),
         }
     }
-}
 
-fn allowed(setting: &Setting) -> String {
-    let allowed = match setting.kind {
-        Kind::Choice(words) => {
-            let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
-            quoted.join(", ")
+    fn allowed(&self, setting: &Setting) -> String {
+        let told = setting.kind.allowed_in(self.language);
+        let told = match setting.kind {
+            Kind::Choice(words) => {
+                let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+                quoted.join(", ")
+            }
+            kind if kind.is_secret() => format!("{told}{}", self.never_shown),
+            _ => told,
+        };
+        match setting.unit {
+            Some(unit) => format!("{told} ({})", unit.told(self.language)),
+            None => told,
         }
-        Kind::Secret
-        | Kind::SecretUrl
-        | Kind::RedisUrl
-        | Kind::SecretHttpUrl
-        | Kind::AccessKey
-        | Kind::AccessKeys
-        | Kind::HostTokens => {
-            format!("{}; secret, never shown", setting.kind.allowed())
-        }
-        Kind::Text
-        | Kind::Path { .. }
-        | Kind::Program
-        | Kind::Model { .. }
-        | Kind::Branch
-        | Kind::HttpUrl
-        | Kind::Address
-        | Kind::Image
-        | Kind::Network
-        | Kind::Engine
-        | Kind::Boolean
-        | Kind::HostList
-        | Kind::Usd
-        | Kind::Integer { .. }
-        | Kind::Words(_)
-        | Kind::List
-        | Kind::PathList => setting.kind.allowed(),
-    };
-    setting.unit.map_or(allowed.clone(), |unit| format!("{allowed} ({unit})"))
-}
-
-const fn effect(moment: TakesEffect) -> &'static str {
-    match moment {
-        TakesEffect::Restart => "after a restart",
-        TakesEffect::NextClaim => "with the next claim",
-        TakesEffect::NextRequest => "with the next request",
-        TakesEffect::AtOnce => "at once",
     }
 }

@@ -3,13 +3,14 @@
 //! A value is given as a text (environment) or as JSON (database). Texts are never guessed: `1e5`, `007` and `true`
 //! are texts until the table says otherwise. Nothing here knows which key is checked.
 
+mod allowed;
 mod container;
 mod forms;
 mod scalars;
 
 use core_types::{
     credential::parse_host_tokens,
-    provider::{MODEL_ALLOWED, PROVIDER_MODEL_ALLOWED, is_model, is_provider_model},
+    provider::{is_model, is_provider_model},
     usage::parse_usd,
 };
 use figment::value::Value;
@@ -17,8 +18,8 @@ use figment::value::Value;
 use self::{
     container::{is_engine, is_image, is_network},
     forms::{
-        ACCESS_KEY_LENGTH, is_access_key, is_address, is_branch, is_host, is_plain_http_url,
-        is_program, is_redis_url, split_list,
+        is_access_key, is_address, is_branch, is_host, is_plain_http_url, is_program, is_redis_url,
+        split_list,
     },
     scalars::{boolean, integer, quoted},
 };
@@ -149,59 +150,6 @@ impl Kind {
             Self::Words(_) => "list of words",
             Self::List => "list",
             Self::PathList => "list of paths",
-        }
-    }
-
-    /// What is allowed, for people.
-    #[must_use]
-    pub fn allowed(self) -> String {
-        match self {
-            Self::Text => "any text".to_owned(),
-            Self::Secret => "a text on one line".to_owned(),
-            Self::SecretUrl => "`postgres://user:password@host:port/database`".to_owned(),
-            Self::RedisUrl => "`redis://user:password@host:port/0`, also `rediss`, `redis-cluster`, `redis-sentinel`, `redis+unix`; or empty".to_owned(),
-            Self::Path { optional: true } => "an absolute path, or empty".to_owned(),
-            Self::Path { optional: false } => "an absolute path".to_owned(),
-            Self::Program => "the name of a program in `PATH`, or its absolute path".to_owned(),
-            Self::Model { with_provider: false } => format!("{MODEL_ALLOWED}; or empty"),
-            Self::Model { with_provider: true } => format!("{PROVIDER_MODEL_ALLOWED}; or empty"),
-            Self::Branch => "the name of a git branch without `refs/heads/`, or empty".to_owned(),
-            Self::HttpUrl | Self::SecretHttpUrl => {
-                "an `http://` or `https://` URL without user name and password, or empty".to_owned()
-            }
-            Self::Image => {
-                "the name of an image in lower case, with a tag or a digest, such as `opentiger/worker:latest`".to_owned()
-            }
-            Self::Network => {
-                "the name of a network of the engine; not `host`, not another container's".to_owned()
-            }
-            Self::Engine => "`unix:///path` or `tcp://host:port`, or empty".to_owned(),
-            Self::Address => {
-                "an IP address and a port, such as `127.0.0.1:4301` or `[::1]:4301`".to_owned()
-            }
-            Self::Boolean => "true, false".to_owned(),
-            Self::AccessKey => {
-                format!("at least {ACCESS_KEY_LENGTH} visible ASCII characters, or empty")
-            }
-            Self::AccessKeys => format!(
-                "keys separated by commas, each of at least {ACCESS_KEY_LENGTH} visible ASCII characters, or empty"
-            ),
-            Self::HostList => {
-                "names or IP addresses of hosts, without port, separated by commas".to_owned()
-            }
-            Self::HostTokens => {
-                "`host=token` or `host=user:token`, separated by commas, or empty".to_owned()
-            }
-            Self::Integer { min, max } => format!("an integer from {min} to {max}"),
-            Self::Usd => {
-                "US dollars, such as `2.50`, up to 1000000, with at most six decimals".to_owned()
-            }
-            Self::Choice(words) => words.join(", "),
-            Self::Words(words) => {
-                format!("any of these, separated by commas: {}", words.join(", "))
-            }
-            Self::List => "texts separated by commas".to_owned(),
-            Self::PathList => "absolute paths separated by commas".to_owned(),
         }
     }
 

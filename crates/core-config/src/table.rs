@@ -9,7 +9,7 @@ mod sandbox;
 mod server;
 mod tasks;
 
-use core_types::words;
+use core_types::{auth::Language, words};
 
 use crate::kind::Kind;
 
@@ -34,6 +34,26 @@ words! {
         Environment = "environment",
         /// The table `system_config` or the environment; the environment wins.
         EnvironmentOrDatabase = "environment or database",
+    }
+}
+
+words! {
+    /// What a number counts.
+    Unit, "unit" {
+        Attempts = "attempts",
+        Bytes = "bytes",
+        Days = "days",
+        Files = "files",
+        Milliseconds = "milliseconds",
+        Processes = "processes",
+        RequestsPerMinute = "requests per minute",
+        Retries = "retries",
+        Runs = "runs",
+        Seconds = "seconds",
+        ThousandthsOfACore = "thousandths of a core",
+        Tokens = "tokens",
+        Turns = "turns",
+        UsDollars = "US dollars",
     }
 }
 
@@ -64,9 +84,11 @@ pub struct Setting {
     /// The value where nobody sets it.
     pub default: Fallback,
     /// The unit of a number.
-    pub unit: Option<&'static str>,
-    /// What it does, in one sentence.
+    pub unit: Option<Unit>,
+    /// What it does, in one sentence of English.
     pub doc: &'static str,
+    /// The same in Japanese.
+    pub doc_ja: &'static str,
     /// When a change is used.
     pub takes_effect: TakesEffect,
     /// Who may set it.
@@ -76,11 +98,21 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// What it does, for readers of a language.
+    #[must_use]
+    pub const fn doc_in(&self, language: Language) -> &'static str {
+        match language {
+            Language::English => self.doc,
+            Language::Japanese => self.doc_ja,
+        }
+    }
+
     const fn environment(
         key: &'static str,
         kind: Kind,
         default: Fallback,
         doc: &'static str,
+        doc_ja: &'static str,
     ) -> Self {
         Self {
             key,
@@ -88,26 +120,34 @@ impl Setting {
             default,
             unit: None,
             doc,
+            doc_ja,
             takes_effect: TakesEffect::Restart,
             layers: Layers::Environment,
             reaches_host: true,
         }
     }
 
-    const fn database(key: &'static str, kind: Kind, default: Fallback, doc: &'static str) -> Self {
+    const fn database(
+        key: &'static str,
+        kind: Kind,
+        default: Fallback,
+        doc: &'static str,
+        doc_ja: &'static str,
+    ) -> Self {
         Self {
             key,
             kind,
             default,
             unit: None,
             doc,
+            doc_ja,
             takes_effect: TakesEffect::NextClaim,
             layers: Layers::EnvironmentOrDatabase,
             reaches_host: false,
         }
     }
 
-    const fn unit(mut self, unit: &'static str) -> Self {
+    const fn unit(mut self, unit: Unit) -> Self {
         self.unit = Some(unit);
         self
     }
@@ -174,4 +214,4 @@ const fn joined<const COUNT: usize>() -> [Setting; COUNT] {
 }
 
 /// Any setting: what a place holds until its own is there.
-const FIRST: Setting = Setting::database("", Kind::Boolean, Fallback::Empty, "Stands for none.");
+const FIRST: Setting = Setting::database("", Kind::Boolean, Fallback::Empty, "", "");

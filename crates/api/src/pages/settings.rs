@@ -7,7 +7,8 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse as _, Redirect, Response},
 };
-use core_config::{kind::Kind, table::setting};
+use core_config::{fault::Source, groups::Group, kind::Kind, table::setting};
+use core_types::auth::Language;
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -43,7 +44,32 @@ struct GroupOfSettings {
 #[derive(Debug)]
 struct Row {
     setting: SettingView,
+    words: Words,
     value: String,
+}
+
+/// What the table says of a setting, in the reader's language.
+#[derive(Debug)]
+struct Words {
+    description: &'static str,
+    allowed: String,
+    unit: Option<&'static str>,
+    takes_effect: &'static str,
+    source: &'static str,
+}
+
+impl Words {
+    fn of(view: &SettingView, language: Language) -> Option<Self> {
+        let declared = setting(view.key)?;
+        let source: Source = view.source.parse().ok()?;
+        Some(Self {
+            description: declared.doc_in(language),
+            allowed: declared.kind.allowed_in(language),
+            unit: declared.unit.map(|unit| unit.told(language)),
+            takes_effect: declared.takes_effect.told(language),
+            source: source.told(language),
+        })
+    }
 }
 
 /// Every setting.
@@ -63,15 +89,21 @@ pub(crate) async fn list(
 ) -> Result<Response, ApiError> {
     let t = SystemTexts::of(frame.language);
     let config = look(&state).await;
-    let mut groups: Vec<GroupOfSettings> =
-        config.groups.iter().map(|name| GroupOfSettings { name, rows: Vec::new() }).collect();
+    let language = frame.language;
+    let mut groups: Vec<(Group, GroupOfSettings)> = Group::ALL
+        .iter()
+        .map(|group| (*group, GroupOfSettings { name: group.told(language), rows: Vec::new() }))
+        .collect();
     for setting in config.settings {
+        let Some(words) = Words::of(&setting, language) else { continue };
         let value = told(&setting.value, t);
-        if let Some(group) = groups.iter_mut().find(|group| group.name == setting.group) {
-            group.rows.push(Row { setting, value });
+        let group = groups.iter_mut().find(|(group, _)| group.as_str() == setting.group);
+        if let Some((_, group)) = group {
+            group.rows.push(Row { setting, words, value });
         }
     }
-    groups.retain(|group| !group.rows.is_empty());
+    let groups = groups.into_iter().map(|(_, group)| group).filter(|group| !group.rows.is_empty());
+    let groups = groups.collect();
     let faults =
         config.database_faults.iter().map(|fault| format!("{}: {}", fault.key, fault.what));
     let faults = faults.collect();
@@ -123,6 +155,7 @@ struct One {
     frame: Frame,
     t: &'static SystemTexts,
     setting: SettingView,
+    words: Words,
     value: String,
     below: Option<String>,
     /// What the form begins with.
@@ -155,8 +188,11 @@ impl One {
         let t = SystemTexts::of(frame.language);
         let config = look(state).await;
         let view = config.settings.into_iter().find(|setting| setting.key == key);
-        let (view, declared) =
-            view.zip(setting(key)).ok_or_else(|| ApiError::not_found("setting"))?;
+        let known = view.zip(setting(key)).and_then(|(view, declared)| {
+            let words = Words::of(&view, frame.language)?;
+            Some((view, declared, words))
+        });
+        let (view, declared, words) = known.ok_or_else(|| ApiError::not_found("setting"))?;
         let (options, number): (Vec<&'static str>, bool) = match declared.kind {
             Kind::Choice(words) => (words.to_vec(), false),
             Kind::Boolean => (vec!["true", "false"], false),
@@ -179,6 +215,7 @@ impl One {
         };
         Ok(Self {
             t,
+            words,
             value: told(&view.value, t),
             below: view.without_environment.as_ref().map(|layer| told(&layer.value, t)),
             entered: refused.map_or(present, |(_, entered)| entered.to_owned()),

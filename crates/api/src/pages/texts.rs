@@ -1,6 +1,7 @@
 //! Every text of the pages, in each language. A text that lacks one does not compile.
 //!
-//! What settings do, and what a check found, comes in English from where it is written; it is marked as English.
+//! What settings do comes from their table. What a check found comes in English from where it is written; it is marked
+//! as English.
 
 use core_types::{
     auth::Language,

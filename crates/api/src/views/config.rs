@@ -5,6 +5,7 @@ use core_config::{
     groups::{Group, group},
     load::Loaded,
     provenance::{Layered, Provenance, Shown},
+    table::Unit,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -189,7 +190,7 @@ impl SettingView {
             set_by_environment_of: setters.into_iter().map(name).collect(),
             secret: setting.kind.is_secret(),
             allowed: setting.kind.allowed(),
-            unit: setting.unit,
+            unit: setting.unit.map(Unit::as_str),
             description: setting.doc,
             takes_effect: setting.takes_effect.as_str(),
             layers: setting.layers.as_str(),

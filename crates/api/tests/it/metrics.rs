@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use core_types::auth::Language;
 use http::StatusCode;
 use serde_json::json;
 
@@ -26,13 +27,17 @@ async fn scrape(api: &Api) -> BTreeMap<String, f64> {
 }
 
 #[test]
-fn the_committed_table_is_the_one_of_the_code() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
-    let committed = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        committed == api::metrics::render_markdown(),
-        "docs/metrics.md is not what the code says; run `cargo xtask docs`"
-    );
+fn the_committed_tables_are_those_of_the_code() {
+    for (name, language) in
+        [("metrics.md", Language::English), ("ja/metrics.md", Language::Japanese)]
+    {
+        let path = format!("{}/../../docs/{name}", env!("CARGO_MANIFEST_DIR"));
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            committed == api::metrics::render_markdown(language),
+            "docs/{name} is not what the code says; run `cargo xtask docs`"
+        );
+    }
 }
 
 #[tokio::test]
@@ -50,7 +55,7 @@ async fn every_line_is_in_the_table_and_says_what_is_so() {
         1.0
     );
     assert!(!seen.contains_key("opentiger_redis_up"), "there is no Redis here");
-    let table = api::metrics::render_markdown();
+    let table = api::metrics::render_markdown(Language::English);
     for line in seen.keys() {
         let name = line.split('{').next().unwrap_or_default();
         assert!(table.contains(&format!("| `{name}` |")), "`{name}` is not in the table");

@@ -397,6 +397,20 @@ async fn a_setting_is_shown_changed_refused_and_reset_and_a_secret_never_comes_b
     browser.sign_in("the-right-key-0001").await;
     let list = browser.open("/ui/system/settings").await.page();
     assert!(list.contains("TASK_MAX_ATTEMPTS") && !list.contains("the-right"), "{list}");
+    browser.headers = vec![("accept-language", "ja")];
+    let list = browser.open("/ui/system/settings").await.page();
+    let one = browser.open("/ui/system/settings/TASK_MAX_ATTEMPTS").await.page();
+    for setting in core_config::table::SETTINGS {
+        // What is before the first character that HTML writes another way.
+        let begin = setting.doc_ja.split(['<', '>', '&', '\'', '"']).next().unwrap_or_default();
+        assert!(list.contains(begin), "{}: {begin}", setting.key);
+    }
+    for word in ["試行する回数", "1 から 100 までの整数", "次のリクエストから", "既定値"]
+    {
+        assert!(one.contains(word), "{word}: {one}");
+    }
+    assert!(!one.contains("How often a task"), "{one}");
+    browser.headers.clear();
     let revision = async || {
         let page = browser.open("/ui/system/settings/TASK_MAX_ATTEMPTS").await.page();
         let (_, rest) = page.split_once("name=\"revision\" value=\"").expect("the field is there");

@@ -34,10 +34,11 @@ fn workspace() -> PathBuf {
 
 /// Every document of the workspace, relative to it, in order.
 fn documents() -> Vec<PathBuf> {
-    let mut found = vec!["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"]
-        .into_iter()
-        .map(PathBuf::from)
-        .collect::<Vec<_>>();
+    let mut found =
+        vec!["README.md", "README.ja.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"]
+            .into_iter()
+            .map(PathBuf::from)
+            .collect::<Vec<_>>();
     let mut folders = vec![PathBuf::from("docs")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(workspace().join(&folder)).expect("documents can be listed") {
@@ -173,12 +174,27 @@ fn expect_words(path: &str, words: &[&str]) {
 
 #[test]
 fn the_runbooks_know_every_outcome_and_every_reason() {
+    let reasons = AuthReason::WORDS.iter().copied().filter(|word| *word != "ready");
+    let reasons: Vec<&str> = reasons.collect();
     for path in ["docs/operations.md", "docs/ja/operations.md"] {
         expect_words(path, RunOutcome::WORDS);
-        expect_words(
-            path,
-            &AuthReason::WORDS.iter().copied().filter(|word| *word != "ready").collect::<Vec<_>>(),
-        );
+        expect_words(path, &reasons);
+    }
+    for path in ["docs/execution-mode.md", "docs/ja/execution-mode.md"] {
+        expect_words(path, &reasons);
+    }
+}
+
+#[test]
+fn the_runbooks_know_every_word_for_why_a_task_waits() {
+    let api: serde_json::Value =
+        serde_json::from_str(&read("docs/openapi.json")).expect("it is JSON");
+    let kind = &api["components"]["schemas"]["WaitingView"]["properties"]["kind"];
+    let said = kind["description"].as_str().expect("the words are described");
+    let words: Vec<&str> = said.split('`').skip(1).step_by(2).collect();
+    assert!(words.len() > 10, "{said}");
+    for path in ["docs/operations.md", "docs/ja/operations.md"] {
+        expect_words(path, &words);
     }
 }
 
@@ -212,6 +228,57 @@ fn the_code_for_other_tools_is_the_example_that_is_built() {
     let example = read("crates/launcher/examples/run_and_reattach.rs");
     let shown = read("docs/launcher.md");
     assert!(shown.contains(&format!("```rust\n{example}```")), "copy the example into the page");
+}
+
+/// Every document that there is in Japanese, with the one it was translated from.
+fn translations() -> Vec<(PathBuf, PathBuf)> {
+    let japanese = documents().into_iter().filter_map(|path| {
+        let original = Path::new("docs").join(path.strip_prefix("docs/ja").ok()?);
+        Some((original, path))
+    });
+    japanese.chain([("README.md".into(), "README.ja.md".into())]).collect()
+}
+
+#[test]
+fn every_document_for_operators_is_there_in_japanese_with_the_same_commands() {
+    let translations = translations();
+    let translated: BTreeSet<&Path> =
+        translations.iter().map(|(original, _)| original.as_path()).collect();
+    let inside = |path: &&PathBuf, folder: &str| path.starts_with(folder);
+    let documents = documents();
+    let missing: Vec<&PathBuf> = documents
+        .iter()
+        .filter(|path| inside(path, "docs"))
+        .filter(|path| !inside(path, "docs/ja") && !inside(path, "docs/decisions"))
+        .filter(|path| !translated.contains(path.as_path()))
+        .collect();
+    assert!(missing.is_empty(), "write these in Japanese: {missing:?}");
+    for (original, japanese) in &translations {
+        let commands = |path: &Path| -> Vec<String> {
+            let without_remark =
+                |line: &str| line.split(" # ").next().map(|rest| rest.trim_end().to_owned());
+            blocks(path)
+                .iter()
+                .flat_map(|block| block.text.lines().filter_map(without_remark).collect::<Vec<_>>())
+                .collect()
+        };
+        assert_eq!(commands(japanese), commands(original), "{}", japanese.display());
+    }
+}
+
+/// The beginnings of headings, such as `##`, in order.
+fn outline(path: &Path) -> Vec<String> {
+    let text = read(path);
+    let outside_of_blocks: String = text.split("```").step_by(2).collect();
+    let titles = outside_of_blocks.lines().filter(|line| line.starts_with('#'));
+    titles.map(|line| line.chars().take_while(|one| *one == '#').collect()).collect()
+}
+
+#[test]
+fn translations_have_the_same_headings() {
+    for (original, japanese) in translations() {
+        assert_eq!(outline(&japanese), outline(&original), "{}", japanese.display());
+    }
 }
 
 #[test]

@@ -144,7 +144,8 @@ pub(crate) struct RetryView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct WaitingView {
     /// `dependency`, `area`, `cooldown`, `blocked`, `spend_cap`, `sandbox_not_ready`, `paused`, `no_dispatcher`, `no_agent`,
-    /// `capacity`, `turn`; and where the executor as a whole waits: `quota`, `login`, `provider`, `launch`.
+    /// `capacity`, `turn`; and where the executor as a whole waits: `quota`, `login`, `provider`, `launch`,
+    /// `self_test`.
     #[schema(examples("dependency"))]
     pub(crate) kind: &'static str,
     /// For people.

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use jiff::Timestamp;
-use model_stub::script::Script;
+use model_stub::script::{Script, Turn};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::{
@@ -11,20 +11,25 @@ use testing::{
     wait::wait_for,
 };
 
-use super::support::{Sandboxed, Setup, gate, gated};
+use super::support::{Sandboxed, Setup, bash, gate};
 use crate::system::{DEADLINE, Part, text_at};
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// Logs the host in, as its own command line does: with a new file that takes the place of the old one.
-fn log_in(directory: &Path, token: &str, expires_in_ms: i64) {
+/// A login that can renew itself.
+fn login(token: &str, expires_in_ms: i64) -> String {
     let expires = Timestamp::now().as_millisecond() + expires_in_ms;
     let login = json!({"claudeAiOauth": {
         "accessToken": token, "refreshToken": format!("refresh-{token}"), "expiresAt": expires,
         "scopes": ["user:inference", "user:profile"], "subscriptionType": "max",
     }});
+    login.to_string()
+}
+
+/// Logs the host in, as its own command line does: with a new file that takes the place of the old one.
+fn log_in(directory: &Path, token: &str, expires_in_ms: i64) {
     let new = directory.join(".credentials.json.new");
-    fs::write(&new, login.to_string()).expect("the directory is there");
+    fs::write(&new, login(token, expires_in_ms)).expect("the directory is there");
     fs::rename(&new, directory.join(".credentials.json")).expect("a file can be replaced");
 }
 
@@ -35,6 +40,15 @@ async fn wait_in_view(it: &Sandboxed, token: &str) {
         let text = fs::read_to_string(&path).unwrap_or_default();
         assert!(!text.contains("refresh-"), "{text}");
         if text.contains(token) { Ok(()) } else { Err(text) }
+    })
+    .await;
+}
+
+async fn pass_gate(it: &Sandboxed, run: &str) {
+    it.open_gate(run);
+    wait_for("the gate to be passed", DEADLINE, async || {
+        let there = it.work(run).join("go").try_exists().unwrap_or(false);
+        if there { Err(it.system.logs()) } else { Ok(()) }
     })
     .await;
 }
@@ -54,6 +68,15 @@ async fn of_sandbox(it: &Sandboxed) -> Value {
     of_sandbox.next().unwrap_or_default()
 }
 
+/// A turn in which the agent calls its command line by itself, with an old login that it may write.
+fn with_a_login_of_its_own() -> Turn {
+    let old = login("token-of-the-agent", -HOUR_MS);
+    bash(&format!(
+        "own=$(mktemp -d) && echo '{old}' > $own/.credentials.json && \
+         env -u CLAUDECODE -u CLAUDE_SECURESTORAGE_CONFIG_DIR CLAUDE_CONFIG_DIR=$own claude -p hello </dev/null; true"
+    ))
+}
+
 fn setup(directory: &Path) -> Setup {
     Setup::new()
         .without("ANTHROPIC_API_KEY")
@@ -69,7 +92,10 @@ async fn a_login_that_the_host_rotates_is_taken_up_in_the_middle_of_a_run() {
     let proxy = host.variables().remove("HTTPS_PROXY").expect("it is a proxy");
     let tokens = ["token-of-the-first-hour", "token-of-the-second-hour", "token-of-the-third-hour"];
     log_in(directory.path(), tokens[0], HOUR_MS);
-    let turns = [gate()].into_iter().chain(gated(Script::demo()).turns);
+    let mut turns = Script::demo().turns;
+    let farewell = turns.split_off(2);
+    turns.splice(0..0, [gate(), gate()]);
+    turns.extend([gate(), with_a_login_of_its_own()].into_iter().chain(farewell));
     let it =
         setup(directory.path()).with("HTTPS_PROXY", proxy).script("rotating", turns).start().await;
     it.model.let_in_only(tokens[0]);
@@ -80,17 +106,15 @@ async fn a_login_that_the_host_rotates_is_taken_up_in_the_middle_of_a_run() {
         log_in(directory.path(), token, HOUR_MS);
         wait_in_view(&it, token).await;
         it.model.let_in_only(*token);
-        it.open_gate(&run);
-        wait_for("the gate to be passed", DEADLINE, async || {
-            let there = it.work(&run).join("go").try_exists().unwrap_or(false);
-            if there { Err(it.system.logs()) } else { Ok(()) }
-        })
-        .await;
+        pass_gate(&it, &run).await;
     }
-    it.wait_done(&task, &["succeeded"]).await;
+    let run = it.at_gate(&task, 1).await;
     assert_eq!(it.model.turned_away(), 0, "no request showed an old token");
-    assert!(!host.connects().is_empty(), "it would have come here to renew");
     assert_eq!(refreshes(&host), [""; 0]);
+    // What can renew its login does so, in the same container, and is seen here.
+    pass_gate(&it, &run).await;
+    it.wait_done(&task, &["succeeded"]).await;
+    assert_ne!(refreshes(&host), [""; 0], "{:?}\n{}", host.connects(), it.system.logs());
     it.wait_clean().await;
 }
 

@@ -15,8 +15,10 @@ async fn a_user_needs_the_engines_group_and_then_does_whole_tasks() {
     let group = fs::metadata(socket).expect("the engine runs").gid();
     let mut it = Setup::new().by(Account { uid: UID, group: None }).start().await;
     let task = it.queue().await;
-    let shown = it.waits(&task, "sandbox_not_ready", "permission denied").await;
-    assert!(text_at(&shown, "/waiting/message").contains("usermod -aG docker"), "{shown}");
+    it.waits(&task, "sandbox_not_ready", "usermod -aG docker").await;
+    let check = it.system.http.get("/system/claude/auth?environment=sandbox").await;
+    let (_, found) = check.expect("api-server answers");
+    assert_eq!(text_at(&found, "/reason"), "docker_permission_denied", "{found}");
     assert!(it.system.runs(&task).await.is_empty(), "{}", it.system.logs());
 
     it.system.account = Some(Account { uid: UID, group: Some(group) });

@@ -167,7 +167,8 @@ pub(crate) fn repository_error(error: &CheckoutError, field: String, allowed: &s
     match error.fault() {
         checkout::error::Fault::Request => {
             let hint = error.hint().unwrap_or(allowed);
-            ApiError::fields(vec![FieldFault::new(field, error.to_string(), hint)])
+            let what = format!("cannot be used: {error}");
+            ApiError::fields(vec![FieldFault::new(field, what, hint)])
         }
         checkout::error::Fault::Result | checkout::error::Fault::Host => {
             tracing::error!(error = %error_chain(error), "repository not inspected");

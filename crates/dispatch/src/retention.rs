@@ -19,8 +19,8 @@ const STRETCH: Duration = Duration::from_secs(5);
 const SCOPE: CleanupScope =
     CleanupScope { tasks: true, events: false, agents: true, notices: true };
 
-/// Removes what is too old, each hour, until it is told to stop.
-pub(crate) async fn keep_small(
+/// Removes what is too old, each hour and whenever a setting was changed, until it is told to stop.
+pub async fn keep_small(
     store: Store,
     mut settings: watch::Receiver<Arc<Loaded>>,
     stop: CancellationToken,

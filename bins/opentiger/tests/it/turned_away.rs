@@ -6,7 +6,13 @@ use std::{
 };
 
 use client::address::AddressFile;
-use launcher::identity::ProcessIdentity;
+use core_types::label;
+use launcher::{
+    identity::ProcessIdentity,
+    launcher::Launcher as _,
+    process::ProcessLauncher,
+    spec::{Input, LaunchSpec},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -32,11 +38,21 @@ impl StandIn {
     /// Answers by the path and by how often that path was asked for before.
     async fn for_state_of(
         world: &World,
+        answer: impl FnMut(&str, usize) -> String + Send + 'static,
+    ) -> Self {
+        let own = ProcessIdentity::own().expect("it can be read");
+        Self::announced_as(world, own, answer).await
+    }
+
+    /// The same under the name of another process.
+    async fn announced_as(
+        world: &World,
+        process: ProcessIdentity,
         mut answer: impl FnMut(&str, usize) -> String + Send + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback has a port");
         let address = listener.local_addr().expect("it is bound");
-        announce(world, address);
+        announce(world, process, address);
         let asked = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&asked);
         let mut task = JoinSet::new();
@@ -65,14 +81,13 @@ impl StandIn {
     }
 }
 
-/// This process says that it is the server of the state directory.
-fn announce(world: &World, address: std::net::SocketAddr) {
-    let own = ProcessIdentity::own().expect("it can be read");
+/// Says of a process that it is the server of the state directory.
+fn announce(world: &World, process: ProcessIdentity, address: std::net::SocketAddr) {
     let file = AddressFile {
         address,
-        pid: own.pid,
-        start_ticks: own.start_ticks,
-        boot_id: own.boot_id,
+        pid: process.pid,
+        start_ticks: process.start_ticks,
+        boot_id: process.boot_id,
         version: "0".to_owned(),
     };
     let path = AddressFile::path(&world.state_dir());
@@ -144,4 +159,40 @@ async fn up_and_status_tell_a_server_that_turns_them_away_from_one_that_is_not_o
         let said = world.call(command).await.with_code(3);
         assert!(said.err.contains("not as an openTiger server"), "{}", said.err);
     }
+}
+
+#[tokio::test]
+async fn down_stays_away_as_long_as_it_is_told_and_then_asks_again() {
+    let world = World::without_database();
+    let server = StandIn::announced_as(&world, launched(&world).await, |_, before| match before {
+        0 => answer("429 Too Many Requests", "retry-after: 1\r\n", TOO_MANY),
+        _ => processes(),
+    })
+    .await;
+    let down = world.call(&["down"]).await.done();
+    assert!(!down.err.contains("cannot ask"), "{down:?}");
+    assert!(down.out.contains("stopped after"), "{down:?}");
+    for path in ["/system/processes/stop-all", "/system/processes"] {
+        let asked = server.asked(path);
+        assert_eq!(asked.len(), 2, "{path}: {down:?}");
+        let away = asked[1].duration_since(asked[0]);
+        assert!(away >= Duration::from_secs(1), "{path}: asked again after {away:?}");
+    }
+    assert!(world.alive().await.is_empty());
+}
+
+/// Starts a process that passes for the API server of the state directory.
+async fn launched(world: &World) -> ProcessIdentity {
+    let launcher = ProcessLauncher::new(world.state_dir()).expect("it can be made");
+    let mut spec = LaunchSpec::new("/bin/sleep", "/");
+    spec.args = vec!["600".to_owned()];
+    spec.labels = [(label::PART.to_owned(), "api-server".to_owned())].into();
+    let id = "api-server-1".parse().expect("it is an id");
+    let launched = launcher.launch(&id, &spec, Input::default()).await;
+    let stats = launched.expect("it is installed").into_handle().stats().await.expect("it runs");
+    let pid = stats.leader_pid.expect("it has a process");
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let start = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(19));
+    let start_ticks = start.and_then(|ticks| ticks.parse().ok()).expect("it is a number");
+    ProcessIdentity { pid, start_ticks, ..ProcessIdentity::own().expect("it can be read") }
 }

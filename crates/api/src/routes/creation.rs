@@ -188,7 +188,8 @@ fn unusable(
     let at_branch =
         matches!(error, CheckoutError::BranchMissing { .. } | CheckoutError::BranchInvalid(_));
     if at_branch && !branch_was_sent {
-        let what = format!("is left out, and of the branch of the setting `BASE_BRANCH`: {error}");
+        let what =
+            format!("is left out, and `BASE_BRANCH` of the settings cannot be used: {error}");
         let allowed = "a branch of this repository, here or in the setting";
         let fault = FieldFault::new(naming.field(index, "base_branch"), what, allowed);
         return ApiError::fields(vec![fault]);

@@ -10,9 +10,13 @@ use core_config::load::{Loaded, load};
 use core_types::outcome::{RunOutcome, RunReport};
 use dispatch::{complaints::Complaints, janitor::Janitor, retention};
 use launcher::launcher::Launcher;
-use tokio::sync::watch;
+use testing::wait::wait_for;
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use crate::bench::{Bench, LEASE, Worker, end, is_running};
+
+const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn what_runs_or_belongs_to_a_run_that_is_not_over_is_not_swept() {
@@ -102,14 +106,29 @@ async fn what_is_over_is_kept_for_as_long_as_the_settings_say() {
     };
     assert!(retention::remove(store, None).await.unwrap());
     assert_eq!(left().await, [true, true, true], "for ever");
-    assert!(retention::remove(store, Some(7)).await.unwrap());
-    assert_eq!(left().await, [false, true, true]);
-    assert!(retention::remove(store, Some(0)).await.unwrap());
+    // It looks by itself each hour only, so what goes here goes because a setting was changed.
+    let (changes, settings) = watch::channel(loaded(&[]));
+    let (stop, mut keeping) = (CancellationToken::new(), JoinSet::new());
+    keeping.spawn(retention::keep_small(store.clone(), settings, stop.clone()));
+    for (days, stay) in [("7", [false, true, true]), ("5", [false, false, true])] {
+        changes.send_replace(loaded(&[("TASK_RETENTION_DAYS", days)]));
+        wait_for("what is too old to go", LONG, async || {
+            let left = left().await;
+            if left == stay { Ok(()) } else { Err(format!("{left:?}")) }
+        })
+        .await;
+    }
+    stop.cancel();
+    keeping.join_all().await;
     assert_eq!(left().await, [false, false, true], "what runs is not over");
 }
 
 /// Settings that stay as they are.
 fn settings(environment: &[(&str, &str)]) -> watch::Receiver<Arc<Loaded>> {
+    watch::channel(loaded(environment)).1
+}
+
+fn loaded(environment: &[(&str, &str)]) -> Arc<Loaded> {
     let environment = environment.iter().map(|(key, value)| (key.into(), value.into()));
-    watch::channel(Arc::new(load(environment, None).expect("they are right"))).1
+    Arc::new(load(environment, None).expect("they are right"))
 }

@@ -15,6 +15,7 @@ use dispatch::{
     reconciler::Dispatcher,
     sandboxed::{
         containers::Containers,
+        demand::{Demand, KEPT_IDLE},
         readiness::Readiness,
         tenders::{Sandboxes, UNTENDED},
     },
@@ -111,6 +112,7 @@ fn containers(
         settings,
         checkouts,
         remotes: agent::policy::remote_access,
+        demand: Demand::lasting(KEPT_IDLE),
         warned: Mutex::default(),
     })
 }

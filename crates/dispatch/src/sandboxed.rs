@@ -8,6 +8,7 @@
 //! What a sandbox looks like is not known here: an [`outfit::Outfitter`] says it.
 
 pub mod containers;
+pub mod demand;
 pub mod ending;
 pub mod outfit;
 pub mod readiness;

@@ -14,11 +14,16 @@ use core_types::{
 };
 use dispatch::sandboxed::{
     containers::Containers,
+    demand::Demand,
     outfit::{NotReady, Order, Outfit, Outfitter, Unfit},
     self_test,
 };
 use launcher::{
-    handle::StopRequest, id::LaunchId, launcher::Launcher, process::ProcessLauncher, spec::UserId,
+    handle::{LaunchState, StopRequest},
+    id::LaunchId,
+    launcher::Launcher,
+    process::ProcessLauncher,
+    spec::UserId,
 };
 use model_stub::server::ModelStub;
 use sandbox::premises::{Opening, Premises};
@@ -183,14 +188,23 @@ impl World {
             settings,
             checkouts: Checkouts::new(state.join("checkouts"), git),
             remotes: agent::policy::remote_access,
+            demand: Demand::lasting(Duration::ZERO),
             warned: std::sync::Mutex::default(),
         };
         containers.ready().await.ok();
+        let relays = async || {
+            let found = here.discover().await.expect("launches can be listed");
+            let live = found.into_iter().filter(|it| !matches!(it.state, LaunchState::Ended(_)));
+            live.collect::<Vec<_>>()
+        };
+        assert!(relays().await.is_empty(), "a relay for nobody");
         let tested = self_test::test(&Bent { containers, bend }, &launcher, executor).await;
         let report = tested.report;
         self.nothing_is_left(&launcher).await;
+        let relays = relays().await;
+        assert!(!report.passed() || !relays.is_empty(), "the database is on loopback");
         // The relay would live on for a minute.
-        for found in here.discover().await.expect("launches can be listed") {
+        for found in relays {
             if let Ok(handle) = here.attach(&found.record).await {
                 handle.stop(StopRequest::new("the test is over", Duration::ZERO)).await;
             }

@@ -35,6 +35,8 @@ const REASON: &str = "opentiger down";
 struct Ended {
     stopped: Vec<String>,
     forced: Vec<String>,
+    /// How many of those were sandboxes.
+    sandboxes: usize,
     private_left: Vec<String>,
 }
 
@@ -187,6 +189,9 @@ async fn end_launches(
         };
         let step = format!("ending {}", names.join(", "));
         progress.during(&step, stop(&alive, REASON, grace)).await;
+        if kind == Kind::Sandbox {
+            ended.sandboxes = names.len();
+        }
         let late = kind == Kind::Process && asked;
         if late { ended.forced.extend(names) } else { ended.stopped.extend(names) }
     }
@@ -206,7 +211,7 @@ async fn expect_nothing_left(state: &StateDir, private_too: bool) -> Result<(), 
 }
 
 fn tell(ended: &Ended, took: Duration, console: &Console) -> std::io::Result<()> {
-    let Ended { stopped, forced, private_left } = ended;
+    let Ended { stopped, forced, sandboxes, private_left } = ended;
     console.value(&json!({
         "stopped": stopped, "forced": forced, "private_servers_left": private_left,
         "took_s": took.as_secs_f64(),
@@ -218,6 +223,11 @@ fn tell(ended: &Ended, took: Duration, console: &Console) -> std::io::Result<()>
     }
     if !forced.is_empty() {
         console.line(format!("ended by force: {}", forced.join(", ")))?;
+    }
+    if *sandboxes > 0 {
+        console.line(
+            "the runs of these sandboxes stay open until the next start (`opentiger up`), which collects what they left",
+        )?;
     }
     if !private_left.is_empty() {
         console.line(format!(

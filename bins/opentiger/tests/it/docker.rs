@@ -43,7 +43,8 @@ async fn down_ends_containers_whose_dispatcher_is_gone() {
 
     let name = format!("sandbox of {RUN}");
     assert!(status.err.contains(&name), "{}", status.err);
-    assert!(down.done().out.contains(&name));
+    let said = down.done().out;
+    assert!(said.contains(&name) && said.contains("until the next start"), "{said}");
     let LaunchState::Ended(exit) = state else { panic!("{state:?}") };
     assert_eq!(exit.cause, Some(StopCause::Requested { reason: "opentiger down".to_owned() }));
 }

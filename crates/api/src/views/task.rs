@@ -101,7 +101,7 @@ pub(crate) struct TaskSummary {
 pub(crate) struct TaskDetail {
     #[serde(flatten)]
     pub(crate) task: TaskView,
-    /// Why it waits; absent for a task that runs or is over.
+    /// Why it waits; absent for a task that is worked on or is over.
     pub(crate) waiting: Option<WaitingView>,
     pub(crate) retry: RetryView,
     /// Its runs, newest first.
@@ -363,6 +363,10 @@ impl From<Waiting> for WaitingView {
                 Self::plain("paused", format!("no dispatcher takes tasks: {reason}"))
             }
             Waiting::NoDispatcher => Self::plain("no_dispatcher", "no dispatcher runs".to_owned()),
+            Waiting::NobodyCollects => Self::plain(
+                "no_dispatcher",
+                "its sandbox has ended, and no dispatcher runs that collects the result".to_owned(),
+            ),
             Waiting::Turn => Self::plain(
                 "turn",
                 "it is taken next, as soon as the limit on running tasks allows".to_owned(),

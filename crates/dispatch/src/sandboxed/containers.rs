@@ -1,7 +1,7 @@
 //! Sandboxes as containers of a Docker engine: what has to be there, what one is launched with, and what it may reach.
 //!
 //! It puts together what others know: `sandbox` the container and the addresses, the store the login of the database,
-//! the launcher the engine. It keeps the relays alive while a container of this host needs them.
+//! the launcher the engine. It keeps the relays alive while a container of this host needs them, and not much longer.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -45,6 +45,7 @@ use telemetry::chain::error_chain;
 use tokio::{sync::watch, time::timeout};
 
 use super::{
+    demand::Demand,
     outfit::{NotReady, Order, Outfit, Outfitter, Unfit},
     sessions::Sessions,
 };
@@ -71,6 +72,8 @@ pub struct Containers {
     pub checkouts: Checkouts,
     /// How repositories of other hosts are reached under some settings.
     pub remotes: fn(&Settings) -> RemoteAccess,
+    /// Whether relays are needed.
+    pub demand: Demand,
     /// What was said before.
     pub warned: Mutex<HashSet<LoginWarning>>,
 }
@@ -95,6 +98,15 @@ impl Containers {
         if let Err(error) = kept {
             tracing::warn!(%error, "relays of running sandboxes not renewed");
         }
+    }
+
+    /// Makes the relays run. What cannot be had is still wanted, so that nothing is claimed until it can.
+    async fn ensure_relays(&self, around: &Surroundings) -> Result<(), NotReady> {
+        let ensured = self.premises.ensure_relays(&around.relays).await;
+        ensured.map_err(|error| {
+            self.demand.arise();
+            in_the_way(&error)
+        })
     }
 
     /// Looks at engine, network and database, without changing anything but the database's login.
@@ -178,7 +190,9 @@ impl Outfitter for Containers {
         premises.ensure_image(&around).await.map_err(|error| in_the_way(&error))?;
         let free = disk::free(&premises.state_dir, settings.sandbox_disk_reserve);
         free.map_err(|error| fault(&error, Some(error.hint())))?;
-        premises.ensure_relays(&around.relays).await.map_err(|error| in_the_way(&error))?;
+        if self.demand.is_there() {
+            self.ensure_relays(&around).await?;
+        }
         self.warn_of_logins(settings)
     }
 
@@ -208,8 +222,8 @@ impl Outfitter for Containers {
 
     async fn outfit(&self, order: Order<'_>) -> Result<Outfit, Unfit> {
         let (loaded, around) = self.newest_surroundings().await?;
-        let ensured = self.premises.ensure_relays(&around.relays).await;
-        ensured.map_err(|error| in_the_way(&error))?;
+        self.demand.arise();
+        self.ensure_relays(&around).await?;
         let task = &order.task.new;
         let (state, held) = self.open_state(task.id)?;
         let timebox = task.timebox.unwrap_or(loaded.settings.task_timebox);
@@ -287,6 +301,7 @@ impl Outfitter for Containers {
             }
         }
         if !self.admitted().await.is_empty() {
+            self.demand.arise();
             self.keep_relays().await;
         }
         // After what cannot wait: it asks the database, and what it removes may be large.

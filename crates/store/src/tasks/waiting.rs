@@ -82,6 +82,8 @@ pub enum Waiting {
     },
     /// No dispatcher gave a sign lately.
     NoDispatcher,
+    /// The same, where a sandbox has ended and what it left is to be collected.
+    NobodyCollects,
     /// No agent of its role is alive.
     NoAgent {
         /// The role.
@@ -101,7 +103,7 @@ pub enum Waiting {
 
 impl Store {
     /// Why a task waits in this environment under these limits, and with this provider where a task of `opencode` names
-    /// none; nothing for one that runs, is over or does not exist.
+    /// none; nothing for one that is worked on, is over or does not exist.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
@@ -117,9 +119,8 @@ impl Store {
             return Ok(None);
         };
         match task.state {
-            TaskState::Running | TaskState::Done | TaskState::Failed | TaskState::Cancelled => {
-                Ok(None)
-            }
+            TaskState::Running => left_lying(&connection, id).await,
+            TaskState::Done | TaskState::Failed | TaskState::Cancelled => Ok(None),
             TaskState::Blocked { reason } => Ok(Some(blocked(reason, task.not_before))),
             TaskState::Queued => {
                 queued(&connection, &task, limits, environment, default_provider).await.map(Some)
@@ -229,6 +230,27 @@ async fn claiming(connection: &Connection) -> Result<Option<Waiting>, StoreError
         return Ok(Some(Waiting::NoDispatcher));
     };
     Ok(get::<Option<String>>(row, "paused")?.map(|reason| Waiting::Paused { reason }))
+}
+
+/// Whether its run has reported from a sandbox, and there is no dispatcher to collect what it left. Served by the list of
+/// a task's runs.
+async fn left_lying(connection: &Connection, task: TaskId) -> Result<Option<Waiting>, StoreError> {
+    let reported = connection
+        .query_opt(
+            "SELECT 1 AS one FROM runs
+             WHERE task = $1 AND status = 'collecting' AND environment = 'sandbox' LIMIT 1",
+            &[&task.as_uuid()],
+        )
+        .await?;
+    if reported.is_none() {
+        return Ok(None);
+    }
+    let claiming = claiming(connection).await?;
+    Ok(claiming.and_then(|why| match why {
+        Waiting::NoDispatcher => Some(Waiting::NobodyCollects),
+        // One that claims nothing collects all the same.
+        _ => None,
+    }))
 }
 
 /// Served by `task_dependencies_by_task` and the primary key of `tasks`.

@@ -12,9 +12,27 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::support::{Network, Sandboxed, Setup};
+use super::support::{Network, Sandboxed, Setup, docker};
 use crate::system::{Part, text_at};
 const DEMO: &str = "[script: demo] [file: HELLO.md] write the greeting";
+
+/// The image of the agents under another name, as long as the test lasts.
+struct Renamed(String);
+
+impl Renamed {
+    /// As if it came from a registry where nothing listens.
+    fn from_no_registry() -> Self {
+        let name = format!("127.0.0.1:1/opentiger-test/renewed-{}:1", id());
+        docker(&["tag", &worker_image(), &name]).expect("an image can be named");
+        Self(name)
+    }
+}
+
+impl Drop for Renamed {
+    fn drop(&mut self) {
+        drop(docker(&["rmi", &self.0]));
+    }
+}
 
 async fn refused(it: &Sandboxed, key: &str, value: &str, words: &str) {
     let body = json!({ "updates": { key: value } });
@@ -46,11 +64,16 @@ async fn waits_for_the_self_test(it: &Sandboxed, said: &str, words: &str) -> Str
 #[tokio::test]
 async fn what_is_missing_is_told_to_the_task_and_mended_while_everything_runs() {
     let command = "CLAUDE_CODE_COMMAND";
-    let keys = ["SANDBOX_DOCKER_IMAGE", "SANDBOX_DOCKER_NETWORK"];
-    let it = Setup::new().without(keys[0]).without(keys[1]).without(command).start().await;
+    let keys = ["SANDBOX_DOCKER_IMAGE", "SANDBOX_DOCKER_NETWORK", "SANDBOX_IMAGE_PULL"];
+    let environment = "EXECUTION_ENVIRONMENT";
+    let setup = keys.into_iter().fold(Setup::new(), Setup::without);
+    let it = setup.without(command).without(environment).start().await;
+    let pull = |when: &str| (keys[2], json!(when));
     let image = |name: &str| (keys[0], json!(name));
     let network = |name: &str| (keys[1], json!(name));
-    it.set(&[image("opentiger-test/not-there:1"), network(&it.network.name)]).await;
+    let sandbox = (environment, json!("sandbox"));
+    let missing = image("opentiger-test/not-there:1");
+    it.set(&[sandbox, missing, network(&it.network.name), pull("never")]).await;
     let words = ["image `opentiger-test/not-there:1` not found", "build or pull the image"];
     // Whoever is claimed before that is seen goes back free of charge.
     it.system.wait_log(Part::Dispatcher, words[0]).await;
@@ -64,8 +87,16 @@ async fn what_is_missing_is_told_to_the_task_and_mended_while_everything_runs() 
     it.set(&[network("none")]).await;
     paused(&it, &task, &["network `none` leads nowhere", "SANDBOX_DOCKER_NETWORK"]).await;
 
-    it.set(&[network(&it.network.name)]).await;
+    // A registry that does not answer is in the way of an image that is not there, and of no other.
+    let renewed = Renamed::from_no_registry();
+    let missing = image("127.0.0.1:1/opentiger-test/not-there:1");
+    it.set(&[missing, network(&it.network.name), pull("always")]).await;
+    let words = ["could not be fetched", "the registry cannot be reached", "or pull by hand"];
+    paused(&it, &task, &words).await;
+    it.set(&[image(&renewed.0)]).await;
     it.wait_done(&task, &["succeeded"]).await;
+    it.system.wait_log(Part::Dispatcher, "image not renewed, the old one is used").await;
+    it.set(&[pull("never")]).await;
 
     // The image is there, and has no git or no such command line.
     it.set(&[image(&base_image())]).await;

@@ -1,3 +1,7 @@
+//! Gates of executors: what closes them, who tries, and what waits meanwhile.
+
+mod providers;
+
 use core_types::{
     auth::QuotaWindow,
     gate::{
@@ -8,17 +12,17 @@ use core_types::{
     outcome::{RunOutcome, RunReport},
     provider::Provider,
     task::{BlockReason, ExecutionEnvironment, ExecutorKind, Role, TaskState},
-    usage::{SpendLimits, Usage},
+    usage::Usage,
 };
 use jiff::Timestamp;
 use store::{
-    dispatch::claim::{ClaimRequest, Claimed},
+    dispatch::claim::Claimed,
     gates::{GateKey, StoredGate},
     tasks::{NewTask, waiting::Waiting},
 };
 use tokio::task::JoinSet;
 
-use crate::world::{LEASE, World, claim, plain_task, task_in};
+use crate::world::{World, claim, plain_task, task_in};
 
 fn claude() -> GateKey {
     GateKey {
@@ -32,30 +36,12 @@ fn opencode(provider: &str) -> GateKey {
     GateKey { executor: ExecutorKind::Opencode, provider: Provider::named(provider), ..claude() }
 }
 
-/// A task of opencode with this model.
-fn task_of(model: Option<&str>) -> NewTask {
-    let model = model.map(ToOwned::to_owned);
-    NewTask { executor: ExecutorKind::Opencode, model, ..plain_task() }
-}
-
 async fn gate(world: &World) -> StoredGate {
     gate_of(world, &claude()).await.expect("every executor has a gate")
 }
 
 async fn gate_of(world: &World, key: &GateKey) -> Option<StoredGate> {
     world.store.gates().await.unwrap().into_iter().find(|stored| stored.key == *key)
-}
-
-/// Claims where a task of opencode that names no model asks this provider's.
-async fn claim_with_default(world: &World, provider: &str) -> Vec<Claimed> {
-    let request = ClaimRequest {
-        limit: 5,
-        lease: LEASE,
-        max_running: 100,
-        spend: SpendLimits::default(),
-        default_provider: Provider::named(provider),
-    };
-    world.store.claim_host_runs(request).await.unwrap()
 }
 
 async fn word(world: &World) -> GateWord {
@@ -111,16 +97,7 @@ async fn a_check_closes_a_gate_before_any_run_does_and_another_one_opens_it() {
     agents(&world, 2).await;
     world.store.tell_check(&claude(), &check(CheckSign::Refuses)).await.unwrap();
     assert!(world.claim(5).await.is_empty());
-    let why = world
-        .store
-        .why_waiting(
-            *tasks.first().unwrap(),
-            &SpendLimits::default(),
-            ExecutionEnvironment::Host,
-            &Provider::default(),
-        )
-        .await
-        .unwrap();
+    let why = world.why(*tasks.first().unwrap()).await;
     let Some(Waiting::Gate { shut, until: Some(_), .. }) = why else { panic!("{why:?}") };
     assert_eq!((shut.cause, shut.message.as_deref()), (GateCause::Login, Some("log in, please")));
     // As a server that starts anew reads it.
@@ -265,16 +242,7 @@ async fn a_reached_limit_holds_its_executor_alone_and_ends_by_time() {
     let other = world.task(NewTask { executor: ExecutorKind::Opencode, ..plain_task() }).await;
     assert_eq!(world.run_one().await.task, other);
     assert!(world.claim(5).await.is_empty());
-    let why = world
-        .store
-        .why_waiting(
-            waits,
-            &SpendLimits::default(),
-            ExecutionEnvironment::Host,
-            &Provider::default(),
-        )
-        .await
-        .unwrap();
+    let why = world.why(waits).await;
     let Some(Waiting::Gate { executor, shut, until, .. }) = why else { panic!("{why:?}") };
     assert_eq!(
         (executor, shut.cause, until),
@@ -385,40 +353,13 @@ async fn an_area_goes_on_with_the_executor_that_works() {
     let run = world.run_one().await;
     assert_eq!(run.task, other);
     assert_eq!(world.count("SELECT count(*) FROM ready").await, 0);
-    let why = world
-        .store
-        .why_waiting(
-            broken,
-            &SpendLimits::default(),
-            ExecutionEnvironment::Host,
-            &Provider::default(),
-        )
-        .await
-        .unwrap();
+    let why = world.why(broken).await;
     assert_eq!(why, Some(Waiting::Area { area: "a".to_owned(), held_by: other }));
     world.finish(run.key, RunOutcome::Succeeded).await;
     world.assert_rules().await;
-    let why = world
-        .store
-        .why_waiting(
-            next,
-            &SpendLimits::default(),
-            ExecutionEnvironment::Host,
-            &Provider::default(),
-        )
-        .await
-        .unwrap();
+    let why = world.why(next).await;
     assert!(!matches!(why, Some(Waiting::Gate { .. } | Waiting::Area { .. })), "{why:?}");
-    let why = world
-        .store
-        .why_waiting(
-            broken,
-            &SpendLimits::default(),
-            ExecutionEnvironment::Host,
-            &Provider::default(),
-        )
-        .await
-        .unwrap();
+    let why = world.why(broken).await;
     assert!(matches!(why, Some(Waiting::Gate { .. })), "{why:?}");
     // Both may be taken now, and still one of an area at a time, the best one first.
     world.store.try_gate(&claude()).await.unwrap();
@@ -438,155 +379,4 @@ async fn tasks_that_were_blocked_for_their_login_go_back_to_the_queue() {
     assert_eq!(world.store.release_cooled(10).await.unwrap(), 1);
     assert_eq!(world.run_with_new_agent().await.task, task);
     world.assert_rules().await;
-}
-
-#[tokio::test]
-async fn a_provider_without_a_login_holds_up_its_own_tasks_alone() {
-    let world = World::new().await;
-    agents(&world, 6).await;
-    let broken = world.task(task_of(Some("openai/gpt-5"))).await;
-    let run = world.run_one().await;
-    world.finish(run.key, RunOutcome::LoginRequired).await;
-    let stored = gate_of(&world, &opencode("openai")).await.expect("it was made when it closed");
-    assert_eq!(stored.gate.state.word(), GateWord::Closed);
-    assert_eq!(gate_of(&world, &opencode("")).await.unwrap().gate.state.word(), GateWord::Open);
-    let told =
-        "SELECT count(*) FROM notices WHERE event = 'paused' AND subject = 'host/opencode/openai'";
-    assert_eq!(world.count(told).await, 1);
-
-    // It is the best of all and stays behind, trial after trial.
-    let others = [Some("anthropic/claude-sonnet-4-5"), Some("a/b"), None];
-    for round in 0..3 {
-        let mut expected = Vec::new();
-        for model in others {
-            expected.push(world.task(task_of(model)).await);
-        }
-        let runs = world.claim(5).await;
-        let mut taken: Vec<TaskId> = runs.iter().map(|run| run.task).collect();
-        taken.sort_unstable();
-        expected.sort_unstable();
-        assert_eq!(taken, expected, "round {round}");
-        let_due(&world).await;
-        let trial = world.run_one().await;
-        assert_eq!(trial.task, broken);
-        end(&world, &runs, RunOutcome::Succeeded).await;
-        world.finish(trial.key, RunOutcome::LoginRequired).await;
-        world.assert_rules().await;
-    }
-    let closed = gate_of(&world, &opencode("openai")).await.unwrap();
-    assert_eq!(closed.gate.shut().map(|shut| shut.closures), Some(4));
-    let why = world
-        .store
-        .why_waiting(
-            broken,
-            &SpendLimits::default(),
-            ExecutionEnvironment::Host,
-            &Provider::default(),
-        )
-        .await;
-    let Some(Waiting::Gate { provider, .. }) = why.unwrap() else { panic!("it waits") };
-    assert_eq!(provider, Provider::named("openai"));
-}
-
-#[tokio::test]
-async fn a_task_that_names_no_model_waits_at_the_gate_of_the_one_from_the_settings() {
-    let world = World::new().await;
-    agents(&world, 6).await;
-    world.task(task_of(None)).await;
-    let runs = claim_with_default(&world, "openai").await;
-    end(&world, &runs, RunOutcome::KeyRejected).await;
-    let closed = gate_of(&world, &opencode("openai")).await.expect("its end was told there");
-    assert_eq!(closed.gate.state.word(), GateWord::Closed);
-    world.task(task_of(Some("openai/gpt-5"))).await;
-    assert!(claim_with_default(&world, "openai").await.is_empty());
-    let_due(&world).await;
-    assert_eq!(claim_with_default(&world, "openai").await.len(), 1, "two lines, one trial");
-    // Under another default it is not this provider's matter.
-    world.task(task_of(None)).await;
-    let other = claim_with_default(&world, "anthropic").await;
-    assert_eq!(other.len(), 1);
-    let waits = world.task(task_of(None)).await;
-    let why = |provider: &'static str| {
-        let provider = Provider::named(provider);
-        let store = world.store.clone();
-        async move {
-            store
-                .why_waiting(waits, &SpendLimits::default(), ExecutionEnvironment::Host, &provider)
-                .await
-                .unwrap()
-        }
-    };
-    assert!(matches!(why("openai").await, Some(Waiting::Gate { .. })));
-    assert!(!matches!(why("anthropic").await, Some(Waiting::Gate { .. })));
-}
-
-#[tokio::test]
-async fn an_area_goes_on_with_the_provider_that_works() {
-    let world = World::new().await;
-    agents(&world, 3).await;
-    let in_area = |model| NewTask { target_area: Some("a".to_owned()), ..task_of(Some(model)) };
-    let broken = world.task(in_area("openai/gpt-5")).await;
-    let run = world.run_one().await;
-    world.finish(run.key, RunOutcome::LoginRequired).await;
-    let works = world.task(in_area("anthropic/claude-sonnet-4-5")).await;
-    world.assert_rules().await;
-    assert_eq!(world.count("SELECT count(*) FROM ready WHERE area = 'a'").await, 2);
-    let run = world.run_one().await;
-    assert_eq!(run.task, works);
-    world.assert_rules().await;
-    world.finish(run.key, RunOutcome::Succeeded).await;
-    let_due(&world).await;
-    assert_eq!(world.run_one().await.task, broken);
-    world.assert_rules().await;
-}
-
-#[tokio::test]
-async fn runs_that_end_at_once_make_one_gate_and_lose_none() {
-    let world = World::new().await;
-    agents(&world, 3).await;
-    for _ in 0..3 {
-        world.task(task_of(Some("openai/gpt-5"))).await;
-    }
-    let runs = world.claim(3).await;
-    let mut ends = JoinSet::new();
-    for run in runs {
-        let store = world.another_store().await;
-        let report = RunReport::new(RunOutcome::LaunchFailed);
-        ends.spawn(async move { store.finish_run(run.key, &report).await.unwrap() });
-    }
-    assert_eq!(ends.join_all().await.len(), 3);
-    let closed = gate_of(&world, &opencode("openai")).await.expect("it was made");
-    assert_eq!(closed.gate.state.word(), GateWord::Closed, "the third closes it");
-}
-
-#[tokio::test]
-async fn gates_of_providers_that_nobody_names_any_more_are_forgotten() {
-    let world = World::new().await;
-    agents(&world, 2).await;
-    let tasks = ["a/m", "b/m"].map(|model| task_of(Some(model)));
-    world.store.create_tasks(tasks.into()).await.unwrap();
-    let runs = claim(&world.store, 2).await;
-    let unused = std::time::Duration::ZERO;
-    let named = async || {
-        let gates = world.store.gates().await.unwrap();
-        let named = gates.into_iter().filter(|stored| stored.key.provider != Provider::default());
-        named.map(|stored| stored.key.provider.as_str().to_owned()).collect::<Vec<_>>()
-    };
-    end(&world, &runs[..1], RunOutcome::LoginRequired).await;
-    end(&world, &runs[1..], RunOutcome::ProviderOverloaded).await;
-    let both = named().await;
-    assert_eq!(both.len(), 2, "{both:?}");
-    // One is closed and not due; the other's task waits for its next attempt.
-    let_due(&world).await;
-    let_cool(&world).await;
-    assert_eq!(world.store.forget_unused_gates(unused).await.unwrap(), 0);
-    for task in runs.iter().map(|run| run.task) {
-        world.store.cancel_task(task, "enough").await.unwrap();
-    }
-    let long = std::time::Duration::from_secs(3600);
-    assert_eq!(world.store.forget_unused_gates(long).await.unwrap(), 0);
-    assert_eq!(world.store.forget_unused_gates(unused).await.unwrap(), 2);
-    assert_eq!(named().await, Vec::<String>::new());
-    // Those that every database has stay.
-    assert!(!world.store.gates().await.unwrap().is_empty());
 }

@@ -1,8 +1,6 @@
 use core_types::{
-    outcome::RunOutcome,
-    provider::Provider,
-    task::{BlockReason, ExecutionEnvironment, Role},
-    usage::SpendLimits,
+    outcome::{RunOutcome, RunReport},
+    task::{BlockReason, Role},
 };
 use store::{
     agents::{HostId, ProcessIdentity},
@@ -23,41 +21,41 @@ fn dispatcher(paused: Option<&str>) -> DispatcherBeat {
     }
 }
 
-async fn why(world: &World, task: core_types::ids::TaskId) -> Option<Waiting> {
-    world
-        .store
-        .why_waiting(
-            task,
-            &SpendLimits::default(),
-            ExecutionEnvironment::Host,
-            &Provider::default(),
-        )
-        .await
-        .unwrap()
-}
-
 #[tokio::test]
 async fn a_task_says_which_dispatcher_agent_or_capacity_it_lacks() {
     let world = World::new().await;
     let task = world.plain().await;
-    assert_eq!(why(&world, task).await, Some(Waiting::NoDispatcher));
+    assert_eq!(world.why(task).await, Some(Waiting::NoDispatcher));
     let paused = dispatcher(Some("not ready"));
     world.store.dispatcher_beat(&paused).await.unwrap();
-    assert_eq!(why(&world, task).await, Some(Waiting::Paused { reason: "not ready".to_owned() }));
+    assert_eq!(world.why(task).await, Some(Waiting::Paused { reason: "not ready".to_owned() }));
     world.store.dispatcher_beat(&dispatcher(None)).await.unwrap();
-    assert_eq!(why(&world, task).await, Some(Waiting::NoAgent { role: Role::Worker }));
+    assert_eq!(world.why(task).await, Some(Waiting::NoAgent { role: Role::Worker }));
     assert_eq!(world.store.dispatchers().await.unwrap().len(), 2);
     world.store.retire_dispatcher(paused.id).await.unwrap();
     assert_eq!(world.store.dispatchers().await.unwrap().len(), 1);
 
     world.agent(Role::Worker).await;
-    assert_eq!(why(&world, task).await, Some(Waiting::Turn));
+    assert_eq!(world.why(task).await, Some(Waiting::Turn));
     let run = world.run_one().await;
-    assert_eq!((run.task, why(&world, task).await), (task, None));
+    assert_eq!((run.task, world.why(task).await), (task, None));
     let second = world.plain().await;
     let capacity = Waiting::Capacity { role: Role::Worker, agents: 1 };
-    assert_eq!(why(&world, second).await, Some(capacity));
-    assert_eq!(why(&world, core_types::ids::TaskId::generate()).await, None);
+    assert_eq!(world.why(second).await, Some(capacity));
+    assert_eq!(world.why(core_types::ids::TaskId::generate()).await, None);
+}
+
+#[tokio::test]
+async fn a_task_whose_sandbox_has_ended_says_that_nobody_collects_what_it_left() {
+    let world = World::new().await;
+    let task = world.plain().await;
+    let run = world.run_with_new_agent().await;
+    world.store.report_run(run.key, &RunReport::new(RunOutcome::Interrupted)).await.unwrap();
+    assert_eq!(world.why(task).await, None, "an agent of the host collects by itself");
+    world.sql.batch_execute("UPDATE runs SET environment = 'sandbox'").await.unwrap();
+    assert_eq!(world.why(task).await, Some(Waiting::NobodyCollects));
+    world.store.dispatcher_beat(&dispatcher(Some("not ready"))).await.unwrap();
+    assert_eq!(world.why(task).await, None);
 }
 
 #[tokio::test]
@@ -67,21 +65,21 @@ async fn a_task_says_which_task_or_area_or_time_it_waits_for() {
     let second = world.task(task_in("a")).await;
     let child = world.task(task_after(&[first, second])).await;
     let held = Waiting::Area { area: "a".to_owned(), held_by: first };
-    assert_eq!(why(&world, second).await, Some(held.clone()));
+    assert_eq!(world.why(second).await, Some(held.clone()));
     let run = world.run_with_new_agent().await;
-    assert_eq!(why(&world, second).await, Some(held));
+    assert_eq!(world.why(second).await, Some(held));
     let both = Waiting::Dependency { tasks: vec![first.min(second), first.max(second)] };
-    assert_eq!(why(&world, child).await, Some(both));
+    assert_eq!(world.why(child).await, Some(both));
 
     world.finish(run.key, RunOutcome::AgentFailed).await;
     let until = world.read(first).await.not_before.unwrap();
-    assert_eq!(why(&world, first).await, Some(Waiting::Cooldown { until }));
+    assert_eq!(world.why(first).await, Some(Waiting::Cooldown { until }));
     let run = world.run_one().await;
     world.finish(run.key, RunOutcome::QuotaExceeded).await;
     let until = world.read(second).await.not_before.unwrap();
-    assert_eq!(why(&world, second).await, Some(Waiting::Quota { until }));
+    assert_eq!(world.why(second).await, Some(Waiting::Quota { until }));
 
     world.store.cancel_task(first, "x").await.unwrap();
     let blocked = Waiting::Blocked { reason: BlockReason::DependencyCancelled };
-    assert_eq!(why(&world, child).await, Some(blocked));
+    assert_eq!(world.why(child).await, Some(blocked));
 }

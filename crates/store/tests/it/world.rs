@@ -5,9 +5,10 @@ use std::time::Duration;
 use core_types::{
     ids::{AgentId, RunKey, TaskId},
     outcome::{RunOutcome, RunReport},
+    provider::Provider,
     repository::Repository,
     secret::Secret,
-    task::{ExecutorKind, RiskLevel, Role},
+    task::{ExecutionEnvironment, ExecutorKind, RiskLevel, Role},
     usage::SpendLimits,
 };
 use store::{
@@ -17,7 +18,7 @@ use store::{
         finish::Finished,
     },
     pool::{PoolOptions, Store},
-    tasks::{NewTask, Task},
+    tasks::{NewTask, Task, waiting::Waiting},
 };
 use testing::database::TestDatabase;
 use tokio::task::JoinSet;
@@ -100,6 +101,22 @@ impl World {
     /// Claims with room for everything.
     pub(crate) async fn claim(&self, limit: u32) -> Vec<Claimed> {
         claim(&self.store, limit).await
+    }
+
+    /// What a task waits for on the host.
+    pub(crate) async fn why(&self, task: TaskId) -> Option<Waiting> {
+        self.why_with_default(task, &Provider::default()).await
+    }
+
+    /// The same where a task of opencode that names no model asks this provider's.
+    pub(crate) async fn why_with_default(
+        &self,
+        task: TaskId,
+        default: &Provider,
+    ) -> Option<Waiting> {
+        let host = ExecutionEnvironment::Host;
+        let why = self.store.why_waiting(task, &SpendLimits::default(), host, default).await;
+        why.expect("the database answers")
     }
 
     /// Claims exactly one run and starts it.

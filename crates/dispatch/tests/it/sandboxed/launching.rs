@@ -13,7 +13,7 @@ use dispatch::sandboxed::readiness::Readiness;
 use launcher::handle::LaunchState;
 use testing::wait::wait_for;
 
-use super::{Hall, LONG, WORKS};
+use super::hall::{Hall, LONG, WORKS};
 
 #[tokio::test]
 async fn a_launch_that_fails_for_one_task_holds_up_no_other() {
@@ -26,8 +26,7 @@ async fn a_launch_that_fails_for_one_task_holds_up_no_other() {
     assert_eq!(report.outcome, RunOutcome::HostFailed, "{report:?}");
     assert_eq!(report.message.as_deref(), Some("its state is a file"));
     let key = hall.run_of(fine).await;
-    hall.work(key).await;
-    assert_eq!(hall.ended(key.run).await.outcome, RunOutcome::Succeeded);
+    hall.succeeds(key).await;
     assert_eq!(*pauses.borrow(), None);
     assert_eq!(hall.database.store.task(unfit).await.unwrap().unwrap().attempts, 1);
 }
@@ -61,8 +60,7 @@ async fn a_git_host_that_hangs_holds_up_its_own_tasks_alone() {
     }
     let task = hall.queue().await;
     let key = hall.run_of(task).await;
-    hall.work(key).await;
-    assert_eq!(hall.ended(key.run).await.outcome, RunOutcome::Succeeded);
+    hall.succeeds(key).await;
     for task in hanging {
         let run = hall.database.store.run(hall.run_of(task).await.run).await.unwrap().unwrap();
         assert_eq!(run.status, RunStatus::Launching);

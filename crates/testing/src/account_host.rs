@@ -6,26 +6,18 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        ServerConfig,
-        crypto::ring::default_provider,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    },
-};
+use tokio_rustls::TlsAcceptor;
+
+use crate::certificate::{AUTHORITY, certified};
 
 /// Most bytes of a request's head.
 const HEAD_BYTES: usize = 64 << 10;
@@ -68,7 +60,7 @@ impl AccountHost {
     /// When they cannot be started.
     pub async fn start(usage: Usage) -> Self {
         let directory = TempDir::new().expect("a temporary directory can be made");
-        let acceptor = TlsAcceptor::from(Arc::new(certified(directory.path())));
+        let acceptor = TlsAcceptor::from(Arc::new(certified(directory.path(), NAMES)));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
         let shared = Arc::new(Shared {
@@ -92,7 +84,7 @@ impl AccountHost {
     /// Variables by which a command line comes here.
     #[must_use]
     pub fn variables(&self) -> BTreeMap<String, String> {
-        let authority = self.shared.directory.path().join("ca.pem");
+        let authority = self.shared.directory.path().join(AUTHORITY);
         BTreeMap::from([
             ("HTTPS_PROXY".to_owned(), format!("http://127.0.0.1:{}", self.port)),
             ("NODE_EXTRA_CA_CERTS".to_owned(), authority.to_string_lossy().into_owned()),
@@ -174,27 +166,4 @@ async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> Option<String> {
         head.push(stream.read_u8().await.ok()?);
     }
     String::from_utf8(head).ok()
-}
-
-fn certified(directory: &Path) -> ServerConfig {
-    let authority_key = KeyPair::generate().expect("a key can be made");
-    let mut authority = CertificateParams::new(Vec::new()).expect("no name is a valid list");
-    // Of the same name as the leaf it would look as if the leaf had signed itself.
-    authority.distinguished_name.push(DnType::CommonName, "authority of a test");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let certificate = authority.self_signed(&authority_key).expect("a key signs itself");
-    fs::write(directory.join("ca.pem"), certificate.pem()).expect("a file can be written");
-    let issuer = Issuer::new(authority, authority_key);
-    let key = KeyPair::generate().expect("a key can be made");
-    let names: Vec<String> = NAMES.iter().map(|name| (*name).to_owned()).collect();
-    let leaf = CertificateParams::new(names).expect("the names are valid");
-    let leaf = leaf.signed_by(&key, &issuer).expect("the authority signs");
-    let chain = vec![CertificateDer::from(leaf.der().to_vec())];
-    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).expect("a valid key");
-    ServerConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("the provider knows the usual versions")
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .expect("the key fits the certificate")
 }

@@ -10,27 +10,22 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpListener,
     task::JoinSet,
 };
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        ServerConfig,
-        crypto::ring::default_provider,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    },
-};
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    certificate::{AUTHORITY, certified},
     programs::{installed_program, search_path},
     repository::{ScratchRepository, git_in},
 };
 
+/// The names that the certificate is made for.
+const NAMES: &[&str] = &["127.0.0.1", "localhost"];
 /// Most bytes of a request's head.
 const HEAD_BYTES: usize = 64 << 10;
 
@@ -91,7 +86,7 @@ impl GitServer {
     pub async fn start() -> Self {
         let directory = TempDir::new().expect("a temporary directory can be made");
         fs::create_dir(directory.path().join("repositories")).expect("a directory can be made");
-        let acceptor = TlsAcceptor::from(Arc::new(certified(directory.path())));
+        let acceptor = TlsAcceptor::from(Arc::new(certified(directory.path(), NAMES)));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
         let shared = Arc::new(Shared { directory, state: Mutex::default() });
@@ -128,7 +123,7 @@ impl GitServer {
     /// The certificate authority that a client must trust.
     #[must_use]
     pub fn ca_file(&self) -> PathBuf {
-        self.shared.directory.path().join("ca.pem")
+        self.shared.directory.path().join(AUTHORITY)
     }
 
     /// Where a repository lies.
@@ -175,28 +170,6 @@ impl Shared {
     fn state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// Makes an authority and a certificate for this machine, and leaves the authority's in a file.
-fn certified(directory: &Path) -> ServerConfig {
-    let authority_key = KeyPair::generate().expect("a key can be made");
-    let mut authority = CertificateParams::new(Vec::new()).expect("no name is a valid list");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let certificate = authority.self_signed(&authority_key).expect("a key signs itself");
-    fs::write(directory.join("ca.pem"), certificate.pem()).expect("a file can be written");
-    let issuer = Issuer::new(authority, authority_key);
-    let key = KeyPair::generate().expect("a key can be made");
-    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-    let leaf = CertificateParams::new(names).expect("the names are valid");
-    let leaf = leaf.signed_by(&key, &issuer).expect("the authority signs");
-    let chain = vec![CertificateDer::from(leaf.der().to_vec())];
-    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).expect("a valid key");
-    ServerConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("the provider knows the usual versions")
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .expect("the key fits the certificate")
 }
 
 /// Answers one request; the connection is closed after it.

@@ -17,8 +17,10 @@ pub mod programs;
 pub mod proxy;
 pub mod redis;
 pub mod repository;
+pub mod samples;
 pub mod ssh_server;
 pub mod wait;
 
+mod certificate;
 mod owner;
 mod server;

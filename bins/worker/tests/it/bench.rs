@@ -17,12 +17,11 @@ use checkout::{
 use core_config::load::load;
 use core_types::{
     event::RunEvent,
-    ids::{RunKey, TaskId},
+    ids::RunKey,
     repository::Repository,
     sandbox::{AttemptsBefore, Logins, ResultClaim, SandboxAssignment, WorkerExit},
     secret::Secret,
-    task::{ExecutorKind, RiskLevel, Role},
-    usage::SpendLimits,
+    task::Role,
 };
 use launcher::{
     handle::Handle,
@@ -31,14 +30,9 @@ use launcher::{
     process::ProcessLauncher,
     spec::{Input, LaunchSpec, UserId},
 };
-use store::{
-    agents::HostId,
-    dispatch::{claim::ClaimRequest, sandboxed::SandboxClaimRequest},
-    runs::Run,
-    tasks::NewTask,
-};
+use store::{agents::HostId, dispatch::sandboxed::SandboxClaimRequest, runs::Run, tasks::NewTask};
 use tempfile::TempDir;
-use testing::{database::TestDatabase, programs, repository::ScratchRepository};
+use testing::{database::TestDatabase, programs, repository::ScratchRepository, samples};
 use uuid::Uuid;
 
 /// The user of the sandbox where the tests run as root; it needs no name.
@@ -99,27 +93,12 @@ impl Bench {
 
     pub(crate) fn task(&self, goal: &str) -> NewTask {
         NewTask {
-            id: TaskId::generate(),
-            title: "a task of a test".to_owned(),
             goal: goal.to_owned(),
-            context: None,
-            role: Role::Worker,
-            priority: 0,
-            risk: RiskLevel::Medium,
-            dependencies: Vec::new(),
-            target_area: None,
+            max_attempts: 1,
             repository: Repository::Local {
                 path: self.repository.path().to_string_lossy().into_owned(),
             },
-            base_branch: None,
-            verification: Vec::new(),
-            timebox: None,
-            executor: ExecutorKind::ClaudeCode,
-            model: None,
-            max_attempts: 1,
-            token_limit: None,
-            cost_limit_microusd: None,
-            created_by: "test".to_owned(),
+            ..samples::task()
         }
     }
 
@@ -129,13 +108,7 @@ impl Bench {
         let store = &self.database.store;
         store.create_tasks(vec![task]).await.unwrap();
         let request = SandboxClaimRequest {
-            claim: ClaimRequest {
-                limit: 1,
-                lease: Duration::from_secs(30),
-                max_running: 10,
-                spend: SpendLimits::default(),
-                default_provider: core_types::provider::Provider::default(),
-            },
+            claim: samples::claim(1),
             counts: Role::ALL.iter().map(|role| (*role, 5)).collect(),
             without: Vec::new(),
             host: HostId::new("here"),

@@ -10,21 +10,19 @@ use agent::{
 use checkout::checkouts::Checkouts;
 use core_types::{
     event::RunEvent,
-    ids::{AgentId, RunId, TaskId},
+    ids::{AgentId, RunId},
     repository::Repository,
-    task::{ExecutorKind, RiskLevel, Role},
-    usage::SpendLimits,
+    task::Role,
 };
 use launcher::process::ProcessLauncher;
 use store::{
-    agents::{HostId, NewAgent, ProcessIdentity},
-    dispatch::claim::ClaimRequest,
+    agents::{NewAgent, ProcessIdentity},
     pool::{PoolOptions, Store},
     runs::Run,
     tasks::{NewTask, Task},
 };
 use tempfile::TempDir;
-use testing::{database::TestDatabase, proxy::FaultProxy, repository::ScratchRepository};
+use testing::{database::TestDatabase, proxy::FaultProxy, repository::ScratchRepository, samples};
 use tokio_util::sync::CancellationToken;
 
 /// Everything one test needs.
@@ -130,27 +128,12 @@ impl Bench {
     /// A task for the scratch repository.
     pub(crate) fn task(&self, goal: &str) -> NewTask {
         NewTask {
-            id: TaskId::generate(),
-            title: "a task of a test".to_owned(),
             goal: goal.to_owned(),
-            context: None,
-            role: Role::Worker,
-            priority: 0,
-            risk: RiskLevel::Medium,
-            dependencies: Vec::new(),
-            target_area: None,
+            max_attempts: 1,
             repository: Repository::Local {
                 path: self.repository.path().to_string_lossy().into_owned(),
             },
-            base_branch: None,
-            verification: Vec::new(),
-            timebox: None,
-            executor: ExecutorKind::ClaudeCode,
-            model: None,
-            max_attempts: 1,
-            token_limit: None,
-            cost_limit_microusd: None,
-            created_by: "test".to_owned(),
+            ..samples::task()
         }
     }
 
@@ -185,27 +168,17 @@ impl Bench {
         store
             .register_agent(&NewAgent {
                 id: agent,
-                name: "worker-1".to_owned(),
                 role,
-                host: HostId::new("test-host"),
                 process: ProcessIdentity {
                     pid: process.pid,
                     start_ticks: process.start_ticks,
                     boot_id: process.boot_id,
                 },
-                version: "test".to_owned(),
+                ..samples::agent()
             })
             .await
             .expect("the agent can register");
-        let lease = Duration::from_secs(30);
-        let request = ClaimRequest {
-            limit: 1,
-            lease,
-            max_running: 10,
-            spend: SpendLimits::default(),
-            default_provider: core_types::provider::Provider::default(),
-        };
-        let claimed = store.claim_host_runs(request).await.expect("the database answers");
+        let claimed = store.claim_host_runs(samples::claim(1)).await.expect("the database answers");
         let claim = claimed.first().expect("the task is ready and an agent idle");
         let key = claim.key;
         let started = store.start_run(key, claim.agent).await.expect("the run is ours");

@@ -3,12 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use checkout::{checkouts::Checkouts, git::GitCommand};
-use core_types::{
-    ids::{AgentId, RunKey, TaskId},
-    repository::Repository,
-    task::{ExecutorKind, RiskLevel, Role},
-    usage::SpendLimits,
-};
+use core_types::ids::{AgentId, RunKey, TaskId};
 use dispatch::{
     launches::Launches,
     recovery::{ACCEPT_WITHIN, Recovery},
@@ -27,10 +22,10 @@ use store::{
     agents::{HostId, NewAgent, ProcessIdentity},
     dispatch::claim::ClaimRequest,
     runs::Run,
-    tasks::{NewTask, Task},
+    tasks::Task,
 };
 use tempfile::TempDir;
-use testing::database::TestDatabase;
+use testing::{database::TestDatabase, samples};
 
 use crate::doubles::FaultyLauncher;
 
@@ -131,22 +126,13 @@ impl Bench {
         // The same pid with another start is another process, and one that is gone.
         let start_ticks = own.start_ticks - u64::from(worker == Worker::Dead);
         let agent = NewAgent {
-            id: AgentId::generate(),
-            name: "worker-1".to_owned(),
-            role: Role::Worker,
             host: HostId::new("here"),
             process: ProcessIdentity { pid: own.pid, start_ticks, boot_id: own.boot_id },
-            version: "test".to_owned(),
+            ..samples::agent()
         };
         store.register_agent(&agent).await.expect("the agent can register");
-        store.create_tasks(vec![task()]).await.expect("the task is right");
-        let request = ClaimRequest {
-            limit: 1,
-            lease,
-            max_running: 10,
-            spend: SpendLimits::default(),
-            default_provider: core_types::provider::Provider::default(),
-        };
+        store.create_tasks(vec![samples::task()]).await.expect("the task is right");
+        let request = ClaimRequest { lease, ..samples::claim(1) };
         let claimed = store.claim_host_runs(request).await.expect("the database answers");
         (claimed.first().expect("the agent is idle and the task ready").key, agent.id)
     }
@@ -181,29 +167,5 @@ impl Bench {
     pub(crate) async fn task(&self, id: TaskId) -> Task {
         let task = self.database.store.task(id).await.expect("the database answers");
         task.expect("the task is there")
-    }
-}
-
-pub(crate) fn task() -> NewTask {
-    NewTask {
-        id: TaskId::generate(),
-        title: "a task of a test".to_owned(),
-        goal: "none".to_owned(),
-        context: None,
-        role: Role::Worker,
-        priority: 0,
-        risk: RiskLevel::Medium,
-        dependencies: Vec::new(),
-        target_area: None,
-        repository: Repository::Local { path: "/nowhere".to_owned() },
-        base_branch: None,
-        verification: Vec::new(),
-        timebox: None,
-        executor: ExecutorKind::ClaudeCode,
-        model: None,
-        max_attempts: 3,
-        token_limit: None,
-        cost_limit_microusd: None,
-        created_by: "test".to_owned(),
     }
 }

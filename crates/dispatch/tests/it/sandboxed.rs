@@ -13,24 +13,18 @@ mod launching;
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 
 use core_config::load::load;
 use core_types::{
     outcome::RunOutcome,
-    provider::Provider,
     sandbox::ResultClaim,
     task::{Role, RunStatus, TaskState},
-    usage::SpendLimits,
 };
 use dispatch::sandboxed::outfit::NotReady;
 use launcher::handle::LaunchState;
-use store::{
-    agents::HostId,
-    dispatch::{claim::ClaimRequest, sandboxed::SandboxClaimRequest},
-};
-use testing::wait::wait_for;
+use store::{agents::HostId, dispatch::sandboxed::SandboxClaimRequest};
+use testing::{samples, wait::wait_for};
 use uuid::Uuid;
 
 use self::hall::{CRASHES, FILLS, Hall, LONG, WAITS, WORKS, settings};
@@ -74,13 +68,7 @@ async fn a_run_that_was_only_claimed_is_taken_over() {
     let mut hall = Hall::new(WORKS, &[]).await;
     let task = hall.queue().await;
     let request = SandboxClaimRequest {
-        claim: ClaimRequest {
-            limit: 1,
-            lease: Duration::from_secs(30),
-            max_running: 1,
-            spend: SpendLimits::default(),
-            default_provider: Provider::default(),
-        },
+        claim: samples::claim(1),
         counts: BTreeMap::from([(Role::Worker, 1)]),
         without: Vec::new(),
         host: HostId::new("here"),

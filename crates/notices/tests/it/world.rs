@@ -6,21 +6,16 @@ use core_config::load::{Loaded, load_lenient_database};
 use core_types::{
     ids::{AgentId, NoticeId, TaskId},
     outcome::{RunOutcome, RunReport},
-    repository::Repository,
-    task::{ExecutorKind, RiskLevel, Role},
-    usage::SpendLimits,
 };
 use launcher::process::ProcessLauncher;
 use notices::deliverer::{Deliverer, Patience};
 use store::{
-    agents::{HostId, NewAgent, ProcessIdentity},
-    dispatch::claim::ClaimRequest,
     notices::{Notice, NoticeFilter},
     pool::Store,
     tasks::NewTask,
 };
 use tempfile::TempDir;
-use testing::{database::TestDatabase, programs::search_path, wait::wait_for};
+use testing::{database::TestDatabase, programs::search_path, samples, wait::wait_for};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -36,14 +31,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new() -> Self {
         let database = TestDatabase::new().await;
-        let agent = NewAgent {
-            id: AgentId::generate(),
-            name: "worker-1".to_owned(),
-            role: Role::Worker,
-            host: HostId::new("here"),
-            process: ProcessIdentity { pid: 1, start_ticks: 1, boot_id: "boot".to_owned() },
-            version: "0".to_owned(),
-        };
+        let agent = samples::agent();
         database.store.register_agent(&agent).await.unwrap();
         let store = database.store.clone();
         let state = TempDir::new().unwrap();
@@ -54,25 +42,11 @@ impl World {
     /// Makes a task that depends on others.
     pub(crate) async fn task(&self, dependencies: &[TaskId]) -> TaskId {
         let task = NewTask {
-            id: TaskId::generate(),
             title: "repair the answer".to_owned(),
             goal: "a secret plan".to_owned(),
-            context: None,
-            role: Role::Worker,
-            priority: 0,
-            risk: RiskLevel::Medium,
             dependencies: dependencies.to_vec(),
-            target_area: None,
-            repository: Repository::Local { path: "/srv/repository".to_owned() },
-            base_branch: None,
-            verification: Vec::new(),
-            timebox: None,
-            executor: ExecutorKind::ClaudeCode,
-            model: None,
             max_attempts: 2,
-            token_limit: None,
-            cost_limit_microusd: None,
-            created_by: "test".to_owned(),
+            ..samples::task()
         };
         let id = task.id;
         self.store.create_tasks(vec![task]).await.unwrap();
@@ -81,14 +55,7 @@ impl World {
 
     /// Has the next run, and ends it so.
     pub(crate) async fn end_next(&self, outcome: RunOutcome) {
-        let spend = SpendLimits::default();
-        let request = ClaimRequest {
-            limit: 1,
-            lease: Duration::from_secs(30),
-            max_running: 8,
-            spend,
-            default_provider: core_types::provider::Provider::default(),
-        };
+        let request = samples::claim(1);
         let claimed = self.store.claim_host_runs(request).await.unwrap();
         let key = claimed.first().unwrap().key;
         self.store.start_run(key, self.agent).await.unwrap();

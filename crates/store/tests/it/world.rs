@@ -6,25 +6,21 @@ use core_types::{
     ids::{AgentId, RunKey, TaskId},
     outcome::{RunOutcome, RunReport},
     provider::Provider,
-    repository::Repository,
     secret::Secret,
-    task::{ExecutionEnvironment, ExecutorKind, RiskLevel, Role},
+    task::{ExecutionEnvironment, Role},
     usage::SpendLimits,
 };
 use store::{
-    agents::{HostId, NewAgent, ProcessIdentity},
-    dispatch::{
-        claim::{ClaimRequest, Claimed},
-        finish::Finished,
-    },
+    agents::NewAgent,
+    dispatch::{claim::Claimed, finish::Finished},
     pool::{PoolOptions, Store},
     tasks::{NewTask, Task, waiting::Waiting},
 };
-use testing::database::TestDatabase;
+use testing::{database::TestDatabase, samples};
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
 
-/// The lease of every claim here.
+/// The lease of every claim here, as in the samples.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
 /// A fresh database and a connection of the test's own.
@@ -164,51 +160,18 @@ impl World {
 
 /// Claims with room for everything.
 pub(crate) async fn claim(store: &Store, limit: u32) -> Vec<Claimed> {
-    let request = ClaimRequest {
-        limit,
-        lease: LEASE,
-        max_running: 100_000,
-        spend: SpendLimits::default(),
-        default_provider: core_types::provider::Provider::default(),
-    };
+    let request = samples::claim(limit);
     store.claim_host_runs(request).await.unwrap()
 }
 
 /// An agent of this role.
 pub(crate) fn new_agent(role: Role) -> NewAgent {
-    NewAgent {
-        id: AgentId::generate(),
-        name: "agent-1".to_owned(),
-        role,
-        host: HostId::new("test-host"),
-        process: ProcessIdentity { pid: 4711, start_ticks: 1234, boot_id: "boot".to_owned() },
-        version: "0".to_owned(),
-    }
+    NewAgent { role, ..samples::agent() }
 }
 
 /// A task for a worker, without dependencies and area, that may fail twice.
 pub(crate) fn plain_task() -> NewTask {
-    NewTask {
-        id: TaskId::generate(),
-        title: "a title".to_owned(),
-        goal: "a goal".to_owned(),
-        context: None,
-        role: Role::Worker,
-        priority: 0,
-        risk: RiskLevel::Medium,
-        dependencies: Vec::new(),
-        target_area: None,
-        repository: Repository::Local { path: "/srv/repository".to_owned() },
-        base_branch: None,
-        verification: Vec::new(),
-        timebox: None,
-        executor: ExecutorKind::ClaudeCode,
-        model: None,
-        max_attempts: 2,
-        token_limit: None,
-        cost_limit_microusd: None,
-        created_by: "test".to_owned(),
-    }
+    NewTask { max_attempts: 2, ..samples::task() }
 }
 
 /// A plain task of an area.

@@ -5,19 +5,13 @@ use std::{sync::Arc, time::Duration};
 use core_config::load::{Loaded, load_lenient_database};
 use core_types::{
     event::{NumberedEvent, RunEvent},
-    ids::{AgentId, TaskId},
+    ids::TaskId,
     outcome::{RunOutcome, RunReport},
     repository::Repository,
-    task::{ExecutorKind, RiskLevel, Role},
-    usage::SpendLimits,
 };
 use jiff::Timestamp;
-use store::{
-    agents::{HostId, NewAgent, ProcessIdentity},
-    dispatch::claim::ClaimRequest,
-    tasks::NewTask,
-};
-use testing::database::TestDatabase;
+use store::tasks::NewTask;
+use testing::{database::TestDatabase, samples};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use traces::exporter::Exporter;
@@ -30,39 +24,17 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new() -> Self {
         let database = TestDatabase::new().await;
-        let agent = NewAgent {
-            id: AgentId::generate(),
-            name: "worker-1".to_owned(),
-            role: Role::Worker,
-            host: HostId::new("here"),
-            process: ProcessIdentity { pid: 1, start_ticks: 1, boot_id: "boot".to_owned() },
-            version: "0".to_owned(),
-        };
+        let agent = samples::agent();
         database.store.register_agent(&agent).await.unwrap();
         Self { database, running: JoinSet::new() }
     }
 
     pub(crate) async fn task(&self) -> TaskId {
         let task = NewTask {
-            id: TaskId::generate(),
             title: "a secret title".to_owned(),
             goal: "a secret plan".to_owned(),
-            context: None,
-            role: Role::Worker,
-            priority: 0,
-            risk: RiskLevel::Medium,
-            dependencies: Vec::new(),
-            target_area: None,
             repository: Repository::Local { path: "/srv/secret".to_owned() },
-            base_branch: None,
-            verification: Vec::new(),
-            timebox: None,
-            executor: ExecutorKind::ClaudeCode,
-            model: None,
-            max_attempts: 3,
-            token_limit: None,
-            cost_limit_microusd: None,
-            created_by: "test".to_owned(),
+            ..samples::task()
         };
         let id = task.id;
         self.database.store.create_tasks(vec![task]).await.unwrap();
@@ -72,13 +44,7 @@ impl World {
     /// Runs the next task through two phases to this end.
     pub(crate) async fn run(&self, outcome: RunOutcome) {
         let store = &self.database.store;
-        let request = ClaimRequest {
-            limit: 1,
-            lease: Duration::from_secs(30),
-            max_running: 10,
-            spend: SpendLimits::default(),
-            default_provider: core_types::provider::Provider::default(),
-        };
+        let request = samples::claim(1);
         let claimed = store.claim_host_runs(request).await.unwrap();
         let run = claimed.first().unwrap();
         store.start_run(run.key, run.agent).await.unwrap();

@@ -49,13 +49,12 @@ use store::{
 };
 use tempfile::TempDir;
 use testing::{
-    database::TestDatabase, programs::search_path, repository::ScratchRepository, wait::wait_for,
+    database::TestDatabase, programs::search_path, repository::ScratchRepository, samples,
+    wait::wait_for,
 };
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-
-use crate::bench::task;
 
 pub(super) const LONG: Duration = Duration::from_secs(60);
 
@@ -278,7 +277,7 @@ impl Hall {
     }
 
     pub(super) async fn queue_of(&self, repository: Repository) -> TaskId {
-        let task = NewTask { repository, ..task() };
+        let task = NewTask { repository, ..samples::task() };
         let id = task.id;
         self.database.store.create_tasks(vec![task]).await.unwrap();
         id

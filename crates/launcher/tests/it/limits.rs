@@ -7,7 +7,7 @@ use launcher::{
     spec::{Input, LaunchSpec},
 };
 
-use crate::support::{Scratch, read_all, shell};
+use crate::support::{EATER, Scratch, read_all, shell};
 
 async fn refused(scratch: &Scratch, spec: &LaunchSpec) {
     let id = "refused".parse().unwrap();
@@ -20,8 +20,7 @@ async fn refused(scratch: &Scratch, spec: &LaunchSpec) {
 #[tokio::test]
 async fn memory_is_limited_with_evidence_or_refused() {
     let scratch = Scratch::new();
-    // `tail` keeps what has no line end in memory.
-    let mut spec = shell("head -c 200000000 /dev/zero | tail | wc -c; echo went on");
+    let mut spec = shell(EATER);
     spec.limits.memory_bytes = Some(32 << 20);
     if !scratch.launcher().probe().await.unwrap().limit_memory {
         return refused(&scratch, &spec).await;

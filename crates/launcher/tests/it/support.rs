@@ -54,6 +54,13 @@ pub(crate) fn shell(script: &str) -> LaunchSpec {
     spec
 }
 
+/// Has a process that eats memory killed in 32 MiB, and says that it went on.
+///
+/// `tail` keeps what has no line end. While the kernel takes back the memory of the one that it killed, it may kill one
+/// more for the next page that somebody asks for; the shell that goes on is the last one that it would choose.
+pub(crate) const EATER: &str = "(echo 1000 > /proc/self/oom_score_adj && head -c 200000000 /dev/zero | tail | wc -c); \
+                                echo went on";
+
 /// Waits until something is there.
 pub(crate) async fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;

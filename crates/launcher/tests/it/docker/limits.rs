@@ -9,13 +9,12 @@ use launcher::{
 };
 
 use super::support::{Boxes, shell};
-use crate::support::read_all;
+use crate::support::{EATER, read_all};
 
 #[tokio::test]
 async fn memory_is_limited_with_evidence() {
     let boxes = Boxes::new();
-    // `tail` keeps what has no line end in memory.
-    let mut spec = shell("head -c 200000000 /dev/zero | tail | wc -c; echo went on");
+    let mut spec = shell(EATER);
     spec.limits.memory_bytes = Some(32 << 20);
     let handle = boxes.start("memory", &spec).await;
     let report = handle.exited().await;

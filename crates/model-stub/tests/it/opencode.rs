@@ -153,12 +153,15 @@ async fn unknown_model_is_named_from_the_log() {
 
 #[tokio::test]
 async fn endless_silent_retries_are_seen_and_say_what_is_wrong() {
-    for (script, expected, words) in [
-        ("broken", RunOutcome::ProviderOverloaded, "internal server error"),
-        ("overloaded", RunOutcome::ProviderOverloaded, "overloaded"),
-        ("limit-reached", RunOutcome::QuotaExceeded, "rate limit"),
+    // At once, for each is waited for until it says nothing more.
+    let told = async |script| told(&format!("[script: {script}]"), soon_idle).await;
+    let (broken, overloaded, limit_reached) =
+        tokio::join!(told("broken"), told("overloaded"), told("limit-reached"));
+    for (script, told, expected, words) in [
+        ("broken", broken, RunOutcome::ProviderOverloaded, "internal server error"),
+        ("overloaded", overloaded, RunOutcome::ProviderOverloaded, "overloaded"),
+        ("limit-reached", limit_reached, RunOutcome::QuotaExceeded, "rate limit"),
     ] {
-        let told = told(&format!("[script: {script}]"), soon_idle).await;
         assert_eq!(outcome(&told), Err(expected), "{script} {:?}", told.events);
         let message = told.verdict.message.unwrap();
         assert!(message.to_lowercase().contains(words), "{message}");

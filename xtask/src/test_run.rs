@@ -2,28 +2,30 @@
 //!
 //! The runner writes to this terminal unchanged and has the last word.
 
-use std::{fs::File, path::PathBuf};
+use std::{fs::File, num::NonZero, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use embedded::options::Durability;
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, task::JoinHandle};
 
 use crate::{
-    agent_tools::AgentTools,
+    agent_tools::{self, AgentTools},
     binaries::Profile,
     browser_tools,
     cli::TestArgs,
     commands::{Tool, find_program},
     console::{AlreadyTold, line},
     fuzz_tools,
-    install::Purpose,
+    install::{self, Purpose},
     interrupts::Interrupts,
     services::Environment,
     stack::{Ownership, Stack},
     static_worker, system,
     test_engine::{self, TestEngine},
-    up,
 };
+
+/// The runner's variable for how many tests run at once.
+const TEST_THREADS: &str = "NEXTEST_TEST_THREADS";
 
 /// What the tests are given.
 #[derive(Debug)]
@@ -33,45 +35,78 @@ struct Given {
     fuzzer: PathBuf,
     accessibility: PathBuf,
     without_docker: bool,
-    /// The worker that runs in any image.
-    static_worker: PathBuf,
 }
 
 /// Does what the command line asks for.
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let docker = !args.without_docker;
-    let tools = up::prepare(Purpose::Testing { docker }, args.yes)?;
+    install::ensure(Purpose::Testing { docker }, args.yes)?;
     if docker {
         TestEngine::is_possible()?;
     }
-    let fuzzer = fuzz_tools::ensure()?;
-    let accessibility = browser_tools::ensure()?;
-    build(args.runner_args.is_empty())?;
-    let static_worker = static_worker::build(Profile::Debug)?;
-    if args.runner_args.is_empty() {
-        Tool::cargo().args(["test", "--workspace", "--locked", "--doc", "--quiet"]).run()?;
-    }
-    if args.without_docker {
-        tell_what_is_left_out();
-    }
-    let given = Given {
-        runner_args: args.runner_args.clone(),
-        tools,
-        fuzzer,
-        accessibility,
-        without_docker: args.without_docker,
-        static_worker,
-    };
     let runtime = Runtime::new().context("start the runtime")?;
-    runtime.block_on(with_engine(given))
+    runtime.block_on(prepare_and_test(args))
+}
+
+/// What is built keeps the processors busy, what is fetched the network: at the same time.
+async fn prepare_and_test(args: &TestArgs) -> Result<()> {
+    let mut interrupts = Interrupts::new()?;
+    let everything = args.runner_args.is_empty();
+    let building = tokio::task::spawn_blocking(move || build(everything));
+    let given = tokio::task::block_in_place(|| {
+        Ok::<_, anyhow::Error>(Given {
+            runner_args: args.runner_args.clone(),
+            tools: agent_tools::ensure()?,
+            fuzzer: fuzz_tools::ensure()?,
+            accessibility: browser_tools::ensure()?,
+            without_docker: args.without_docker,
+        })
+    })?;
+    if given.without_docker {
+        built(building, &mut interrupts).await?;
+        tell_what_is_left_out();
+        let tests = move |variables| run_tests(&given, variables);
+        return with_postgres(tests, Vec::new(), &mut interrupts).await;
+    }
+    // Dropping the start half way ends what it has started.
+    let engine = tokio::select! {
+        engine = TestEngine::start() => engine?,
+        () = interrupts.next() => bail!("interrupted before the tests began"),
+    };
+    let outcome = match built(building, &mut interrupts).await {
+        Ok(static_worker) => {
+            let variables = engine.variables(&static_worker);
+            let tests = move |variables| run_tests(&given, variables);
+            with_postgres(tests, variables, &mut interrupts).await
+        }
+        Err(error) => Err(error),
+    };
+    let ended = engine.end().await;
+    outcome.and(ended)
+}
+
+/// Waits for the build. An interrupt of the terminal ends cargo too.
+async fn built(
+    building: JoinHandle<Result<PathBuf>>,
+    interrupts: &mut Interrupts,
+) -> Result<PathBuf> {
+    tokio::select! {
+        outcome = building => outcome.context("wait for the build")?,
+        () = interrupts.next() => bail!("interrupted before the tests began"),
+    }
 }
 
 /// Builds the programs, which tests start; and where all tests run, the tests too, with the selection that the runner
-/// uses, so that nothing is compiled twice.
-fn build(everything: bool) -> Result<()> {
+/// uses, so that nothing is compiled twice. Returns the worker that runs in any image.
+fn build(everything: bool) -> Result<PathBuf> {
     let tests: &[&str] = if everything { &["--tests", "--examples"] } else { &[] };
     let cargo = Tool::cargo().args(["build", "--workspace", "--locked", "--bins"]).args(tests);
-    cargo.run().context("build what the tests need")
+    cargo.run().context("build what the tests need")?;
+    let static_worker = static_worker::build(Profile::Debug)?;
+    if everything {
+        Tool::cargo().args(["test", "--workspace", "--locked", "--doc", "--quiet"]).run()?;
+    }
+    Ok(static_worker)
 }
 
 fn tell_what_is_left_out() {
@@ -82,24 +117,6 @@ fn tell_what_is_left_out() {
         }
         Err(_) => line("left out: every test with `docker` in its name, for they need Docker"),
     }
-}
-
-async fn with_engine(given: Given) -> Result<()> {
-    let mut interrupts = Interrupts::new()?;
-    if given.without_docker {
-        let tests = move |variables| run_tests(&given, variables);
-        return with_postgres(tests, Vec::new(), &mut interrupts).await;
-    }
-    // Dropping the start half way ends what it has started.
-    let engine = tokio::select! {
-        engine = TestEngine::start() => engine?,
-        () = interrupts.next() => bail!("interrupted before the tests began"),
-    };
-    let variables = engine.variables(&given.static_worker);
-    let tests = move |variables| run_tests(&given, variables);
-    let outcome = with_postgres(tests, variables, &mut interrupts).await;
-    let ended = engine.end().await;
-    outcome.and(ended)
 }
 
 /// Runs tests on a Postgres that all test runs share, with these variables and the one that names it.
@@ -133,8 +150,7 @@ pub(crate) async fn with_postgres(
 }
 
 fn run_tests(given: &Given, variables: Vec<(&'static str, String)>) -> Result<()> {
-    let Given { runner_args, tools, fuzzer, accessibility, without_docker, static_worker: _ } =
-        given;
+    let Given { runner_args, tools, fuzzer, accessibility, without_docker } = given;
     let has_nextest = find_program("cargo-nextest").is_some();
     let runner: &[&str] = match (has_nextest, without_docker) {
         (true, false) => &["nextest", "run"],
@@ -150,6 +166,9 @@ fn run_tests(given: &Given, variables: Vec<(&'static str, String)>) -> Result<()
         .env("OPENTIGER_TEST_OPENCODE", tools.opencode.clone().unwrap_or_default())
         .env("OPENTIGER_TEST_SCHEMATHESIS", fuzzer)
         .env("OPENTIGER_TEST_AXE", accessibility);
+    if std::env::var_os(TEST_THREADS).is_none() {
+        runner = runner.env(TEST_THREADS, tests_at_once().to_string());
+    }
     if !has_nextest {
         line("cargo-nextest is not installed; using cargo test");
         if *without_docker {
@@ -163,6 +182,11 @@ fn run_tests(given: &Given, variables: Vec<(&'static str, String)>) -> Result<()
         return Err(AlreadyTold.into());
     }
     Ok(())
+}
+
+/// Two for each core: most of the time, most tests wait.
+fn tests_at_once() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// All packages, unless the arguments choose some.

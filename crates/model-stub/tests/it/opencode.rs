@@ -25,7 +25,7 @@ async fn told(prompt: &str, change: impl FnOnce(&mut Bench)) -> Told {
 fn unchanged(_: &mut Bench) {}
 
 fn soon_idle(bench: &mut Bench) {
-    bench.idle = Some(Duration::from_secs(25));
+    bench.idle = Some(Duration::from_secs(10));
 }
 
 #[tokio::test]

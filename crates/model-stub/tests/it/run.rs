@@ -36,7 +36,8 @@ pub(crate) struct Bench {
     pub(crate) settings: ClaudeSettings,
     pub(crate) opencode: OpencodeSettings,
     pub(crate) task: AgentTask,
-    /// Stop the agent when it says nothing for so long.
+    /// Stop the agent when it says nothing for so long after it has said something. How long its start takes is the
+    /// machine's business.
     pub(crate) idle: Option<Duration>,
 }
 
@@ -196,9 +197,7 @@ async fn read_all(
     let (mut out_open, mut err_open) = (true, true);
     let mut sign = tokio::time::Instant::now();
     while out_open || err_open {
-        if !reader.only_repeats() {
-            sign = tokio::time::Instant::now();
-        }
+        let began = !events.is_empty();
         // Reads are cancel-safe: bytes stay in the pipe.
         tokio::select! {
             read = out.read(&mut out_bytes), if out_open => match read.unwrap() {
@@ -209,7 +208,10 @@ async fn read_all(
                 0 => err_open = false,
                 count => events.extend(reader.push_stderr(&err_bytes[..count])),
             },
-            () = tokio::time::sleep_until(sign + silence) => return Some(StopKind::Idle),
+            () = tokio::time::sleep_until(sign + silence), if began => return Some(StopKind::Idle),
+        }
+        if !began || !reader.only_repeats() {
+            sign = tokio::time::Instant::now();
         }
     }
     None

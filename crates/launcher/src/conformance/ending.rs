@@ -46,7 +46,8 @@ pub(super) async fn deaf(bench: &dyn Bench) {
     let report = handle.stop(StopRequest::new("enough", grace)).await;
     let took = asked.elapsed();
     assert_eq!(report.outcome, Outcome::Signaled(9));
-    assert!(took >= grace && took < grace + Duration::from_secs(1), "{took:?}");
+    // Long before the patience of its spec is over, on a machine that has much else to do.
+    assert!(took >= grace && took < grace + Duration::from_secs(5), "{took:?}");
 }
 
 pub(super) async fn sharper_stop(bench: &dyn Bench) {
@@ -73,11 +74,11 @@ pub(super) async fn wall_time(bench: &dyn Bench) {
 
 pub(super) async fn lease(bench: &dyn Bench) {
     let mut spec = bench.spec(Script::Hang);
-    spec.lease = Some(Duration::from_millis(600));
+    spec.lease = Some(Duration::from_millis(1500));
     let launched = bench.launcher().launch(&id("lease"), &spec, Input::default()).await;
     let handle = launched.expect("it starts").into_handle();
-    for _ in 0..8 {
-        let early = tokio::time::timeout(Duration::from_millis(120), handle.exited()).await;
+    for _ in 0..6 {
+        let early = tokio::time::timeout(Duration::from_millis(300), handle.exited()).await;
         assert!(early.is_err(), "it ended in spite of its lease: {early:?}");
         handle.renew().await.expect("it runs");
     }

@@ -26,6 +26,21 @@ struct Config {
     database_faults: Vec<Value>,
 }
 
+impl Config {
+    /// What is wrong with the row of a key.
+    fn fault_of(&self, key: &str) -> Option<&Value> {
+        let is_its = |fault: &&Value| fault.get("key").and_then(Value::as_str) == Some(key);
+        self.database_faults.iter().find(is_its)
+    }
+}
+
+/// What a change came to.
+#[derive(Debug, Deserialize)]
+struct Changed {
+    #[serde(default)]
+    shadowed_by_environment: Vec<String>,
+}
+
 #[derive(Debug, Deserialize)]
 struct Setting {
     key: String,
@@ -95,6 +110,7 @@ async fn one(key: &str, client: &Client, console: &Console) -> Result<Code, Fail
     let mut facts = Facts::default();
     facts.add("value", shown(&setting.value));
     facts.add("source", setting.told_source());
+    facts.add_some("not usable", config.fault_of(key).map(crate::failure::note));
     facts.add("meaning", &setting.description);
     facts.add("allowed", &setting.allowed);
     facts.add_some("unit", setting.unit.clone());
@@ -137,21 +153,26 @@ async fn set(
     // Whoever changed a setting since it was looked at is noticed, and not overwritten.
     let before = client.call(Call::new(Method::GET, "/config")).await?;
     let config: Config = read("the settings", &before.body)?;
-    let is_known = |key: &&String| config.settings.iter().any(|setting| setting.key == **key);
-    if let Some(key) = updates.keys().find(|key| !is_known(key)) {
+    let is_known = |key: &str| config.settings.iter().any(|setting| setting.key == key);
+    // A row that nobody knows can be taken away, and nothing else.
+    let mends = |key: &str, value: &Value| value.is_null() && config.fault_of(key).is_some();
+    let strange = updates.iter().find(|(key, value)| !is_known(key) && !mends(key, value));
+    if let Some((key, _)) = strange {
         return Err(unknown(key, &config));
     }
     let body = json!({ "updates": updates });
     let call = Call::new(Method::PATCH, "/config").body(&body).if_match(before.etag.as_deref());
     let answer = client.call(call).await?.body;
     console.value(&answer)?;
-    told(&updates, client, console).await?;
+    let changed: Changed = read("what was changed", &answer)?;
+    told(&updates, &changed, client, console).await?;
     Ok(Code::Done)
 }
 
 /// What is in force now, which an environment that wins may leave as it was.
 async fn told(
     updates: &Map<String, Value>,
+    changed: &Changed,
     client: &Client,
     console: &Console,
 ) -> Result<(), Failure> {
@@ -161,12 +182,19 @@ async fn told(
     let config: Config = read("the settings", &client.get("/config").await?)?;
     for setting in config.settings.iter().filter(|setting| updates.contains_key(&setting.key)) {
         let mut line = format!("{} = {}", setting.key, shown(&setting.value));
-        if setting.source == "environment" {
+        let is_shadowed = changed.shadowed_by_environment.contains(&setting.key);
+        if is_shadowed && setting.source != "environment" {
+            line.push_str("  (the environment of another process wins over it there)");
+        } else if setting.source == "environment" {
             line.push_str("  (the environment wins over what was set)");
         } else if !setting.takes_effect.is_empty() {
             line.extend(["  (takes effect: ", &setting.takes_effect, ")"]);
         }
         console.line(line)?;
+    }
+    let is_known = |key: &str| config.settings.iter().any(|setting| setting.key == key);
+    for key in updates.keys().filter(|key| !is_known(key)) {
+        console.line(format!("{key} is gone"))?;
     }
     Ok(())
 }

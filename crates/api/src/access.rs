@@ -64,6 +64,8 @@ pub(crate) struct Ends {
 #[derive(Debug, Clone)]
 pub(crate) struct Standing {
     pub(crate) caller: Caller,
+    /// Whether the caller may see what the system does.
+    pub(crate) may_read: bool,
     /// Whether the caller may change how the system runs.
     pub(crate) may_control: bool,
     /// Whether there is a key to sign in with.
@@ -135,9 +137,10 @@ impl Gate {
             Err(Refusal::NoKey) if is_here && foreign => Err(Refusal::Origin),
             Err(refusal) => Err(refusal),
             Ok(()) => {
+                let may_read = self.decide(Right::Read, &caller).is_ok();
                 let may_control = self.decide(Right::Control, &caller).is_ok();
                 let keys_exist = self.keys.exist();
-                Ok((Standing { caller, may_control, keys_exist, form_token }, left))
+                Ok((Standing { caller, may_read, may_control, keys_exist, form_token }, left))
             }
         }
     }

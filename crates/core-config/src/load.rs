@@ -88,16 +88,19 @@ impl Loaded {
     /// # Errors
     /// The fault of the key's row, where no variable wins over it: nothing is allowed until it is mended.
     pub fn local_repo_roots(&self) -> Result<&[PathBuf], &Fault> {
-        const KEY: &str = "LOCAL_REPO_ROOTS";
-        let overruled = self
-            .provenance
-            .iter()
-            .any(|entry| entry.setting.key == KEY && entry.effective.source == Source::Environment);
-        let fault = self.database_faults.iter().flatten().find(|fault| fault.key == KEY);
-        match fault.filter(|_| !overruled) {
-            Some(fault) => Err(fault),
-            None => Ok(&self.settings.local_repo_roots),
-        }
+        self.known(&["LOCAL_REPO_ROOTS"]).map(|()| self.settings.local_repo_roots.as_slice())
+    }
+
+    /// Whether it is known what all of these keys shall be. Whoever does something that cannot be taken back asks: the
+    /// value that holds for a key whose row cannot be used is an older one or the default, and nobody's wish.
+    ///
+    /// # Errors
+    /// The fault of the first key whose row cannot be used, where no variable wins over it.
+    pub fn known(&self, keys: &[&str]) -> Result<(), &Fault> {
+        let overruled = |key: &str| self.set_by_environment().any(|set| set == key);
+        let mut faults = self.database_faults.iter().flatten();
+        let fault = faults.find(|it| keys.contains(&it.key.as_str()) && !overruled(&it.key));
+        fault.map_or(Ok(()), Err)
     }
 }
 

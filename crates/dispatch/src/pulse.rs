@@ -10,7 +10,7 @@ use core_types::task::ExecutionEnvironment;
 use store::{dispatchers::DispatcherBeat, error::StoreError, pool::Store};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,9 @@ use crate::{
 
 /// Time between two beats.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
+
+/// How long nothing may be claimed before people are told (U4): what passes by itself at once is no news.
+const TOLD_AFTER: Duration = Duration::from_secs(60);
 
 /// The beat of one dispatcher, and the view that follows from it.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ impl Pulse {
     pub async fn run(&self, stop: CancellationToken) {
         let mut settings = self.settings.clone();
         let mut complaints = Complaints::default();
-        let mut said = None;
+        let (mut said, mut news) = (None, News::new());
         while !stop.is_cancelled() {
             settings.mark_unchanged();
             complaints.note("spending", self.look_at_spending().await);
@@ -65,7 +68,10 @@ impl Pulse {
             let told = |paused: &Option<Paused>| paused.as_ref().map(Paused::without_progress);
             if told(&paused) != told(&said) {
                 log_pause(paused.as_ref());
-                said = paused;
+                said.clone_from(&paused);
+            }
+            if news.is_due(paused.is_some()) {
+                complaints.note("notice", self.tell(paused.as_ref()).await.map(|()| news.told()));
             }
             complaints.note("beat", self.beat().await);
             // Both arms are cancel-safe: they only say that it is time to beat, or that settings changed.
@@ -123,6 +129,13 @@ impl Pulse {
         Ok(())
     }
 
+    /// Tells people that nothing is claimed, or again; whoever was told of neither is not told.
+    async fn tell(&self, paused: Option<&Paused>) -> Result<(), StoreError> {
+        let subject = format!("dispatcher on {}", self.beat.host.as_str());
+        let reason = paused.map(|paused| paused.fault.text());
+        self.store.note_claims(&subject, reason.as_deref()).await
+    }
+
     /// Why no sandbox can be launched.
     fn unready(&self) -> Option<NotReady> {
         match &self.sandboxes {
@@ -149,8 +162,35 @@ impl Pulse {
     }
 }
 
+/// What there is to tell people about claims.
+#[derive(Debug)]
+struct News {
+    paused: bool,
+    since: Instant,
+    told: Option<bool>,
+}
+
+impl News {
+    /// Nothing is known of what an earlier life of the dispatcher told.
+    fn new() -> Self {
+        Self { paused: false, since: Instant::now(), told: None }
+    }
+
+    /// Whether people are to be told now.
+    fn is_due(&mut self, paused: bool) -> bool {
+        if paused != self.paused {
+            (self.paused, self.since) = (paused, Instant::now());
+        }
+        self.told != Some(paused) && (!paused || self.since.elapsed() >= TOLD_AFTER)
+    }
+
+    const fn told(&mut self) {
+        self.told = Some(self.paused);
+    }
+}
+
 /// Why nothing is claimed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Paused {
     fault: NotReady,
     ends_by_itself: bool,
@@ -169,5 +209,28 @@ fn log_pause(paused: Option<&Paused>) {
         Some(Paused { ends_by_itself: true, .. }) => tracing::warn!(reason, "claims paused"),
         Some(Paused { ends_by_itself: false, .. }) => tracing::error!(reason, "claims paused"),
         None => tracing::info!("claims open"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_news_once_it_lasts_and_its_end_at_once() {
+        let mut news = News::new();
+        assert!(news.is_due(false), "an earlier life may have told of a pause");
+        news.told();
+        for _ in 0..5 {
+            assert!(!news.is_due(true), "it may pass");
+            tokio::time::advance(TOLD_AFTER - Duration::from_secs(1)).await;
+            assert!(!news.is_due(false));
+        }
+        assert!(!news.is_due(true));
+        tokio::time::advance(TOLD_AFTER).await;
+        assert!(news.is_due(true) && news.is_due(true), "until it is told");
+        news.told();
+        assert!(!news.is_due(true));
+        assert!(news.is_due(false));
     }
 }

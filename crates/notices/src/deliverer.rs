@@ -32,6 +32,11 @@ pub const LEASE: Duration = Duration::from_secs(90);
 const WAIT_MIN: Duration = Duration::from_secs(5);
 /// The longest wait between two attempts.
 const WAIT_MAX: Duration = Duration::from_secs(60 * 60);
+/// The wait while it is not known where notices shall go.
+const WAIT_FOR_SETTINGS: Duration = Duration::from_secs(30);
+/// The settings that say where notices go.
+const SETTINGS: [&str; 4] =
+    ["NOTIFY_WEBHOOK_URL", "NOTIFY_WEBHOOK_SECRET", "NOTIFY_COMMAND", "NOTIFY_ON"];
 /// After so many attempts, some five hours, a notice is given up.
 const ATTEMPTS: u32 = 15;
 
@@ -129,6 +134,14 @@ impl Deliverer {
             next: NoticeNext::Unwanted,
             error: None,
         };
+        if let Err(fault) = loaded.known(&SETTINGS) {
+            settled.error = Some(fault.to_string());
+            settled.next = match is_test {
+                true => NoticeNext::GiveUp,
+                false => NoticeNext::Again(WAIT_FOR_SETTINGS),
+            };
+            return settled;
+        }
         let url = settings.notify_webhook_url.as_ref().map(Secret::expose);
         if url.is_none() && settings.notify_command.is_empty() {
             if is_test {

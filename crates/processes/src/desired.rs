@@ -1,6 +1,6 @@
 //! Whether a process shall run: the settings, and over them what somebody wished.
 
-use core_config::settings::Settings;
+use core_config::{fault::Fault, load::Loaded, settings::Settings};
 use core_types::{
     process::{ProcessName, Wanted},
     task::{ExecutionEnvironment, Role},
@@ -38,6 +38,23 @@ pub(crate) fn desired(name: ProcessName, wanted: Wanted, settings: &Settings) ->
         Some(_) if wants => Desired::Skipped,
         Some(_) | None => Desired::Running,
     }
+}
+
+/// The fault that keeps it from being known what shall become of a process: until that is mended it stays as it is.
+pub(crate) fn undecided(name: ProcessName, wanted: Wanted, loaded: &Loaded) -> Option<&Fault> {
+    let by_settings = match name {
+        ProcessName::Dispatcher => "DISPATCHER_ENABLED",
+        ProcessName::Agent { role: Role::Worker, .. } => "WORKER_COUNT",
+        ProcessName::Agent { role: Role::Tester, .. } => "TESTER_COUNT",
+        ProcessName::Agent { role: Role::Docser, .. } => "DOCSER_COUNT",
+    };
+    let keys: &[&str] = match (name, wanted) {
+        (_, Wanted::Stopped) | (ProcessName::Dispatcher, Wanted::Running) => &[],
+        (ProcessName::Dispatcher, Wanted::Settings) => &[by_settings],
+        (ProcessName::Agent { .. }, Wanted::Running) => &["EXECUTION_ENVIRONMENT"],
+        (ProcessName::Agent { .. }, Wanted::Settings) => &["EXECUTION_ENVIRONMENT", by_settings],
+    };
+    loaded.known(keys).err()
 }
 
 /// Whether the settings want a process, if there is a place for it.

@@ -10,7 +10,7 @@ mod taking_over;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use core_config::settings::Settings;
+use core_config::{load::Loaded, settings::Settings};
 use core_types::process::{ProcessName, ProcessState};
 use jiff::Timestamp;
 use launcher::{error::LaunchError, handle::Handle, outcome::ExitReport};
@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    desired::{Desired, Manner, desired},
+    desired::{Desired, Manner, desired, undecided},
     launches::Start,
     manager::Manager,
 };
@@ -95,6 +95,10 @@ impl Child {
         Start { name: self.row.name, generation: self.row.generation }
     }
 
+    fn is_stopped(&self) -> bool {
+        self.row.state == ProcessState::Stopped
+    }
+
     /// Whether its launch is there and could not be looked at yet.
     fn is_astray(&self) -> bool {
         let has_launch = matches!(self.row.state, ProcessState::Running | ProcessState::Stopping);
@@ -142,7 +146,8 @@ impl Reign {
         self.take_over().await?;
         let mut sweep_at = Instant::now();
         loop {
-            let current = Arc::clone(&settings.borrow_and_update().settings);
+            let loaded = Arc::clone(&settings.borrow_and_update());
+            let current = Arc::clone(&loaded.settings);
             if Instant::now() >= sweep_at {
                 self.sweep(current.process_stop_grace);
                 sweep_at = Instant::now() + SWEEP_EVERY;
@@ -150,7 +155,7 @@ impl Reign {
             let wishes = insist("wishes", || self.manager.store.process_wishes()).await;
             for name in ProcessName::all() {
                 let wish = wishes.get(&name).copied().unwrap_or_default();
-                self.reconcile(name, wish, &current).await?;
+                self.reconcile(name, wish, &loaded).await?;
             }
             let wait = self.next_look();
             // Every arm is cancel-safe: `join_next` loses nothing, the others only say that it is time to look.
@@ -168,9 +173,14 @@ impl Reign {
         &mut self,
         name: ProcessName,
         wish: Wish,
-        settings: &Settings,
+        loaded: &Loaded,
     ) -> Result<(), NotManager> {
-        let wanted = desired(name, wish.wanted, settings);
+        let settings = &loaded.settings;
+        let wanted = match undecided(name, wish.wanted, loaded) {
+            None => desired(name, wish.wanted, settings),
+            Some(_) if self.children.get(&name).is_none_or(Child::is_stopped) => return Ok(()),
+            Some(_) => Desired::Running,
+        };
         let Some(child) = self.children.get(&name) else {
             return match wanted {
                 Desired::Running => self.start(name, wish, settings).await,

@@ -232,6 +232,34 @@ impl Store {
         Ok(id)
     }
 
+    /// Notes for people that `subject` claims nothing, for this reason, or claims again; nothing where they were told
+    /// that last.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn note_claims(
+        &self,
+        subject: &str,
+        paused: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let (id, event) = (uuid::Uuid::now_v7(), if paused.is_some() { "paused" } else { "resumed" });
+        let reason = clean_opt(paused);
+        let connection = self.connection().await?;
+        let told = connection
+            .execute(
+                "INSERT INTO notices (id, event, subject, reason, next_at, created_at)
+                 SELECT $1, $2, $3, $4, clock_timestamp(), clock_timestamp()
+                 WHERE coalesce((SELECT event FROM notices WHERE subject = $3 ORDER BY seq DESC LIMIT 1), 'resumed') <> $2",
+                &[&id, &event, &subject, &reason],
+            )
+            .await?;
+        drop(connection);
+        if told > 0 {
+            self.wake(Channel::Tasks);
+        }
+        Ok(())
+    }
+
     /// The notice, if there is one. Served by the primary key.
     ///
     /// # Errors

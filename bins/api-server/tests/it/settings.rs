@@ -9,7 +9,7 @@ use testing::{database::TestDatabase, wait::wait_for};
 use crate::program::{self, Program};
 
 #[tokio::test]
-async fn a_setting_that_is_changed_at_one_server_is_in_force_at_another_within_a_second() {
+async fn a_setting_that_is_changed_at_one_server_is_told_to_another() {
     let database = TestDatabase::new().await;
     let url = ("DATABASE_URL", database.url.expose());
     let key = ("API_KEYS", "hunter2-hunter2-0001");
@@ -24,7 +24,8 @@ async fn a_setting_that_is_changed_at_one_server_is_in_force_at_another_within_a
     assert!(changed.starts_with("HTTP/1.1 200") && changed.contains("etag: \"1\""), "{changed}");
     let answered = Instant::now();
     while !program::get(&there, "/config").contains("etag: \"1\"") {
-        assert!(answered.elapsed() < Duration::from_secs(1), "the other does not see it");
+        // It looks by itself every half a minute.
+        assert!(answered.elapsed() < Duration::from_secs(10), "the other is not told");
     }
     let config = program::get(&there, "/config");
     let config: Value = serde_json::from_str(config.split_once("\r\n\r\n").unwrap().1).unwrap();

@@ -105,10 +105,10 @@ pub(crate) struct AddArgs {
     /// How often it is tried.
     #[arg(long, value_name = "NUMBER", value_parser = parse_number::<u32>)]
     pub(crate) max_attempts: Option<u32>,
-    /// After how many tokens a run of it is stopped.
+    /// At how many tokens, all its runs together, it is stopped.
     #[arg(long, value_name = "TOKENS", value_parser = parse_number::<u64>)]
     pub(crate) token_limit: Option<u64>,
-    /// After how many US dollars a run of it is stopped.
+    /// At how many US dollars, all its runs together, it is stopped.
     #[arg(long, value_name = "USD")]
     pub(crate) cost_limit: Option<f64>,
     /// Show what the agent does until the task is over, and end with its result as exit code.

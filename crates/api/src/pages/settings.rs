@@ -79,7 +79,18 @@ struct List {
     frame: Frame,
     t: &'static SystemTexts,
     groups: Vec<GroupOfSettings>,
-    faults: Vec<String>,
+    faults: Vec<BadRow>,
+    may_change: bool,
+    revision: i64,
+}
+
+/// A row that cannot be used.
+#[derive(Debug)]
+struct BadRow {
+    key: String,
+    what: String,
+    /// Whether there is a page where it can be mended.
+    has_page: bool,
 }
 
 /// Shows every setting by group.
@@ -104,10 +115,14 @@ pub(crate) async fn list(
     }
     let groups = groups.into_iter().map(|(_, group)| group).filter(|group| !group.rows.is_empty());
     let groups = groups.collect();
-    let faults =
-        config.database_faults.iter().map(|fault| format!("{}: {}", fault.key, fault.what));
+    let faults = config.database_faults.into_iter().map(|fault| BadRow {
+        has_page: setting(&fault.key).is_some(),
+        key: fault.key,
+        what: fault.what,
+    });
     let faults = faults.collect();
-    Ok(Html(List { frame, t, groups, faults }).into_response())
+    let (may_change, revision) = (frame.may_control(), config.revision.unwrap_or_default());
+    Ok(Html(List { frame, t, groups, faults, may_change, revision }).into_response())
 }
 
 async fn look(state: &ApiState) -> ConfigView {
@@ -254,9 +269,9 @@ pub(crate) async fn change(
     let changing = change_rows(state.clone(), caller, Condition::OneOf(seen), updates);
     let error = match state.to_the_end(changing).await {
         Ok(Changed::Made { .. }) => {
-            return Ok(
-                Redirect::to(&format!("/ui/system/settings/{key}?said=saved")).into_response()
-            );
+            let place = if setting(&key).is_some() { format!("/{key}") } else { String::new() };
+            let next = format!("/ui/system/settings{place}?said=saved");
+            return Ok(Redirect::to(&next).into_response());
         }
         Ok(Changed::Stale { .. }) => {
             let text = SystemTexts::of(frame.language).switch_stale;

@@ -111,10 +111,10 @@ pub(crate) struct NewTaskRequest {
     /// How often it is tried; the setting `TASK_MAX_ATTEMPTS` where left out.
     #[schema(minimum = 1, maximum = 100)]
     max_attempts: Option<u32>,
-    /// At so many tokens, all kinds together, a run is stopped.
+    /// At so many tokens, all kinds and all runs of the task together, a run is stopped.
     #[schema(minimum = 1, maximum = 1_000_000_000_000i64)]
     token_limit: Option<u64>,
-    /// At so many US dollars a run is stopped.
+    /// At so many US dollars, all runs of the task together, a run is stopped.
     #[schema(minimum = 0.000_001, maximum = 1_000_000.0)]
     cost_limit_usd: Option<f64>,
 }
@@ -139,6 +139,16 @@ const fn default_risk() -> RiskLevel {
 }
 
 impl NewTaskRequest {
+    /// The settings that decide what the request leaves open, as far as that is written down with the task.
+    pub(crate) const fn left_to_settings(&self) -> &'static [&'static str] {
+        match (self.executor.is_none(), self.max_attempts.is_none()) {
+            (true, true) => &["LLM_EXECUTOR", "TASK_MAX_ATTEMPTS"],
+            (true, false) => &["LLM_EXECUTOR"],
+            (false, true) => &["TASK_MAX_ATTEMPTS"],
+            (false, false) => &[],
+        }
+    }
+
     /// The task as it is stored, or everything that is wrong with it.
     pub(crate) fn checked(self, defaults: &TaskDefaults) -> Result<NewTask, Vec<FieldFault>> {
         let mut faults = Faults::default();

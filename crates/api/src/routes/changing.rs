@@ -49,7 +49,7 @@ pub(crate) async fn change_rows(
     condition: Condition,
     Updates(updates): Updates,
 ) -> Result<Changed, ApiError> {
-    check_caller(&caller, &updates)?;
+    check_caller(&caller, &updates, &state.settings())?;
     let before = state.store.config_rows().await?;
     let checked = check_values(&before, &updates)?;
     if !condition.holds_for(before.revision) {
@@ -75,18 +75,24 @@ pub(crate) async fn change_rows(
     Ok(Changed::Made { loaded: in_force(&state, after).await, keys })
 }
 
-/// What reaches the host is changed by whoever proves who they are (C8).
+/// What reaches the host is changed by whoever proves who they are (C8). To take away a row that cannot be used changes
+/// nothing of that: it was not in force.
 fn check_caller(
     caller: &Caller,
     updates: &BTreeMap<String, Option<Value>>,
+    loaded: &Loaded,
 ) -> Result<(), ApiError> {
     if caller.has_key() {
         return Ok(());
     }
-    let reaching =
-        updates.keys().filter(|key| setting(key).is_some_and(|setting| setting.reaches_host));
+    let is_faulty =
+        |key: &str| loaded.database_faults.iter().flatten().any(|fault| fault.key == key);
+    let reaching = updates.iter().filter(|(key, value)| {
+        let mends = value.is_none() && is_faulty(key);
+        !mends && setting(key).is_some_and(|setting| setting.reaches_host)
+    });
     let refused: Vec<FieldFault> = reaching
-        .map(|key| {
+        .map(|(key, _)| {
             let allowed = "`X-API-Key`, `Authorization: Bearer`, or a variable of the environment";
             FieldFault::new(
                 field(key),

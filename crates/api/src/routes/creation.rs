@@ -1,6 +1,6 @@
 //! Making tasks from requests: checks that need the database or the host, then one transaction.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use checkout::{error::CheckoutError, url::UrlRules};
 use core_config::fault::Fault;
@@ -121,11 +121,15 @@ fn check_all(
     existing: &[Option<Task>],
     naming: Naming,
 ) -> Result<Vec<NewTask>, ApiError> {
-    let settings = Arc::clone(&state.settings().settings);
+    let loaded = state.settings();
+    let settings = &loaded.settings;
     let urls = UrlRules { http_loopback: settings.git_allow_http_loopback };
     let mut tasks = Vec::with_capacity(requests.len());
     let mut faults = Vec::new();
     for (index, (request, existing)) in requests.into_iter().zip(existing).enumerate() {
+        if existing.is_none() {
+            loaded.known(request.left_to_settings()).map_err(unknown_default)?;
+        }
         // A repeated request means the same task, though the settings may have changed since.
         let defaults = existing.as_ref().map_or(
             TaskDefaults {
@@ -176,6 +180,14 @@ async fn check_repositories(
 /// While nobody knows which repositories are allowed, none is.
 pub(crate) fn unknown_limit(fault: &Fault) -> ApiError {
     let text = format!("no repository is looked at while a setting is faulty: {fault}");
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "setting_unusable", text)
+}
+
+/// A task is written down with the values that hold for it, so these must be somebody's.
+fn unknown_default(fault: &Fault) -> ApiError {
+    let text = format!(
+        "the request leaves something to a setting that cannot be used: {fault}; say it in the request, or mend the setting"
+    );
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "setting_unusable", text)
 }
 

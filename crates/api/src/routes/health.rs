@@ -1,17 +1,21 @@
 //! `/health`: does this process answer, and is everything there that a task needs.
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use core_types::task::ExecutionEnvironment;
 use http::StatusCode;
 use store::{error::StoreError, pool::Store};
 use telemetry::chain::error_chain;
 
 use crate::{
+    access::Standing,
     agreement::Agreement,
     openapi::Always,
     state::ApiState,
     views::health::{CheckView, HealthView, ReadinessView},
 };
+
+/// What everybody is told of dispatchers that take nothing; why is for those who may read.
+const PAUSED: &str = "no dispatcher takes tasks";
 
 /// Says that this process answers.
 #[utoipa::path(
@@ -32,13 +36,33 @@ pub(crate) async fn alive() -> Json<HealthView> {
         (status = 500, description = "A fault of the server.", body = crate::error::ErrorBody),
     )
 )]
-pub(crate) async fn ready(State(state): State<ApiState>) -> (StatusCode, Json<ReadinessView>) {
-    let checks = checks(&state).await;
+pub(crate) async fn ready(
+    State(state): State<ApiState>,
+    Extension(standing): Extension<Standing>,
+) -> (StatusCode, Json<ReadinessView>) {
+    let mut checks = checks(&state).await;
     let reachable = checks.iter().any(|check| check.name == "database" && check.ok);
-    let warnings = if reachable { warnings(&state).await } else { Vec::new() };
+    let mut warnings = if reachable { warnings(&state).await } else { Vec::new() };
+    if !standing.may_read {
+        // Which keys are set to what, what was spent and what an engine said is nothing for strangers (O4).
+        checks.iter_mut().for_each(CheckView::without_details);
+        warnings.clear();
+    }
     let view = ReadinessView::new(checks, warnings);
     let status = if view.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(view))
+}
+
+impl CheckView {
+    /// Leaves whether it holds, and of a dispatcher that takes nothing no more than that.
+    fn without_details(&mut self) {
+        let text = match (self.name, self.ok) {
+            ("dispatcher", false) if self.message.starts_with(PAUSED) => PAUSED,
+            ("settings", false) => "settings in the database cannot be used",
+            _ => return,
+        };
+        text.clone_into(&mut self.message);
+    }
 }
 
 /// What a working system needs, one check for each.
@@ -112,7 +136,7 @@ async fn dispatcher(state: &ApiState) -> CheckView {
         Ok(seen) if seen.is_empty() => check("dispatcher", false, "no dispatcher runs"),
         Ok(seen) => match seen.iter().find_map(|dispatcher| dispatcher.beat.paused.as_deref()) {
             Some(reason) if seen.iter().all(|dispatcher| dispatcher.beat.paused.is_some()) => {
-                check("dispatcher", false, format!("no dispatcher takes tasks: {reason}"))
+                check("dispatcher", false, format!("{PAUSED}: {reason}"))
             }
             Some(_) | None => check("dispatcher", true, "a dispatcher takes tasks"),
         },

@@ -282,7 +282,10 @@ impl RetryView {
     fn of(task: &Task, last: Option<RunOutcome>, waiting: Option<&WaitingView>) -> Self {
         let attempts = task.attempts;
         let max_attempts = task.new.max_attempts.saturating_add(task.attempts_before);
-        let Outlook { auto_retry, reason } = outlook(task.state, attempts, max_attempts, last);
+        let Outlook { auto_retry, reason } = match task.cancel_requested_at {
+            Some(_) if task.state == TaskState::Running => Outlook::cancelling(),
+            _ => outlook(task.state, attempts, max_attempts, last),
+        };
         let retry_at = waiting.and_then(|waiting| waiting.until).max(task.not_before);
         let left = |at: Timestamp| at.duration_since(Timestamp::now()).as_secs_f64().max(0.0);
         Self {
@@ -316,7 +319,7 @@ impl From<Waiting> for WaitingView {
             },
             Waiting::Cooldown { until } => Self {
                 until: Some(until),
-                ..Self::plain("cooldown", "its last attempt failed a short while ago".to_owned())
+                ..Self::plain("cooldown", "its last attempt left it to be tried later".to_owned())
             },
             Waiting::Quota { until } => Self {
                 until: Some(until),

@@ -8,6 +8,10 @@ use api::{
 };
 use http::{Method, StatusCode};
 use http_body_util::Full;
+use store::{
+    agents::{HostId, ProcessIdentity},
+    dispatchers::DispatcherBeat,
+};
 use testing::database::TestDatabase;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -124,6 +128,32 @@ async fn a_stranger_learns_nothing_whatever_its_headers_say() {
     }
     let health = ask(&api, Method::GET, "/health", disguises[0]).await;
     assert_eq!(health.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_stranger_is_told_what_is_missing_and_not_why() {
+    let api = Api::start_following(&[KEYS[0], ("OPENTIGER_API_HOSTS", "tiger.example")]).await;
+    api.write_rows(&[("CANCEL_GRACE_S", serde_json::json!("a secret plan"))]).await;
+    let faulty = |config: &serde_json::Value| config["database_faults"] != serde_json::json!([]);
+    api.config_until(faulty).await;
+    let beat = DispatcherBeat {
+        id: uuid::Uuid::now_v7(),
+        host: HostId::new("here"),
+        process: ProcessIdentity { pid: 1, start_ticks: 1, boot_id: "boot".to_owned() },
+        version: "0.1.0".to_owned(),
+        paused: Some("the day's limit of $ 7.50 is used up".to_owned()),
+    };
+    api.database.store.dispatcher_beat(&beat).await.unwrap();
+    let near = ask(&api, Method::GET, "/health/ready", &[]).await;
+    assert!(near.text("error").contains("no dispatcher takes tasks: the day's limit of $ 7.50"));
+    assert!(near.text("error").contains("CANCEL_GRACE_S"));
+    let far = ask(&api, Method::GET, "/health/ready", &[("host", "tiger.example")]).await;
+    assert_eq!(far.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        far.text("error"),
+        "settings in the database cannot be used; no dispatcher takes tasks; no agent is alive"
+    );
+    assert!(!far.json.to_string().contains("7.50"), "{}", far.json);
 }
 
 #[tokio::test]

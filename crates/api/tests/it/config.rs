@@ -205,6 +205,8 @@ async fn a_bad_row_is_shown_at_its_key_and_can_be_mended_or_removed() {
         "`soon` is not an integer in range"
     );
     assert_eq!(setting(&config, "TASK_MAX_ATTEMPTS")["fault"], Value::Null);
+    let made = api.post("/tasks", &api.task()).await;
+    assert_eq!(made.status, StatusCode::CREATED, "none of these decides about it: {}", made.json);
     assert!(!config.to_string().contains("hunter2"));
 
     let mended = patch(&api, &[], json!({ "CANCEL_GRACE_S": 9 })).await;
@@ -213,9 +215,10 @@ async fn a_bad_row_is_shown_at_its_key_and_can_be_mended_or_removed() {
     let removed =
         patch(&api, &[], json!({ "TASK_TIMEBOX_S": null, "LEFT_BY_ANOTHER_VERSION": null })).await;
     assert_eq!(removed.json["database_faults"][0]["key"], "API_KEYS");
-    let guarded = patch(&api, &[], json!({ "API_KEYS": null })).await;
+    let guarded = patch(&api, &[], json!({ "API_KEYS": ["another-key-of-a-stranger"] })).await;
     assert_eq!(guarded.error(), (403, "key_required".to_owned()));
-    api.write_rows(&[]).await;
+    let mended = patch(&api, &[], json!({ "API_KEYS": null })).await;
+    assert_eq!(mended.status, StatusCode::OK, "{}", mended.json);
     let config = api.config_until(|config| config["database_faults"] == json!([])).await;
     assert_eq!(setting(&config, "TASK_TIMEBOX_S")["source"], "default");
     let history = api.get("/config/history").await.json.to_string();
@@ -223,6 +226,18 @@ async fn a_bad_row_is_shown_at_its_key_and_can_be_mended_or_removed() {
         history.contains("LEFT_BY_ANOTHER_VERSION") && !history.contains("hunter2"),
         "{history}"
     );
+}
+
+#[tokio::test]
+async fn nothing_is_written_down_with_a_task_that_a_bad_row_should_have_said() {
+    let api = Api::start_following(&[]).await;
+    api.write_rows(&[("TASK_MAX_ATTEMPTS", json!("often"))]).await;
+    api.config_until(|config| config["database_faults"] != json!([])).await;
+    let refused = api.post("/tasks", &api.task()).await;
+    assert_eq!(refused.error(), (503, "setting_unusable".to_owned()));
+    assert!(refused.text("error").contains("TASK_MAX_ATTEMPTS"), "{}", refused.json);
+    let said = api.post("/tasks", &api.task_with(&json!({ "max_attempts": 2 }))).await;
+    assert_eq!(said.status, StatusCode::CREATED, "{}", said.json);
 }
 
 #[tokio::test]

@@ -286,6 +286,14 @@ pub struct Outlook {
     pub reason: String,
 }
 
+impl Outlook {
+    /// What is to be expected of a task that runs and shall be cancelled.
+    #[must_use]
+    pub fn cancelling() -> Self {
+        Self { auto_retry: false, reason: "it is being cancelled".to_owned() }
+    }
+}
+
 /// What is to be expected of a task in this state, whose last run that is over ended with `last`.
 #[must_use]
 pub fn outlook(

@@ -48,6 +48,13 @@ pub(super) struct Failure {
     pub(super) retry_after_s: Option<u32>,
 }
 
+impl Failure {
+    /// Whether it is no failure of its own but what it says when it is told to end.
+    pub(super) fn is_abort(&self) -> bool {
+        self.name == "MessageAbortedError"
+    }
+}
+
 /// Reads one line; `None` if it is no message of the protocol.
 pub(super) fn parse(line: &str) -> Option<Told> {
     let value: Value = serde_json::from_str(line).ok()?;

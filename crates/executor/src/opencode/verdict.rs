@@ -30,7 +30,11 @@ const LIMIT_WAIT_S: u32 = 120;
 /// Judges a run.
 pub(super) fn judge(facts: &Facts, end: &AgentEnd) -> Judgement {
     if let Some(failure) = &facts.error {
-        return stopped_by_person(end).unwrap_or_else(|| failed(facts, failure, end.at));
+        let judge = || failed(facts, failure, end.at);
+        return match failure.is_abort() {
+            true => stopped_or(end, judge),
+            false => stopped_by_person(end).unwrap_or_else(judge),
+        };
     }
     let by_itself = end.stopped.is_none() && matches!(end.how, EndedHow::Exited(_));
     if facts.is_final() || (facts.is_over() && by_itself) {

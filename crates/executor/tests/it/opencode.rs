@@ -239,8 +239,18 @@ fn stop_by_us_is_what_it_was_for() {
         assert_eq!(verdict(&[step(), text("…")], &stopped(kind)).outcome, Err(expected));
     }
     let aborted = error("MessageAbortedError", &json!({"message": "aborted"}));
-    let got = verdict(std::slice::from_ref(&aborted), &stopped(StopKind::Cancelled));
-    assert_eq!(got.outcome, Err(O::Cancelled));
+    for (kind, expected) in [
+        (StopKind::Cancelled, O::Cancelled),
+        (StopKind::SpendLimit, O::LimitReached),
+        (StopKind::Total, O::TimedOut),
+        (StopKind::Idle, O::IdleTimeout),
+    ] {
+        let got = verdict(std::slice::from_ref(&aborted), &stopped(kind));
+        assert_eq!(got.outcome, Err(expected));
+    }
+    // What the provider said before it was stopped is what the stop was about.
+    let refused = error("ProviderAuthError", &json!({"message": "no key"}));
+    assert_eq!(verdict(&[refused], &stopped(StopKind::Total)).outcome, Err(O::LoginRequired));
     assert_eq!(verdict(&[aborted], &exited(1)).outcome, Err(O::AgentFailed));
 }
 

@@ -243,7 +243,7 @@ async fn request_reaches_a_shim_whose_fifo_is_gone() {
     let report = handle.stop(StopRequest::new("enough", Duration::ZERO)).await;
     assert_eq!(report.cause, Some(StopCause::EngineOrOperator { signal: 15 }));
     assert_eq!(report.source, ExitSource::Record);
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
 }
 
 #[tokio::test]

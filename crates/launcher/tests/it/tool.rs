@@ -80,6 +80,6 @@ async fn what_a_tool_leaves_behind_does_not_keep_it() {
     quick.env.insert("LAUNCH_TEST_MARK".to_owned(), mark.clone());
     let begun = Instant::now();
     assert_eq!(quick.run().await.unwrap().stdout, b"done\n");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     wait_for("the leftover to be gone", || marked(&mark).is_empty().then_some(())).await;
 }

@@ -16,7 +16,10 @@ use notices::{
 };
 use testing::wait::wait_for;
 
-use crate::{receiver::Receiver, world::World};
+use crate::{
+    receiver::Receiver,
+    world::{World, with_rows},
+};
 
 const ALL: (&str, &str) = ("NOTIFY_ON", "done,failed,blocked,paused,resumed");
 
@@ -277,4 +280,42 @@ async fn a_command_that_hangs_is_ended_told_and_tried_again() {
     fs::write(flag, "").unwrap();
     world.hurry().await;
     world.wait(id, "sent", |notice| notice.state == NoticeState::Sent).await;
+}
+
+#[tokio::test]
+async fn a_notice_waits_while_a_row_says_nothing_usable_about_where_it_goes() {
+    let mut world = World::new().await;
+    let receiver = Receiver::start().await;
+    let url = receiver.url();
+    let task = world.over(RunOutcome::Succeeded).await;
+    let id = world.notices().await.first().unwrap().id;
+    let to = [("NOTIFY_WEBHOOK_URL", &*url)];
+    let stop = world.deliver_under(with_rows(&to, &[("NOTIFY_ON", "success")]));
+    let held = world.wait(id, "the notice to be looked at", |it| it.last_error.is_some()).await;
+    assert_eq!(held.state, NoticeState::Pending);
+    assert!(held.last_error.unwrap().contains("NOTIFY_ON"));
+    stop.cancel();
+    world.hurry().await;
+    world.deliver(&[("NOTIFY_WEBHOOK_URL", &url), ALL]);
+    let sent = world.wait(id, "the notice to be sent", |it| it.state == NoticeState::Sent).await;
+    assert_eq!(sent.task, Some(task));
+}
+
+#[tokio::test]
+async fn a_pause_of_all_claims_is_told_once_and_so_is_its_end() {
+    let world = World::new().await;
+    let store = &world.store;
+    store.note_claims("dispatcher on here", None).await.unwrap();
+    for reason in ["the engine does not answer", "the engine is away"] {
+        store.note_claims("dispatcher on here", Some(reason)).await.unwrap();
+    }
+    for _ in 0..2 {
+        store.note_claims("dispatcher on here", None).await.unwrap();
+    }
+    store.note_claims("dispatcher on there", Some("no image")).await.unwrap();
+    let told: Vec<_> = world.notices().await.into_iter().map(|it| (it.event, it.reason)).collect();
+    let paused = |reason: &str| (NoticeEvent::Paused, Some(reason.to_owned()));
+    let expected =
+        [paused("the engine does not answer"), (NoticeEvent::Resumed, None), paused("no image")];
+    assert_eq!(told, expected);
 }

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use core_config::load::{Loaded, load_lenient_database};
+use core_config::{
+    database::DatabaseSnapshot,
+    load::{Loaded, load_lenient_database},
+};
 use core_types::{
     ids::{AgentId, NoticeId, TaskId},
     outcome::{RunOutcome, RunReport},
@@ -77,7 +80,12 @@ impl World {
 
     /// Delivers under these settings until the world or the token ends.
     pub(crate) fn deliver(&mut self, variables: &[(&str, &str)]) -> CancellationToken {
-        let (_keep, settings) = watch::channel(Arc::new(settings(variables)));
+        self.deliver_under(settings(variables))
+    }
+
+    /// Delivers under these settings until the world or the token ends.
+    pub(crate) fn deliver_under(&mut self, loaded: Loaded) -> CancellationToken {
+        let (_keep, settings) = watch::channel(Arc::new(loaded));
         let deliverer = Deliverer {
             store: self.store.clone(),
             launcher: Arc::new(ProcessLauncher::new(self.state.path().to_path_buf()).unwrap()),
@@ -120,7 +128,13 @@ impl World {
 }
 
 pub(crate) fn settings(variables: &[(&str, &str)]) -> Loaded {
+    with_rows(variables, &[])
+}
+
+/// The same with rows of the database, which may be unusable.
+pub(crate) fn with_rows(variables: &[(&str, &str)], rows: &[(&str, &str)]) -> Loaded {
     let all = [("OPENTIGER_STATE_DIR", "/srv/tiger")];
     let all = all.iter().chain(variables).map(|(key, value)| ((*key).into(), (*value).into()));
-    load_lenient_database(all, None).unwrap()
+    let rows = rows.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+    load_lenient_database(all, Some(&DatabaseSnapshot { revision: 1, rows })).unwrap()
 }

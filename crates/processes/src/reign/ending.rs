@@ -71,13 +71,24 @@ impl Reign {
         settings: &Settings,
     ) -> Result<(), NotManager> {
         let host = self.manager.host.clone();
-        let Some(pid) = self.children.get(&name).and_then(|child| child.row.pid) else {
-            return self.stop(name, "it is one too many", settings).await;
+        let Some(pid) = self.pid_of(name).await else {
+            // Nobody knows whether it has a run; that is looked at again.
+            return Ok(());
         };
         let text = name.to_string();
         let (store, epoch) = (&self.manager.store, self.epoch);
         let busy = insist("agent", || store.sign_off_agents_of(epoch, &host, &text, pid)).await;
         if busy { Ok(()) } else { self.stop(name, "it is one too many and idle", settings).await }
+    }
+
+    /// Its process, which the launch may have been too busy to tell at first.
+    async fn pid_of(&mut self, name: ProcessName) -> Option<i32> {
+        let child = self.children.get_mut(&name)?;
+        if child.row.pid.is_none() {
+            let stats = child.handle.as_ref()?.stats().await.ok()?;
+            child.row.pid = stats.leader_pid;
+        }
+        child.row.pid
     }
 
     /// A process that failed or waits to be started again is not wanted any more.

@@ -45,6 +45,35 @@ async fn in_the_sandbox_environment_no_agent_is_started_and_a_start_says_why() {
 }
 
 #[tokio::test]
+async fn what_a_row_that_cannot_be_used_would_decide_stays_as_it_is() {
+    let mut stage = Stage::new(&[]).await;
+    let one = [("WORKER_COUNT", "1")];
+    stage.set_with_rows(&one, &[("EXECUTION_ENVIRONMENT", "cloud")]);
+    stage.manage();
+    stage.wait("dispatcher", Running).await;
+    // Each look is at all names, and the dispatcher is the first of them.
+    stage.control.restart(of("dispatcher"), &stage.settings()).await.unwrap();
+    stage.wait_generation("dispatcher", 2).await;
+    let rows = stage.database.store.processes().await.unwrap();
+    assert_eq!(rows.len(), 1, "an agent on the host, which may be meant to be in a sandbox: {rows:?}");
+    let asked = stage.control.start(of("worker-1"), &stage.settings()).await.unwrap();
+    assert_eq!(asked.skipped, None);
+    stage.control.restart(of("dispatcher"), &stage.settings()).await.unwrap();
+    stage.wait_generation("dispatcher", 3).await;
+    assert_eq!(stage.database.store.processes().await.unwrap().len(), 1);
+    stage.set(&one);
+    stage.wait_alive(&["dispatcher", "worker-1"]).await;
+
+    stage.set_with_rows(&[], &[("DISPATCHER_ENABLED", "no idea"), ("WORKER_COUNT", "many")]);
+    stage.control.restart(of("dispatcher"), &stage.settings()).await.unwrap();
+    stage.wait_generation("dispatcher", 4).await;
+    assert_eq!(stage.show("worker-1").await.generation, Some(1), "it runs on");
+    stage.wait_alive(&["dispatcher", "worker-1"]).await;
+    stage.control.stop(of("worker-1"), &stage.settings()).await.unwrap();
+    stage.wait("worker-1", Stopped).await;
+}
+
+#[tokio::test]
 async fn a_change_to_the_sandbox_environment_lets_a_busy_agent_finish_its_run() {
     let stage = Stage::managed(&[("WORKER_COUNT", "2")]).await;
     let busy = stage.wait_generation("worker-1", 1).await;

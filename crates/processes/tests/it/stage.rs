@@ -5,7 +5,8 @@ use std::{
 };
 
 use core_config::{
-    load::{Loaded, load},
+    database::DatabaseSnapshot,
+    load::{Loaded, load_lenient_database},
     settings::Settings,
 };
 use core_types::process::{ProcessName, ProcessState};
@@ -104,6 +105,11 @@ impl Stage {
 
     pub(crate) fn set(&self, variables: &[(&str, &str)]) {
         self.settings.send_replace(Arc::new(loaded(variables)));
+    }
+
+    /// The same with rows of the database, which may be unusable.
+    pub(crate) fn set_with_rows(&self, variables: &[(&str, &str)], rows: &[(&str, &str)]) {
+        self.settings.send_replace(Arc::new(with_rows(variables, rows)));
     }
 
     pub(crate) fn settings(&self) -> Arc<Settings> {
@@ -214,6 +220,10 @@ pub(crate) fn of(name: &str) -> ProcessName {
 }
 
 fn loaded(variables: &[(&str, &str)]) -> Loaded {
+    with_rows(variables, &[])
+}
+
+fn with_rows(variables: &[(&str, &str)], rows: &[(&str, &str)]) -> Loaded {
     let few = [
         ("OPENTIGER_STATE_DIR", "/srv/tiger"),
         ("WORKER_COUNT", "0"),
@@ -222,7 +232,10 @@ fn loaded(variables: &[(&str, &str)]) -> Loaded {
         ("PROCESS_RESTART_DELAY_MS", "10"),
     ];
     let variables = few.iter().chain(variables);
-    load(variables.map(|(name, value)| ((*name).into(), (*value).into())), None).unwrap()
+    let variables = variables.map(|(name, value)| ((*name).into(), (*value).into()));
+    let rows = rows.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+    let rows = DatabaseSnapshot { revision: 1, rows };
+    load_lenient_database(variables, Some(&rows)).unwrap()
 }
 
 /// Whether a process is there and no zombie.

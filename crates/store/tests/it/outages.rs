@@ -44,7 +44,7 @@ async fn assert_unavailable_in_time<T: std::fmt::Debug>(
     let error = timeout(LIMIT * 10, call).await.expect("the call ends by itself").unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
     assert!(error.is_transient());
-    assert!((LIMIT..LIMIT * 3).contains(&started.elapsed()), "{:?}", started.elapsed());
+    assert!((LIMIT..LIMIT * 8).contains(&started.elapsed()), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn a_server_that_says_nothing_is_unavailable_in_time_and_used_again_when_i
         let calls = (0..5).map(|_| store.assignment(AgentId::generate()));
         let started = Instant::now();
         let ended = futures_util::future::join_all(calls).await;
-        assert!(ended.iter().all(Result::is_err) && started.elapsed() < LIMIT * 3);
+        assert!(ended.iter().all(Result::is_err) && started.elapsed() < LIMIT * 8);
 
         proxy.resume();
         wait_for("calls to work again", Duration::from_secs(5), async || store.ping().await).await;

@@ -27,7 +27,7 @@ use executor::invocation::ExecutorSettings;
 use launcher::{docker::EngineInfo, error::EngineError};
 use sandbox::{
     premises::{Obstacle, Premises, Surroundings},
-    rewrite::http,
+    rewrite::{Service, http},
 };
 use store::pool::Store;
 use tokio::{
@@ -188,7 +188,7 @@ impl Site for Sandboxed {
 fn inside(settings: &ExecutorSettings) -> ExecutorSettings {
     let name = |command: &str| command.rsplit('/').next().unwrap_or(command).to_owned();
     let address = |url: &String| {
-        http::rewrite(url).map_or_else(|_| url.clone(), |new| new.text.expose().to_owned())
+        http::rewrite(url, Service::Provider).map_or_else(|_| url.clone(), |new| new.text.expose().to_owned())
     };
     let mut inside = settings.clone();
     inside.claude_code.command = name(&settings.claude_code.command);

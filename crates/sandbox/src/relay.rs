@@ -73,6 +73,13 @@ pub enum RelayError {
         /// Whose address was given so.
         service: Service,
     },
+    /// A proxy listens where only this machine reaches it. It would lead a sandbox to every service of this machine, as one
+    /// who asks from here.
+    #[error("the proxy at `{address}` listens on loopback only, and is not relayed: it would lead sandboxes to everything on this machine")]
+    ProxyOnLoopback {
+        /// Where it listens.
+        address: SocketAddr,
+    },
     /// Two services have the same port at different addresses of loopback, and the gateway has it once.
     #[error("port {port} is that of two services on loopback, at `{one}` and at `{other}`")]
     SharedPort {
@@ -138,7 +145,7 @@ pub enum RelayError {
 }
 
 /// The relays that sandboxes on a network need in order to reach targets on this machine's loopback, in the order of their
-/// ports. None where a service listens on the gateway itself.
+/// ports. None where a service listens on the gateway itself, and never one to a proxy.
 ///
 /// `own_api` is where openTiger's API listens.
 ///
@@ -171,7 +178,11 @@ fn plan_among(
         let listen = SocketAddr::new(gateway, port);
         let targets: Vec<SocketAddr> =
             addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
-        if !targets.iter().any(|target| listeners.is_one_service(*target, listen)) {
+        let is_reached = targets.iter().any(|target| listeners.is_one_service(*target, listen));
+        if let (Service::Proxy, false, Some(address)) = (service, is_reached, targets.first()) {
+            return Err(RelayError::ProxyOnLoopback { address: *address });
+        }
+        if !is_reached {
             relays.push(Relay { network: network.name.to_owned(), listen, targets, service });
         }
     }
@@ -188,6 +199,9 @@ impl RelayError {
             }
             Self::OwnApi { .. } => {
                 "name the provider's, Postgres' or Redis' own port in the setting"
+            }
+            Self::ProxyOnLoopback { .. } => {
+                "let the proxy listen on the gateway of the sandboxes' network too (`docker network inspect`), or start openTiger without HTTP_PROXY and HTTPS_PROXY, or with NO_PROXY=*"
             }
             Self::SharedPort { .. } => "give one of the services another port",
             Self::AddressTaken { .. } => {
@@ -222,7 +236,10 @@ fn by_port(targets: &BTreeSet<Target>) -> Result<ByPort, RelayError> {
     // By number first: a name leads to nothing that a number does not, and is tried after it.
     let ordered = targets.iter().filter(|t| t.address.is_some());
     for target in ordered.chain(targets.iter().filter(|t| t.address.is_none())) {
-        let (_, known) = ports.entry(target.port).or_insert((target.service, Vec::new()));
+        let (service, known) = ports.entry(target.port).or_insert((target.service, Vec::new()));
+        if target.service == Service::Proxy {
+            *service = Service::Proxy;
+        }
         let by_name = target.address.is_none();
         for address in target.addresses() {
             match known.first() {

@@ -49,8 +49,10 @@ pub enum Service {
     Postgres,
     /// Redis or Valkey, a sentinel of one included.
     Redis,
-    /// A model's provider, or a proxy on the way to one.
+    /// A model's provider.
     Provider,
+    /// A proxy on the way to a provider, which leads to whatever it is asked for.
+    Proxy,
 }
 
 /// Why an address cannot be given to a sandbox. Each is mended by a setting; none shows the address.
@@ -99,6 +101,7 @@ impl fmt::Display for Service {
             Self::Postgres => "Postgres",
             Self::Redis => "Redis",
             Self::Provider => "the provider",
+            Self::Proxy => "the proxy",
         })
     }
 }
@@ -110,6 +113,9 @@ impl RewriteError {
         match self {
             Self::UnixSocket { .. } => {
                 "let the server listen on 127.0.0.1 too and name that, such as `postgres://user:password@127.0.0.1:5432/database`"
+            }
+            Self::Unreadable { service: Service::Proxy, .. } => {
+                "correct HTTP_PROXY or HTTPS_PROXY in openTiger's environment"
             }
             Self::Unreadable { .. } => "correct the setting",
             Self::NumberNeeded { .. } => "leave `hostaddr` out and name the host with `host`",

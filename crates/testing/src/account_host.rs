@@ -2,7 +2,8 @@
 //! of the model it is told.
 //!
 //! The command line reaches it as a proxy ([`AccountHost::variables`]), and trusts the certificate authority that was
-//! made for the test. What it asks for any other host goes to the same script.
+//! made for the test. What it asks for any other host goes to the same script. It listens on every address, for sandboxes
+//! are not led to a proxy that listens on loopback alone.
 
 use std::{
     collections::BTreeMap,
@@ -61,7 +62,7 @@ impl AccountHost {
     pub async fn start(usage: Usage) -> Self {
         let directory = TempDir::new().expect("a temporary directory can be made");
         let acceptor = TlsAcceptor::from(Arc::new(certified(directory.path(), NAMES)));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let listener = TcpListener::bind("0.0.0.0:0").await.expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
         let shared = Arc::new(Shared {
             directory,

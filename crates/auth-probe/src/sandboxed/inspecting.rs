@@ -12,6 +12,7 @@ use core_types::{
 };
 use launcher::docker::{EngineInfo, ImageInfo, NetworkInfo};
 use sandbox::{
+    addresses::ProxyWithheld,
     disk,
     image::resolved,
     premises::{Obstacle, Surroundings, made_for_another},
@@ -83,6 +84,9 @@ impl Shared {
                 return parts;
             }
         };
+        parts.extend(around.addresses.withheld.iter().map(|proxy| {
+            Part::bad("sandbox_proxy", CheckState::Warn, proxy.to_string(), ProxyWithheld::HINT)
+        }));
         let (relays, claude, opencode) = tokio::join!(
             self.relays(&around),
             self.look(ExecutorKind::ClaudeCode, &around, asked),

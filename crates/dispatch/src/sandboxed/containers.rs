@@ -34,11 +34,12 @@ use launcher::{
     spec::{Input, UserId},
 };
 use sandbox::{
+    addresses::ProxyWithheld,
     disk, image,
     premises::{Obstacle, Premises, Surroundings},
-    rewrite::http,
+    rewrite::{Service, http},
     sandbox::{Purpose, logins},
-    view::{LoginWarning, ViewError, warning},
+    view::{ViewError, warning},
 };
 use store::pool::Store;
 use telemetry::chain::error_chain;
@@ -75,7 +76,7 @@ pub struct Containers {
     /// Whether relays are needed.
     pub demand: Demand,
     /// What was said before.
-    pub warned: Mutex<HashSet<LoginWarning>>,
+    pub warned: Mutex<HashSet<String>>,
 }
 
 impl Containers {
@@ -158,15 +159,18 @@ impl Containers {
         let logins = self.premises.view.refresh(&sources).map_err(of_view)?;
         for kind in ExecutorKind::ALL {
             let missing = warning(*kind, settings, &sources, &logins);
-            if let Some(missing) = missing.filter(|it| self.warned().insert(it.clone())) {
-                tracing::warn!(hint = missing.hint(), "{missing}");
+            if let Some(missing) = missing {
+                self.warn_once(&missing.to_string(), missing.hint());
             }
         }
         Ok(())
     }
 
-    fn warned(&self) -> std::sync::MutexGuard<'_, HashSet<LoginWarning>> {
-        self.warned.lock().unwrap_or_else(PoisonError::into_inner)
+    fn warn_once(&self, what: &str, hint: &str) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.insert(what.to_owned()) {
+            tracing::warn!(hint, "{what}");
+        }
     }
 
     /// What the command line of a task keeps between its runs, and whether there is something.
@@ -186,6 +190,9 @@ impl Outfitter for Containers {
         let (_, around) = self.surroundings().await?;
         let (premises, settings) = (&self.premises, &around.settings);
         premises.check_sharing(&around.engine).await.map_err(|error| in_the_way(&error))?;
+        for proxy in &around.addresses.withheld {
+            self.warn_once(&proxy.to_string(), ProxyWithheld::HINT);
+        }
         premises.sandbox(&around).check().map_err(|error| in_the_way(&error.into()))?;
         premises.ensure_image(&around).await.map_err(|error| in_the_way(&error))?;
         let free = disk::free(&premises.state_dir, settings.sandbox_disk_reserve);
@@ -248,7 +255,7 @@ impl Outfitter for Containers {
         // What it would go on with lies elsewhere, or nowhere any more.
         before.session = before.session.filter(|_| held);
         let address = |url: &str| {
-            http::rewrite(url).map_or_else(|_| url.to_owned(), |new| new.text.expose().to_owned())
+            http::rewrite(url, Service::Provider).map_or_else(|_| url.to_owned(), |new| new.text.expose().to_owned())
         };
         let database = around.addresses.database.clone();
         let database = database.ok_or_else(|| NotReady::new("there is no database"))?;

@@ -195,7 +195,7 @@ fn set_up(stream: &TcpStream) -> io::Result<()> {
 pub const fn per_client(service: Service) -> usize {
     match service {
         Service::Postgres | Service::Redis => 8,
-        Service::Provider => 64,
+        Service::Provider | Service::Proxy => 64,
     }
 }
 

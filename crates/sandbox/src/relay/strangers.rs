@@ -51,7 +51,7 @@ impl ServiceOpenToLoopback {
             Service::Redis => {
                 "set a password (`requirepass`, or `user default off` with a user of its own) and name it in REDIS_URL"
             }
-            Service::Provider => "let it ask for a key",
+            Service::Provider | Service::Proxy => "let it ask for a key",
         }
     }
 }
@@ -66,7 +66,7 @@ pub async fn knock(relay: &Relay) -> Result<Reception, ServiceOpenToLoopback> {
         let asked = match relay.service {
             Service::Postgres => timeout(PATIENCE, is_open_postgres(*address)).await,
             Service::Redis => timeout(PATIENCE, is_open_redis(*address)).await,
-            Service::Provider => return Ok(Reception::Refused),
+            Service::Provider | Service::Proxy => return Ok(Reception::Refused),
         };
         match asked {
             Ok(Ok(Some(true))) => {

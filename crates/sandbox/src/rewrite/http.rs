@@ -11,11 +11,12 @@ use super::{
     spans::{Decoded, replace},
 };
 
-/// The address as a sandbox gets it.
+/// The address as a sandbox gets it: [`Service::Provider`] or [`Service::Proxy`].
 ///
 /// # Errors
 /// See [`RewriteError`].
-pub fn rewrite(text: &str) -> Result<Rewritten, RewriteError> {
+pub fn rewrite(text: &str, service: Service) -> Result<Rewritten, RewriteError> {
+    let unreadable = |what| RewriteError::Unreadable { service, what };
     let colon = text.find(':').ok_or_else(|| unreadable("it has no scheme"))?;
     let scheme = text.get(..colon).unwrap_or_default().trim_start().to_ascii_lowercase();
     let default_port = match scheme.as_str() {
@@ -51,11 +52,7 @@ pub fn rewrite(text: &str) -> Result<Rewritten, RewriteError> {
     let port = port.filter(|port| !port.is_empty()).map_or(Ok(default_port), |port| {
         port.parse().map_err(|_| unreadable("the port is no number"))
     })?;
-    let targets = BTreeSet::from([Target { service: Service::Provider, address, port }]);
+    let targets = BTreeSet::from([Target { service, address, port }]);
     let text = replace(text, vec![(at, HOST_NAME.to_owned())]);
     Ok(Rewritten { text: Secret::new(text), targets })
-}
-
-fn unreadable(what: &'static str) -> RewriteError {
-    RewriteError::Unreadable { service: Service::Provider, what }
 }

@@ -192,6 +192,23 @@ async fn a_service_on_every_address_needs_no_relay() {
     let at = SocketAddr::new(ip("127.0.0.1"), service.local_addr().unwrap().port());
     let targets = BTreeSet::from([target(Service::Provider, at)]);
     assert_eq!(plan(network(&[ip(GATEWAY)]), &targets, None).unwrap(), []);
+    let targets = BTreeSet::from([target(Service::Proxy, at)]);
+    assert_eq!(plan(network(&[ip(GATEWAY)]), &targets, None).unwrap(), [], "nor does a proxy");
+}
+
+#[tokio::test]
+async fn a_proxy_on_loopback_is_not_relayed() {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gateways = [ip(GATEWAY)];
+    let alone = BTreeSet::from([target(Service::Proxy, proxy)]);
+    let by_name = Target { address: None, ..target(Service::Proxy, proxy) };
+    // Nor under the name of another service.
+    let beside = BTreeSet::from([by_name.clone(), target(Service::Provider, proxy)]);
+    for targets in [alone, BTreeSet::from([by_name]), beside] {
+        let refused = plan(network(&gateways), &targets, None).unwrap_err();
+        assert!(matches!(refused, RelayError::ProxyOnLoopback { .. }), "{refused:?}");
+        assert!(refused.hint().contains("NO_PROXY=*"));
+    }
 }
 
 #[test]

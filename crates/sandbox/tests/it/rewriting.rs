@@ -33,7 +33,7 @@ fn re(from: &str, to: &str, expected: &[u16]) {
 
 #[track_caller]
 fn web(from: &str, to: &str, expected: &[u16]) {
-    let rewritten = http::rewrite(from).expect("the text can be rewritten");
+    let rewritten = http::rewrite(from, Service::Provider).expect("the text can be rewritten");
     assert_eq!(rewritten.text.expose(), to);
     assert_eq!(ports(&rewritten), expected, "{from}");
 }
@@ -118,7 +118,7 @@ fn what_cannot_be_read_is_refused_without_showing_it() {
     let error = postgres::rewrite("host=h hostaddr=127.0.0.1", None).unwrap_err();
     assert_eq!(error, RewriteError::NumberNeeded { service: Service::Postgres });
     assert!(redis::rewrite("hunter2").is_err());
-    assert!(http::rewrite("ftp://localhost").is_err());
+    assert!(http::rewrite("ftp://localhost", Service::Proxy).is_err());
 }
 
 #[test]
@@ -223,7 +223,7 @@ proptest! {
     #[test]
     fn any_provider_url_changes_in_its_host_only(place in host(), path in "(/[^\\s\\x00]{0,12})?", tls in any::<bool>()) {
         let scheme = if tls { "https" } else { "http" };
-        let rewritten = http::rewrite(&format!("{scheme}://{}{path}", place.0)).unwrap();
+        let rewritten = http::rewrite(&format!("{scheme}://{}{path}", place.0), Service::Provider).unwrap();
         prop_assert_eq!(rewritten.text.expose(), &format!("{scheme}://{}{path}", place.1));
     }
 
@@ -232,6 +232,6 @@ proptest! {
         drop(postgres::rewrite(&text, None));
         drop(postgres::rewrite(&format!("postgres://{text}"), gateway()));
         drop(redis::rewrite(&format!("redis://{text}")));
-        drop(http::rewrite(&format!("http://{text}")));
+        drop(http::rewrite(&format!("http://{text}"), Service::Proxy));
     }
 }

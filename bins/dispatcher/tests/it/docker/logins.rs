@@ -82,8 +82,6 @@ fn setup(directory: &Path) -> Setup {
         .without("ANTHROPIC_API_KEY")
         .with("CLAUDE_AUTH_DIR", directory.to_string_lossy())
         .with("CLAUDE_CODE_MAX_RETRIES", "0")
-        // The scripted model itself is no matter of the proxy.
-        .with("NO_PROXY", "host.docker.internal")
 }
 
 #[tokio::test]

@@ -110,6 +110,17 @@ async fn service_that_lets_strangers_in_is_not_relayed() {
 }
 
 #[tokio::test]
+async fn proxy_on_loopback_is_told_and_not_led_to() {
+    let (mut boxes, _stub) = Boxes::with_key("nothing").await;
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = proxy.local_addr().unwrap();
+    boxes.environment.insert("HTTPS_PROXY".to_owned(), format!("http://{address}"));
+    let report = boxes.finds(ClaudeCode, "proxy on loopback", R::ServiceUnreachable, BY).await;
+    let detail = report.finding.detail.unwrap();
+    assert!(detail.contains(&format!("the proxy at `{address}`")), "{detail}");
+}
+
+#[tokio::test]
 async fn service_that_cannot_be_led_to_is_unreachable() {
     let (mut boxes, _stub) = Boxes::with_key("nothing").await;
     boxes = boxes.with_database().await;

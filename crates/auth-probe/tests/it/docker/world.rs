@@ -92,8 +92,7 @@ impl Boxes {
         let environment = [
             ("PATH", search_path()),
             ("HOME", home),
-            ("HTTPS_PROXY", nowhere()),
-            ("NO_PROXY", "host.docker.internal".to_owned()),
+            ("HTTPS_PROXY", "http://host.docker.internal:1".to_owned()),
         ];
         let owned = |(name, value): (&str, String)| (name.to_owned(), value);
         Self {

@@ -26,10 +26,10 @@ use core_types::{
 use executor::invocation::ExecutorSettings;
 use launcher::{docker::EngineInfo, error::EngineError};
 use sandbox::{
-    premises::{Obstacle, Premises, Surroundings},
+    premises::{self, Obstacle, Premises, Surroundings},
     rewrite::{Service, http},
 };
-use store::pool::Store;
+use store::{pool::Store, sandbox::login::SandboxLogin};
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -111,20 +111,12 @@ impl Shared {
         }
     }
 
-    /// The address of the database for sandboxes, or why there is none, in one line with what to do.
-    async fn database_url(&self) -> Option<Result<(Secret, Vec<String>), (String, String)>> {
-        let Database { store, url } = self.database.as_ref()?;
+    /// The database's login for sandboxes, or why there is none, in one line with what to do.
+    async fn login(&self) -> Option<Result<SandboxLogin, (String, String)>> {
+        let Database { store, .. } = self.database.as_ref()?;
         let made = timeout(DATABASE_WITHIN, store.ensure_sandbox_login()).await;
         Some(match made {
-            Ok(Ok(login)) => {
-                login.url(url).map(|url| (url, login.other_databases)).ok_or_else(|| {
-                    let why = "DATABASE_URL has a form that sandboxes cannot be given";
-                    (
-                        why.to_owned(),
-                        "write it as `postgres://user:password@host:port/database`".to_owned(),
-                    )
-                })
-            }
+            Ok(Ok(login)) => Ok(login),
             Ok(Err(error)) => {
                 Err((telemetry::chain::error_chain(&error).to_string(), error.hint().to_owned()))
             }
@@ -135,13 +127,19 @@ impl Shared {
         })
     }
 
+    /// The database as sandboxes are given it, where they have a login.
+    fn lent<'a>(&'a self, login: Option<&'a SandboxLogin>) -> Option<premises::Database<'a>> {
+        let (Database { url, .. }, login) = (self.database.as_ref()?, login?);
+        Some(premises::Database { owners: url, name: &login.name, password: &login.password })
+    }
+
     /// What a container of this moment has around it, as far as nothing stands in its way.
     async fn around(&self) -> Result<Surroundings, Obstacle> {
         let loaded = self.loaded();
         self.engine().await?;
         // Its fault is no matter of a login: the container goes without, and readiness tells of it.
-        let database = self.database_url().await.and_then(Result::ok).map(|(url, _)| url);
-        let around = self.premises.survey(&loaded.settings, database.as_ref()).await?;
+        let login = self.login().await.and_then(Result::ok);
+        let around = self.premises.survey(&loaded.settings, self.lent(login.as_ref())).await?;
         obstacles::check_image(&around)?;
         self.premises.sandbox(&around).check()?;
         Ok(around)

@@ -38,7 +38,7 @@ use crate::{
         plan,
         strangers::{ServiceOpenToLoopback, knock},
     },
-    rewrite::RewriteError,
+    rewrite::{RewriteError, postgres::lend},
     sandbox::{Purpose, Sandbox, SandboxError, check_network},
     view::{self, Sources, View, ViewError},
 };
@@ -95,6 +95,17 @@ pub enum OpenError {
     /// The view of the logins cannot be made.
     #[error("make the view of the logins")]
     View(#[source] ViewError),
+}
+
+/// The database, with a login that is for sandboxes.
+#[derive(Debug, Clone, Copy)]
+pub struct Database<'a> {
+    /// As this process reaches it.
+    pub owners: &'a Secret,
+    /// The user of sandboxes.
+    pub name: &'a str,
+    /// Its password.
+    pub password: &'a Secret,
 }
 
 /// Engine, network and addresses of a moment.
@@ -283,15 +294,15 @@ impl Premises {
         found.ok_or_else(|| Obstacle::NetworkMissing { network: name.clone() })
     }
 
-    /// Looks at engine, network and image, and plans addresses and relays, without changing anything. `database` is the
-    /// database's address with the login of sandboxes; without it a sandbox can do no run.
+    /// Looks at engine, network and image, and plans addresses and relays, without changing anything. Without a database a
+    /// sandbox can do no run.
     ///
     /// # Errors
     /// See [`Obstacle`].
     pub async fn survey(
         &self,
         settings: &Arc<Settings>,
-        database: Option<&Secret>,
+        database: Option<Database<'_>>,
     ) -> Result<Surroundings, Obstacle> {
         let engine = self.launcher.engine().await?;
         let found = self.network(settings).await?;
@@ -299,6 +310,8 @@ impl Premises {
         let image = self.image(settings).await?;
         let engine_is_here = !engine.rootless && self.launcher.host().starts_with("unix:");
         let on = as_planned(&found, engine_is_here);
+        let lent = database.map(|it| lend(it.owners.expose(), it.name, it.password)).transpose()?;
+        let database = lent.as_ref();
         let given = Given { database, redis: None, settings, environment: &self.environment };
         let addresses = rewrite(given, on)?;
         let relays = plan(on, &addresses.targets, Some(settings.api_listen))?;

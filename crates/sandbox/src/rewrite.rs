@@ -117,6 +117,9 @@ impl RewriteError {
             Self::Unreadable { service: Service::Proxy, .. } => {
                 "correct HTTP_PROXY or HTTPS_PROXY in openTiger's environment"
             }
+            Self::Unreadable { service: Service::Postgres, .. } => {
+                "correct DATABASE_URL; in a URL write `@` in a password as `%40`"
+            }
             Self::Unreadable { .. } => "correct the setting",
             Self::NumberNeeded { .. } => "leave `hostaddr` out and name the host with `host`",
         }

@@ -30,6 +30,7 @@ use launcher::{
     process::ProcessLauncher,
     spec::{Input, LaunchSpec, UserId},
 };
+use sandbox::rewrite::postgres::lend;
 use store::{agents::HostId, dispatch::sandboxed::SandboxClaimRequest, runs::Run, tasks::NewTask};
 use tempfile::TempDir;
 use testing::{database::TestDatabase, programs, repository::ScratchRepository, samples};
@@ -144,7 +145,7 @@ impl Bench {
             key: claimed.key,
             number: 1,
             token: store.issue_sandbox_token(claimed.key).await.unwrap(),
-            database_url: login.url(url).unwrap(),
+            database_url: lend(url.expose(), &login.name, &login.password).unwrap(),
             redis_url: None,
             task: task.brief(),
             checkout: told,

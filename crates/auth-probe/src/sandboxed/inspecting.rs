@@ -7,7 +7,6 @@ use core_types::{
     auth::{AuthReason, Language},
     readiness::CheckState,
     sandbox::look::{DatabaseLook, LookReport, ProgramFault},
-    secret::Secret,
     task::{ExecutionEnvironment, ExecutorKind},
 };
 use launcher::docker::{EngineInfo, ImageInfo, NetworkInfo};
@@ -18,6 +17,7 @@ use sandbox::{
     premises::{Obstacle, Surroundings, made_for_another},
     rewrite::Service,
 };
+use store::sandbox::login::SandboxLogin;
 use telemetry::chain::error_chain;
 use tokio::time::{Instant, timeout};
 
@@ -34,8 +34,8 @@ const OPENCODE_CLI: &str = "opencode_cli";
 const LIVE_RESTORE_FIX: &str =
     "set `\"live-restore\": true` in /etc/docker/daemon.json, then `systemctl reload docker`";
 
-/// The database's login for sandboxes with other databases that let it in, or cause and remedy; none without a database.
-type Login = Option<Result<(Secret, Vec<String>), (String, String)>>;
+/// The database's login for sandboxes, or cause and remedy; none without a database.
+type Login = Option<Result<SandboxLogin, (String, String)>>;
 
 impl Sandboxed {
     /// Looks at everything that a sandbox needs but logins, in less than half a minute.
@@ -56,7 +56,7 @@ impl Shared {
     async fn inspect(self: &Arc<Self>) -> Vec<Part> {
         let (asked, loaded) = (Instant::now(), self.loaded());
         let settings = &loaded.settings;
-        let (engine, login) = tokio::join!(self.engine(), self.database_url());
+        let (engine, login) = tokio::join!(self.engine(), self.login());
         let mut parts = vec![of_engine(&engine, self.premises.launcher.host())];
         parts.extend(engine.as_ref().ok().map(live_restore));
         parts.extend(self.disk(settings));
@@ -70,8 +70,8 @@ impl Shared {
             tokio::join!(self.premises.image(settings), self.premises.network(settings));
         parts.push(of_image(&image, settings));
         parts.push(of_network(&network));
-        let url = login.as_ref().and_then(|login| login.as_ref().ok()).map(|(url, _)| url);
-        let around = match self.surveyed(settings, url).await {
+        let made = login.as_ref().and_then(|login| login.as_ref().ok());
+        let around = match self.surveyed(settings, made).await {
             Ok(around) => around,
             Err(obstacle) => {
                 let first = blamed(&obstacle);
@@ -108,9 +108,9 @@ impl Shared {
     async fn surveyed(
         &self,
         settings: &Arc<Settings>,
-        database: Option<&Secret>,
+        login: Option<&SandboxLogin>,
     ) -> Result<Surroundings, Obstacle> {
-        let around = self.premises.survey(settings, database).await?;
+        let around = self.premises.survey(settings, self.lent(login)).await?;
         obstacles::check_image(&around)?;
         self.premises.sandbox(&around).check()?;
         Ok(around)
@@ -298,7 +298,7 @@ fn of_login(login: &Login, seen: Option<&DatabaseLook>) -> Part {
             return Part::bad(name, CheckState::Unknown, "the database was not looked at", fix);
         }
         Some(Err((cause, fix))) => return Part::bad(name, CheckState::Fail, cause, fix),
-        Some(Ok((_, others))) => others,
+        Some(Ok(login)) => &login.other_databases,
     };
     let told = match seen {
         Some(DatabaseLook { answers: true, closed: true, .. }) => {

@@ -36,12 +36,12 @@ use launcher::{
 use sandbox::{
     addresses::ProxyWithheld,
     disk, image,
-    premises::{Obstacle, Premises, Surroundings},
+    premises::{Database, Obstacle, Premises, Surroundings},
     rewrite::{Service, http},
     sandbox::{Purpose, logins},
     view::{ViewError, warning},
 };
-use store::pool::Store;
+use store::{pool::Store, sandbox::login::SandboxLogin};
 use telemetry::chain::error_chain;
 use tokio::{sync::watch, time::timeout};
 
@@ -115,11 +115,9 @@ impl Containers {
         let loaded = Arc::clone(&self.settings.borrow());
         let login = self.store.ensure_sandbox_login().await;
         let login = login.map_err(|error| fault(&error, Some(error.hint())))?;
-        let database = login.url(&self.database_url);
-        let database = database.ok_or_else(|| {
-            NotReady::new("DATABASE_URL has a form that sandboxes cannot be given")
-        })?;
-        let around = self.premises.survey(&loaded.settings, Some(&database)).await;
+        let SandboxLogin { name, password, .. } = &login;
+        let database = Database { owners: &self.database_url, name, password };
+        let around = self.premises.survey(&loaded.settings, Some(database)).await;
         Ok((loaded, around.map_err(|error| in_the_way(&error))?))
     }
 

@@ -2,6 +2,9 @@
 //!
 //! Hosts pair with ports by their place in the list; one port alone is that of all hosts. A `hostaddr` is where a client
 //! connects, and the `host` beside it is only a name for certificates then.
+//!
+//! In a URL everything before the first `@` is user and password, whatever is in it, and parameters follow the first `?`
+//! behind the hosts; a `#` means nothing.
 
 use std::{collections::BTreeSet, net::IpAddr, ops::Range};
 
@@ -16,12 +19,79 @@ use super::{
 const DEFAULT_PORT: u16 = 5432;
 const PREFIXES: &[&str] = &["postgres://", "postgresql://"];
 
-/// What a text says of where to connect.
+/// What a text says of where to connect, and as whom.
 #[derive(Debug, Default)]
 struct Places {
     hosts: Vec<Piece>,
     host_addresses: Vec<Piece>,
     ports: Vec<u16>,
+    names: Names,
+    /// What of the text has to stay where the login is another one, in its order.
+    without_login: Vec<Range<usize>>,
+}
+
+/// Whom an address connects as, and to what.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The user.
+    pub user: Option<String>,
+    /// The database; without one the server takes the user's name for it.
+    pub database: Option<String>,
+}
+
+/// The same database for another login: user and password are its own, and nothing else changes. Both have to be made of
+/// letters, digits and `_`.
+///
+/// # Errors
+/// [`RewriteError::Unreadable`], where the driver would not read the text either, or nobody could tell what of it is the
+/// password.
+pub fn lend(text: &str, name: &str, password: &Secret) -> Result<Secret, RewriteError> {
+    let places = read(text)?;
+    let password = password.expose();
+    let kept = places.without_login.iter().filter_map(|at| text.get(at.clone()));
+    let lent = match prefix(text) {
+        Some(prefix) => format!("{prefix}{name}:{password}@{}", in_query(kept)),
+        None => {
+            let pairs: String = kept.map(|pair| format!(" {pair}")).collect();
+            format!("user={name} password={password}{pairs}")
+        }
+    };
+    Ok(Secret::new(lent))
+}
+
+/// Whom an address connects as, and to what.
+///
+/// # Errors
+/// [`RewriteError::Unreadable`].
+pub fn names(text: &str) -> Result<Names, RewriteError> {
+    Ok(read(text)?.names)
+}
+
+/// Hosts and path, then the parameters that are kept.
+fn in_query<'a>(mut kept: impl Iterator<Item = &'a str>) -> String {
+    let mut text = kept.next().unwrap_or_default().to_owned();
+    for (index, parameter) in kept.enumerate() {
+        text.push(if index == 0 { '?' } else { '&' });
+        text.push_str(parameter);
+    }
+    text
+}
+
+fn prefix(text: &str) -> Option<&'static str> {
+    PREFIXES.iter().copied().find(|prefix| text.starts_with(prefix))
+}
+
+fn read(text: &str) -> Result<Places, RewriteError> {
+    let places = match prefix(text) {
+        Some(prefix) => in_url(text, prefix.len())?,
+        None => in_pairs(text)?,
+    };
+    // No name of a host has one. It may be of a password that the driver cuts short.
+    let is_torn = |host: &Piece| host.meaning.contains('@') && !is_socket(&host.meaning);
+    if places.hosts.iter().any(is_torn) {
+        return Err(unreadable("a host has an `@`"));
+    }
+    Ok(places)
 }
 
 /// The address as a sandbox gets it. `gateway` is the number of the host in a sandbox's network, where it has one.
@@ -29,11 +99,7 @@ struct Places {
 /// # Errors
 /// See [`RewriteError`].
 pub fn rewrite(text: &str, gateway: Option<IpAddr>) -> Result<Rewritten, RewriteError> {
-    let prefix = PREFIXES.iter().find(|prefix| text.starts_with(**prefix));
-    let places = match prefix {
-        Some(prefix) => in_url(text, prefix.len())?,
-        None => in_pairs(text)?,
-    };
+    let places = read(text)?;
     let mut edits = Vec::new();
     let mut targets = BTreeSet::new();
     let count = places.hosts.len().max(places.host_addresses.len()).max(1);
@@ -84,14 +150,22 @@ fn find(text: &str, from: usize, what: &[char]) -> usize {
 
 fn in_url(text: &str, from: usize) -> Result<Places, RewriteError> {
     let mut places = Places::default();
-    // Everything before the first `@` is user and password, whatever is in it.
     let at_sign = find(text, from, &['@']);
     let start = if at_sign < text.len() { at_sign + 1 } else { from };
+    let user = find(text, from, &[':', '@']).min(at_sign);
+    if start > from {
+        places.names.user = Some(Decoded::percent(text, from..user).piece().meaning);
+    }
     let end = find(text, start, &['/', '?']);
     if start < end {
         authority(text, start..end, &mut places)?;
     }
-    let mut key = find(text, end, &['?']) + 1;
+    let query = find(text, end, &['?']);
+    places.without_login.push(start..query);
+    if query > end + 1 {
+        places.names.database = Some(Decoded::percent(text, end + 1..query).piece().meaning);
+    }
+    let mut key = query + 1;
     while key < text.len() {
         let equals = find(text, key, &['=']);
         if equals == text.len() {
@@ -99,7 +173,7 @@ fn in_url(text: &str, from: usize) -> Result<Places, RewriteError> {
         }
         let stop = find(text, equals, &['&']);
         let name = Decoded::percent(text, key..equals).piece().meaning;
-        parameter(&name, &Decoded::percent(text, equals + 1..stop), &mut places)?;
+        parameter(&name, &Decoded::percent(text, equals + 1..stop), key..stop, &mut places)?;
         key = stop + 1;
     }
     Ok(places)
@@ -131,8 +205,19 @@ fn authority(text: &str, at: Range<usize>, places: &mut Places) -> Result<(), Re
     Ok(())
 }
 
-fn parameter(name: &str, value: &Decoded, places: &mut Places) -> Result<(), RewriteError> {
+/// Notes a parameter that stands at `at` with its name.
+fn parameter(
+    name: &str,
+    value: &Decoded,
+    at: Range<usize>,
+    places: &mut Places,
+) -> Result<(), RewriteError> {
+    if !matches!(name, "user" | "password") {
+        places.without_login.push(at);
+    }
     match name {
+        "user" => places.names.user = Some(value.piece().meaning),
+        "dbname" => places.names.database = Some(value.piece().meaning),
         "host" => places.hosts.extend(value.list()),
         "hostaddr" => places.host_addresses.extend(value.list()),
         "port" => {
@@ -177,7 +262,8 @@ fn in_pairs(text: &str) -> Result<Places, RewriteError> {
         if quoted && characters.next().is_none() {
             return Err(unreadable("a quote is not closed"));
         }
+        let over = characters.peek().map_or(text.len(), |(at, _)| *at);
         let name = text.get(start..end).unwrap_or_default();
-        parameter(name, &Decoded::new(bytes, from..to), &mut places)?;
+        parameter(name, &Decoded::new(bytes, from..to), start..over, &mut places)?;
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod docker;
+mod lending;
 mod relaying;
 mod rewriting;
 mod trusting;

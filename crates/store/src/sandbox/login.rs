@@ -87,25 +87,6 @@ impl SandboxLoginError {
     }
 }
 
-impl SandboxLogin {
-    /// The same database for this login: another user and password, nothing else changes. None for a URL that is none.
-    #[must_use]
-    pub fn url(&self, owners: &Secret) -> Option<Secret> {
-        let (scheme, rest) = owners.expose().split_once("://")?;
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, rest) = rest.split_at(end);
-        let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
-        let (path, options) = rest.split_once('?').map_or((rest, None), |(p, o)| (p, Some(o)));
-        let own = |option: &&str| !option.starts_with("user=") && !option.starts_with("password=");
-        let options: Vec<&str> = options.unwrap_or_default().split('&').filter(own).collect();
-        let options = Some(options.join("&")).filter(|options| !options.is_empty());
-        let options = options.map(|options| format!("?{options}")).unwrap_or_default();
-        // Both are made of letters, digits and `_`.
-        let (name, password) = (&self.name, self.password.expose());
-        Some(Secret::new(format!("{scheme}://{name}:{password}@{address}{path}{options}")))
-    }
-}
-
 /// The name of the login, what is stored, and what is there. Served by the catalogues' indexes.
 const LOOK: &str = "
     SELECT 'opentiger_sandbox_' || d.oid AS name, quote_ident(d.datname) AS database, current_schema()::text AS schema,
@@ -363,32 +344,5 @@ fn is_denied(error: &StoreError) -> bool {
         | StoreError::Contended { .. }
         | StoreError::WrongSchema { .. }
         | StoreError::Corrupt { .. } => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_user_and_password_of_a_url_change() {
-        let login = SandboxLogin {
-            name: "box".to_owned(),
-            password: Secret::new("pw"),
-            other_databases: Vec::new(),
-        };
-        for (owners, expected) in [
-            ("postgres://ot:p%2Fw@h:5/d", "postgres://box:pw@h:5/d"),
-            ("postgres://h/d?connect_timeout=3", "postgres://box:pw@h/d?connect_timeout=3"),
-            (
-                "postgresql://a:b@[::1]:5,h2:6/d?user=x&a=b&password=y",
-                "postgresql://box:pw@[::1]:5,h2:6/d?a=b",
-            ),
-            ("postgres:///d?host=/run/pg&user=me", "postgres://box:pw@/d?host=/run/pg"),
-        ] {
-            let url = login.url(&Secret::new(owners)).unwrap();
-            assert_eq!(url.expose(), expected);
-        }
-        assert_eq!(login.url(&Secret::new("host=h user=u")), None);
     }
 }

@@ -10,7 +10,7 @@ use core_types::{
 use store::sandbox::login::{SandboxLogin, SandboxLoginError};
 use tokio::task::JoinSet;
 
-use super::{Box, success};
+use super::{Box, success, url_of};
 use crate::world::{World, connect, plain_task};
 
 #[tokio::test]
@@ -105,12 +105,12 @@ async fn login_is_made_once_whoever_asks_and_its_password_is_no_ones_to_read() {
     world.sql.batch_execute(&format!("DROP OWNED BY {name}; DROP ROLE {name}")).await.unwrap();
     let anew = world.store.ensure_sandbox_login().await.unwrap();
     let mut driver = JoinSet::new();
-    connect(anew.url(&world.url).unwrap().expose(), &mut driver).await;
+    connect(url_of(&anew, &world.url).expose(), &mut driver).await;
     // And a row that was lost brings another password.
     world.sql.batch_execute("DELETE FROM sandbox_login").await.unwrap();
     let other = world.store.ensure_sandbox_login().await.unwrap();
     assert_ne!(other.password, anew.password);
-    connect(other.url(&world.url).unwrap().expose(), &mut driver).await;
+    connect(url_of(&other, &world.url).expose(), &mut driver).await;
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn owner_that_may_make_no_roles_is_told_what_to_grant() {
     world.sql.batch_execute(close).await.unwrap();
     let login = store.ensure_sandbox_login().await.unwrap();
     let mut driver = JoinSet::new();
-    let hostile = connect(login.url(&url).unwrap().expose(), &mut driver).await;
+    let hostile = connect(url_of(&login, &url).expose(), &mut driver).await;
     hostile.batch_execute("BEGIN; SELECT 1").await.unwrap();
     let ended = store.end_lingering_sandboxes(Duration::ZERO).await.unwrap();
     assert_eq!(ended, 1, "the owner need not be a superuser");

@@ -146,7 +146,7 @@ impl Shared {
     }
 
     async fn relays(&self, around: &Surroundings) -> Result<(), Obstacle> {
-        let ensured = timeout(RELAYS_WITHIN, self.premises.ensure_relays(&around.relays)).await;
+        let ensured = timeout(RELAYS_WITHIN, self.premises.ensure_relays(around)).await;
         ensured.unwrap_or_else(|_| Err(obstacles::relays_silent(around)))
     }
 

@@ -36,9 +36,9 @@ use crate::{
         clients::Clients,
         keep::Relays,
         plan,
-        strangers::{ServiceOpenToLoopback, knock},
+        strangers::{Callers, Reception, ServiceOpenToLoopback, knock},
     },
-    rewrite::{RewriteError, postgres::lend},
+    rewrite::{RewriteError, postgres},
     sandbox::{Purpose, Sandbox, SandboxError, check_network},
     view::{self, Sources, View, ViewError},
 };
@@ -67,7 +67,7 @@ pub struct Premises {
     pub user: UserId,
     /// The view of the host's logins.
     pub view: View,
-    knocked: Mutex<Option<(Vec<Relay>, Instant)>>,
+    knocked: Mutex<Option<(Vec<Relay>, Callers, Instant)>>,
     sharing: sharing::Sharing,
 }
 
@@ -125,6 +125,8 @@ pub struct Surroundings {
     pub addresses: Addresses,
     /// The relays that those need.
     pub relays: Vec<Relay>,
+    /// Under which names what they lead to must refuse strangers.
+    pub callers: Callers,
 }
 
 /// Why there can be no sandbox for now, whatever it is for.
@@ -310,14 +312,27 @@ impl Premises {
         let image = self.image(settings).await?;
         let engine_is_here = !engine.rootless && self.launcher.host().starts_with("unix:");
         let on = as_planned(&found, engine_is_here);
-        let lent = database.map(|it| lend(it.owners.expose(), it.name, it.password)).transpose()?;
+        let (mut lent, mut callers) = (None, Callers::default());
+        if let Some(Database { owners, name, password }) = database {
+            lent = Some(postgres::lend(owners.expose(), name, password)?);
+            callers = Callers::of(postgres::names(owners.expose())?, name);
+        }
         let database = lent.as_ref();
         let given = Given { database, redis: None, settings, environment: &self.environment };
         let addresses = rewrite(given, on)?;
         let relays = plan(on, &addresses.targets, Some(settings.api_listen))?;
         let settings = Arc::clone(settings);
         let network = found;
-        Ok(Surroundings { settings, engine, network, image, engine_is_here, addresses, relays })
+        Ok(Surroundings {
+            settings,
+            engine,
+            network,
+            image,
+            engine_is_here,
+            addresses,
+            relays,
+            callers,
+        })
     }
 
     /// The image of the settings, where the engine has it.
@@ -373,15 +388,19 @@ impl Premises {
     ///
     /// # Errors
     /// [`Obstacle::Relay`] and [`Obstacle::Open`].
-    pub async fn ensure_relays(&self, relays: &[Relay]) -> Result<(), Obstacle> {
+    pub async fn ensure_relays(&self, around: &Surroundings) -> Result<(), Obstacle> {
+        let Surroundings { relays, callers, .. } = around;
         self.relays.ensure(&*self.host, relays).await?;
-        if !self.is_knock_due(relays) {
+        if !self.is_knock_due(relays, callers) {
             return Ok(());
         }
+        let mut all_refuse = true;
         for relay in relays {
-            knock(relay).await.map_err(Obstacle::Open)?;
+            let said = knock(relay, callers).await.map_err(Obstacle::Open)?;
+            all_refuse &= said == Reception::Refused;
         }
-        *self.knocked() = Some((relays.to_vec(), Instant::now()));
+        // One that said nothing is asked again before long.
+        *self.knocked() = all_refuse.then(|| (relays.clone(), callers.clone(), Instant::now()));
         Ok(())
     }
 
@@ -431,12 +450,14 @@ impl Premises {
         Sources::of(settings, self.environment.get("HOME").map(Path::new))
     }
 
-    fn is_knock_due(&self, relays: &[Relay]) -> bool {
+    fn is_knock_due(&self, relays: &[Relay], callers: &Callers) -> bool {
         let knocked = self.knocked();
-        !knocked.as_ref().is_some_and(|(known, at)| known == relays && at.elapsed() < KNOCK_EVERY)
+        !knocked.as_ref().is_some_and(|(known, under, at)| {
+            (&**known, under) == (relays, callers) && at.elapsed() < KNOCK_EVERY
+        })
     }
 
-    fn knocked(&self) -> std::sync::MutexGuard<'_, Option<(Vec<Relay>, Instant)>> {
+    fn knocked(&self) -> std::sync::MutexGuard<'_, Option<(Vec<Relay>, Callers, Instant)>> {
         self.knocked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -103,7 +103,7 @@ impl Containers {
 
     /// Makes the relays run. What cannot be had is still wanted, so that nothing is claimed until it can.
     async fn ensure_relays(&self, around: &Surroundings) -> Result<(), NotReady> {
-        let ensured = self.premises.ensure_relays(&around.relays).await;
+        let ensured = self.premises.ensure_relays(around).await;
         ensured.map_err(|error| {
             self.demand.arise();
             in_the_way(&error)

@@ -24,7 +24,7 @@ use sandbox::{
         keep::{LEASE, Relays, clients},
         plan,
         serve::{Server, may_listen, per_client},
-        strangers::{Reception, knock},
+        strangers::{Callers, Reception, knock},
     },
     rewrite::{Service, Target},
 };
@@ -169,10 +169,10 @@ async fn postgres_behind_the_relay_asks_for_its_password() {
     let mut tasks = JoinSet::new();
     let stop = served(&relay, &clients, &mut tasks).await;
     let through = Relay { targets: vec![relay.listen], ..relay.clone() };
-    assert_eq!(knock(&through).await, Ok(Reception::Refused));
+    assert_eq!(knock(&through, &Callers::default()).await, Ok(Reception::Refused));
     stop.cancel();
     tasks.join_all().await;
-    assert_eq!(knock(&through).await, Ok(Reception::Unknown), "nobody listens any more");
+    assert_eq!(knock(&through, &Callers::default()).await, Ok(Reception::Unknown), "nobody listens any more");
 }
 
 #[tokio::test]
@@ -242,9 +242,9 @@ fn plans_that_cannot_be_are_refused() {
 async fn service_without_a_password_is_found_out() {
     let redis = TestRedis::start().await;
     let relay = planned(Service::Redis, redis.address());
-    assert_eq!(knock(&relay).await, Ok(Reception::Refused));
+    assert_eq!(knock(&relay, &Callers::default()).await, Ok(Reception::Refused));
     redis.say("CONFIG SET requirepass \"\"").await;
-    let open = knock(&relay).await.unwrap_err();
+    let open = knock(&relay, &Callers::default()).await.unwrap_err();
     assert_eq!((open.service, open.address), (Service::Redis, redis.address()));
     assert!(open.hint().contains("requirepass"));
 }

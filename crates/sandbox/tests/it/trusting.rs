@@ -18,9 +18,9 @@ use launcher::{
 use sandbox::{
     relay::{
         Relay,
-        strangers::{Reception, knock},
+        strangers::{Callers, Reception, ServiceOpenToLoopback, knock},
     },
-    rewrite::Service,
+    rewrite::{Service, postgres::names},
 };
 use testing::{programs::installed_program, wait::wait_for};
 
@@ -75,25 +75,52 @@ async fn postgres_that_trusts_loopback_is_found_out() {
         targets: vec![address],
         service: Service::Postgres,
     };
-    let open =
-        wait_for("the server to let a stranger in", LIMIT, async || match knock(&relay).await {
-            Err(open) => Ok(open),
-            Ok(said) => Err(format!("{said:?}")),
-        })
-        .await;
-    assert_eq!(open.address, address);
-    assert!(open.hint().contains("pg_hba.conf"));
+    let callers = Callers::of(names("postgres://ot:p@127.0.0.1/tiger").unwrap(), "box");
+    let found = open(&relay, &callers).await;
+    assert_eq!(found.address, address);
+    assert!(found.hint().contains("pg_hba.conf"));
 
     let hba = data.join("pg_hba.conf");
     let strict = fs::read_to_string(&hba).unwrap().replace("trust", "scram-sha-256");
-    fs::write(&hba, strict).unwrap();
-    let pid = handle.stats().await.unwrap().leader_pid.and_then(rustix::process::Pid::from_raw);
-    rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::HUP).unwrap();
-    wait_for("the server to refuse a stranger", LIMIT, async || match knock(&relay).await {
+    let reload = async |first: &str| {
+        fs::write(&hba, format!("{first}\n{strict}")).unwrap();
+        let pid = handle.stats().await.unwrap().leader_pid.and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::HUP).unwrap();
+    };
+    reload("").await;
+    refused(&relay, &callers).await;
+    // One line is enough, for whomever it is.
+    for line in [
+        "host tiger ot 127.0.0.1/32 trust",
+        "host postgres ot 127.0.0.1/32 trust",
+        "host tiger box 127.0.0.1/32 trust",
+        "host all postgres 127.0.0.1/32 trust",
+        "host replication ot 127.0.0.1/32 trust",
+        "host replication postgres 127.0.0.1/32 trust",
+    ] {
+        reload(line).await;
+        open(&relay, &callers).await;
+        reload("").await;
+        refused(&relay, &callers).await;
+    }
+    let request = StopRequest { reason: "test".to_owned(), grace: Duration::from_secs(1) };
+    handle.stop(request).await;
+}
+
+async fn open(relay: &Relay, callers: &Callers) -> ServiceOpenToLoopback {
+    let what = "the server to let a stranger in";
+    wait_for(what, LIMIT, async || match knock(relay, callers).await {
+        Err(open) => Ok(open),
+        Ok(said) => Err(format!("{said:?}")),
+    })
+    .await
+}
+
+async fn refused(relay: &Relay, callers: &Callers) {
+    let what = "the server to refuse a stranger";
+    wait_for(what, LIMIT, async || match knock(relay, callers).await {
         Ok(Reception::Refused) => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
-    let request = StopRequest { reason: "test".to_owned(), grace: Duration::from_secs(1) };
-    handle.stop(request).await;
 }

@@ -35,7 +35,7 @@ use crate::{
         Network, Relay, RelayError,
         clients::Clients,
         keep::Relays,
-        plan,
+        own_api, plan,
         strangers::{Callers, Reception, ServiceOpenToLoopback, knock},
     },
     rewrite::{RewriteError, postgres},
@@ -320,7 +320,8 @@ impl Premises {
         let database = lent.as_ref();
         let given = Given { database, redis: None, settings, environment: &self.environment };
         let addresses = rewrite(given, on)?;
-        let relays = plan(on, &addresses.targets, Some(settings.api_listen))?;
+        let own_api = own_api::addresses(&self.state_dir, settings.api_listen);
+        let relays = plan(on, &addresses.targets, &own_api)?;
         let settings = Arc::clone(settings);
         let network = found;
         Ok(Surroundings {

@@ -3,11 +3,12 @@
 //! A relay is a process of its own for one address: it listens on the gateway of the sandboxes' network, serves the
 //! instance's own containers and nobody else, and leads to the planned targets and nowhere else. Planning looks at this
 //! machine's sockets and opens none; [`serve`] is the process, [`keep`] starts it and keeps it alive, [`clients`] says
-//! whom it serves, [`strangers`] asks whether what is relayed refuses whoever has no password.
+//! whom it serves, [`own_api`] where it must not lead, [`strangers`] asks whether what is relayed refuses whoever has no password.
 
 pub mod clients;
 pub mod keep;
 pub mod listeners;
+pub mod own_api;
 pub mod serve;
 pub mod strangers;
 
@@ -147,14 +148,14 @@ pub enum RelayError {
 /// The relays that sandboxes on a network need in order to reach targets on this machine's loopback, in the order of their
 /// ports. None where a service listens on the gateway itself, and never one to a proxy.
 ///
-/// `own_api` is where openTiger's API listens.
+/// `own_api` is where openTiger's API listens or is about to, see [`own_api::addresses`].
 ///
 /// # Errors
 /// See [`RelayError`].
 pub fn plan(
     network: Network<'_>,
     targets: &BTreeSet<Target>,
-    own_api: Option<SocketAddr>,
+    own_api: &[SocketAddr],
 ) -> Result<Vec<Relay>, RelayError> {
     let listeners = Listeners::read()
         .map_err(|source| RelayError::Io { what: "read the sockets of this machine", source })?;
@@ -164,12 +165,12 @@ pub fn plan(
 fn plan_among(
     network: Network<'_>,
     targets: &BTreeSet<Target>,
-    own_api: Option<SocketAddr>,
+    own_api: &[SocketAddr],
     listeners: &Listeners,
 ) -> Result<Vec<Relay>, RelayError> {
     let mut relays = Vec::new();
     for (port, (service, addresses)) in by_port(targets)? {
-        if own_api.is_some_and(|api| is_reached_by(api, port, &addresses)) {
+        if own_api.iter().any(|api| is_reached_by(*api, port, &addresses)) {
             return Err(RelayError::OwnApi { service });
         }
         let Some(gateway) = network.host().filter(|gateway| is_own(*gateway)) else {

@@ -35,7 +35,8 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer(
         "sandbox",
         &["core-config", "core-types", "executor", "launcher", "telemetry"],
-        &["testing"],
+        // `client` writes the file in which a server says where it listens.
+        &["client", "testing"],
     ),
     layer(
         "auth-probe",

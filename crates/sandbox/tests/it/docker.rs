@@ -170,7 +170,7 @@ async fn container_of_ours_reaches_loopback_services_and_a_foreign_one_does_not(
         target(Service::Postgres, database.server_address()),
     ]);
     let network = Network { name: &place.network, gateways: &gateways, engine_is_here: true };
-    let plan = plan(network, &targets, None).unwrap();
+    let plan = plan(network, &targets, &[]).unwrap();
     assert_eq!(plan.len(), 2);
     let processes = ProcessLauncher::new(place.state.path()).unwrap();
     let worker = built_program("worker", "worker");

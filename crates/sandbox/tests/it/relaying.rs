@@ -9,9 +9,11 @@ use std::{
     time::Duration,
 };
 
+use client::address::AddressFile;
 use launcher::{
     fake::{Behaviour, End, FakeLauncher},
     handle::{Handle, LaunchState, StopRequest},
+    identity::ProcessIdentity,
     launcher::Launcher as _,
     outcome::StopCause,
     process::ProcessLauncher,
@@ -22,6 +24,7 @@ use sandbox::{
         Network, Relay, RelayError,
         clients::Clients,
         keep::{LEASE, Relays, clients},
+        own_api::addresses,
         plan,
         serve::{Server, may_listen, per_client},
         strangers::{Callers, Reception, knock},
@@ -75,7 +78,7 @@ async fn redis_says(from: &str, to: SocketAddr) -> String {
 fn planned(service: Service, address: SocketAddr) -> Relay {
     let gateways = [ip(GATEWAY)];
     let targets = BTreeSet::from([target(service, address)]);
-    let plan = plan(network(&gateways), &targets, None).expect("there is a way");
+    let plan = plan(network(&gateways), &targets, &[]).expect("there is a way");
     plan.into_iter().next().expect("a relay is needed")
 }
 
@@ -191,9 +194,9 @@ async fn a_service_on_every_address_needs_no_relay() {
     let service = TcpListener::bind("0.0.0.0:0").unwrap();
     let at = SocketAddr::new(ip("127.0.0.1"), service.local_addr().unwrap().port());
     let targets = BTreeSet::from([target(Service::Provider, at)]);
-    assert_eq!(plan(network(&[ip(GATEWAY)]), &targets, None).unwrap(), []);
+    assert_eq!(plan(network(&[ip(GATEWAY)]), &targets, &[]).unwrap(), []);
     let targets = BTreeSet::from([target(Service::Proxy, at)]);
-    assert_eq!(plan(network(&[ip(GATEWAY)]), &targets, None).unwrap(), [], "nor does a proxy");
+    assert_eq!(plan(network(&[ip(GATEWAY)]), &targets, &[]).unwrap(), [], "nor does a proxy");
 }
 
 #[tokio::test]
@@ -205,7 +208,7 @@ async fn a_proxy_on_loopback_is_not_relayed() {
     // Nor under the name of another service.
     let beside = BTreeSet::from([by_name.clone(), target(Service::Provider, proxy)]);
     for targets in [alone, BTreeSet::from([by_name]), beside] {
-        let refused = plan(network(&gateways), &targets, None).unwrap_err();
+        let refused = plan(network(&gateways), &targets, &[]).unwrap_err();
         assert!(matches!(refused, RelayError::ProxyOnLoopback { .. }), "{refused:?}");
         assert!(refused.hint().contains("NO_PROXY=*"));
     }
@@ -220,22 +223,43 @@ fn plans_that_cannot_be_are_refused() {
     for network in
         [network(&[]), network(&elsewhere), Network { engine_is_here: false, ..network(&gateways) }]
     {
-        let refused = plan(network, &one, None);
+        let refused = plan(network, &one, &[]);
         assert!(matches!(refused, Err(RelayError::NoRelay { .. })), "{refused:?}");
-        assert_eq!(plan(network, &BTreeSet::new(), None).unwrap(), [], "nothing is needed");
+        assert_eq!(plan(network, &BTreeSet::new(), &[]).unwrap(), [], "nothing is needed");
     }
     for api in ["127.0.0.1:1", "0.0.0.0:1", "[::]:1"] {
-        let refused = plan(network(&gateways), &one, Some(at(api)));
+        let refused = plan(network(&gateways), &one, &[at("127.0.0.1:2"), at(api)]);
         assert!(matches!(refused, Err(RelayError::OwnApi { .. })), "{refused:?}");
     }
-    assert!(plan(network(&gateways), &one, Some(at("127.0.0.1:2"))).is_ok());
+    assert!(plan(network(&gateways), &one, &[at("127.0.0.1:2")]).is_ok());
     let mut two = one.clone();
     two.insert(target(Service::Redis, at("127.0.0.2:1")));
-    let refused = plan(network(&gateways), &two, None);
+    let refused = plan(network(&gateways), &two, &[]);
     assert!(matches!(refused, Err(RelayError::SharedPort { port: 1, .. })), "{refused:?}");
     let by_name = Target { service: Service::Postgres, address: None, port: 1 };
-    let relays = plan(network(&gateways), &BTreeSet::from([by_name]), None).unwrap();
+    let relays = plan(network(&gateways), &BTreeSet::from([by_name]), &[]).unwrap();
     assert_eq!(relays[0].targets, [at("127.0.0.1:1"), at("[::1]:1")]);
+}
+
+#[test]
+fn api_that_runs_is_known_by_what_it_says_of_itself() {
+    let state = tempfile::tempdir().unwrap();
+    let (set, real) = ("127.0.0.1:4301".parse().unwrap(), "127.0.0.1:4711".parse().unwrap());
+    assert_eq!(addresses(state.path(), set), [set]);
+    let own = ProcessIdentity::own().unwrap();
+    let file = |start_ticks| AddressFile {
+        address: real,
+        pid: own.pid,
+        start_ticks,
+        boot_id: own.boot_id.clone(),
+        version: "0".to_owned(),
+    };
+    let announced = file(own.start_ticks).announce(state.path()).unwrap();
+    assert_eq!(addresses(state.path(), set), [set, real]);
+    drop(announced);
+    // The file of a process that is no more.
+    let _left_behind = file(own.start_ticks + 1).announce(state.path()).unwrap();
+    assert_eq!(addresses(state.path(), set), [set]);
 }
 
 #[tokio::test]

@@ -113,12 +113,30 @@ pub enum LoginWarning {
     ClaudeCode {
         /// Where a login was looked for.
         directory: PathBuf,
+        /// What is wrong with the one that is there.
+        fault: Option<LoginFault>,
     },
     /// opencode has neither a key nor a login.
     Opencode {
         /// Where a login was looked for.
         file: PathBuf,
+        /// What is wrong with the one that is there.
+        fault: Option<LoginFault>,
     },
+}
+
+/// What is wrong with a login that is there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum LoginFault {
+    /// This user may not read it, or cannot.
+    #[error("cannot be read: {why}")]
+    Unreadable {
+        /// The system's word for it.
+        why: String,
+    },
+    /// It is no login.
+    #[error("is damaged")]
+    Damaged,
 }
 
 /// Who a sandbox runs as, and whose view, checkout and state are: the dispatcher's user, or the image's where that is root.
@@ -272,16 +290,31 @@ pub fn warning(
 ) -> Option<LoginWarning> {
     match kind {
         ExecutorKind::ClaudeCode => {
-            let missing =
-                settings.anthropic_api_key.is_none() && logins.claude == LoginState::LoggedOut;
-            missing.then(|| LoginWarning::ClaudeCode { directory: sources.claude.clone() })
+            let fault = logins.claude.fault()?;
+            let directory = sources.claude.clone();
+            let missing = settings.anthropic_api_key.is_none();
+            missing.then_some(LoginWarning::ClaudeCode { directory, fault })
         }
         ExecutorKind::Opencode => {
             let keys =
                 [&settings.anthropic_api_key, &settings.openai_api_key, &settings.gemini_api_key];
-            let missing =
-                keys.iter().all(|key| key.is_none()) && logins.opencode == LoginState::LoggedOut;
-            missing.then(|| LoginWarning::Opencode { file: sources.opencode.clone() })
+            let fault = logins.opencode.fault()?;
+            let file = sources.opencode.clone();
+            let missing = keys.iter().all(|key| key.is_none());
+            missing.then_some(LoginWarning::Opencode { file, fault })
+        }
+    }
+}
+
+impl LoginState {
+    /// Why there is no login, and what is wrong with it where that is so; nothing where there is one.
+    #[expect(clippy::option_option, reason = "a login, none, and one that is at fault")]
+    fn fault(&self) -> Option<Option<LoginFault>> {
+        match self {
+            Self::Present { .. } => None,
+            Self::LoggedOut => Some(None),
+            Self::HalfWritten => Some(Some(LoginFault::Damaged)),
+            Self::Unreadable { why } => Some(Some(LoginFault::Unreadable { why: why.clone() })),
         }
     }
 }
@@ -289,12 +322,22 @@ pub fn warning(
 impl std::fmt::Display for LoginWarning {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::ClaudeCode { directory } => write!(
+            Self::ClaudeCode { directory, fault: Some(fault) } => write!(
+                f,
+                "agents of claude_code in sandboxes have no login: that in `{}` {fault}, and ANTHROPIC_API_KEY is not set",
+                directory.display()
+            ),
+            Self::Opencode { file, fault: Some(fault) } => write!(
+                f,
+                "agents of opencode in sandboxes have no login: `{}` {fault}, and no provider's key is set",
+                file.display()
+            ),
+            Self::ClaudeCode { directory, fault: None } => write!(
                 f,
                 "agents of claude_code in sandboxes have no login: `{}` has none, and ANTHROPIC_API_KEY is not set",
                 directory.display()
             ),
-            Self::Opencode { file } => write!(
+            Self::Opencode { file, fault: None } => write!(
                 f,
                 "agents of opencode in sandboxes have no login: `{}` is not there, and no provider's key is set",
                 file.display()
@@ -308,6 +351,10 @@ impl LoginWarning {
     #[must_use]
     pub const fn hint(&self) -> &'static str {
         match self {
+            Self::ClaudeCode { fault: Some(LoginFault::Unreadable { .. }), .. }
+            | Self::Opencode { fault: Some(LoginFault::Unreadable { .. }), .. } => {
+                "let the user that runs openTiger own and read it, or set a provider's key"
+            }
             Self::ClaudeCode { .. } => "run `claude /login` on the host, or set ANTHROPIC_API_KEY",
             Self::Opencode { .. } => {
                 "run `opencode auth login` on the host, or set a provider's key"

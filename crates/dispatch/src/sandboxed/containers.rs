@@ -185,6 +185,8 @@ impl Containers {
 #[async_trait]
 impl Outfitter for Containers {
     async fn ready(&self) -> Result<(), NotReady> {
+        // Whatever else is missing, it is said now.
+        let of_logins = self.warn_of_logins(&Arc::clone(&self.settings.borrow()).settings);
         let (_, around) = self.surroundings().await?;
         let (premises, settings) = (&self.premises, &around.settings);
         premises.check_sharing(&around.engine).await.map_err(|error| in_the_way(&error))?;
@@ -198,7 +200,7 @@ impl Outfitter for Containers {
         if self.demand.is_there() {
             self.ensure_relays(&around).await?;
         }
-        self.warn_of_logins(settings)
+        of_logins
     }
 
     async fn subject(&self, executor: ExecutorKind) -> Result<Option<String>, NotReady> {

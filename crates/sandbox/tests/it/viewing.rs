@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 use core_config::{load::load, settings::Settings};
 use core_types::task::ExecutorKind;
 use launcher::spec::UserId;
-use sandbox::view::{LoginState, LoginWarning, Sources, View, ViewError, user, warning};
+use sandbox::view::{LoginFault, LoginState, LoginWarning, Sources, View, ViewError, user, warning};
 use serde_json::{Value, json};
 use testing::wait::wait_for;
 use tokio::sync::watch;
@@ -156,15 +156,34 @@ fn an_agent_without_login_and_key_is_warned_of() {
     let view = View::open(&root.path().join("state"), own()).unwrap();
     let logins = view.refresh(&sources).unwrap();
     let told = warning(ExecutorKind::ClaudeCode, &none, &sources, &logins);
-    assert_eq!(told, Some(LoginWarning::ClaudeCode { directory: root.path().join(".claude") }));
+    let directory = root.path().join(".claude");
+    let warned = |fault| Some(LoginWarning::ClaudeCode { directory: directory.clone(), fault });
+    assert_eq!(told, warned(None));
     assert!(told.unwrap().to_string().contains("ANTHROPIC_API_KEY"));
     let file = sources.opencode.clone();
     let told = warning(ExecutorKind::Opencode, &none, &sources, &logins);
-    assert_eq!(told, Some(LoginWarning::Opencode { file }));
+    assert_eq!(told, Some(LoginWarning::Opencode { file: file.clone(), fault: None }));
     let key = settings(&[("ANTHROPIC_API_KEY", Path::new("sk-1"))]);
     assert_eq!(warning(ExecutorKind::ClaudeCode, &key, &sources, &logins), None);
-    fs::create_dir(root.path().join(".claude")).unwrap();
-    fs::write(root.path().join(".claude/.credentials.json"), credentials("at")).unwrap();
+    // One that is damaged is as good as none, and so is one that cannot be read: root may read any file, so it is none here.
+    fs::create_dir(&directory).unwrap();
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let login = directory.join(".credentials.json");
+    fs::write(&login, "{\"claude").unwrap();
+    fs::create_dir(&file).unwrap();
+    let logins = view.refresh(&sources).unwrap();
+    let told = warning(ExecutorKind::ClaudeCode, &none, &sources, &logins);
+    assert_eq!(told, warned(Some(LoginFault::Damaged)));
+    assert!(told.unwrap().to_string().contains("is damaged"));
+    let told = warning(ExecutorKind::Opencode, &none, &sources, &logins).unwrap();
+    let LoginWarning::Opencode { fault: Some(LoginFault::Unreadable { .. }), .. } = &told else {
+        panic!("{told:?}")
+    };
+    assert!(told.to_string().contains("cannot be read: "), "{told}");
+    assert!(told.hint().contains("own and read it"));
+    assert_eq!(warning(ExecutorKind::ClaudeCode, &key, &sources, &logins), None);
+
+    fs::write(&login, credentials("at")).unwrap();
     let logins = view.refresh(&sources).unwrap();
     assert_eq!(warning(ExecutorKind::ClaudeCode, &none, &sources, &logins), None);
 }

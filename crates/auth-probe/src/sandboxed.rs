@@ -186,7 +186,8 @@ impl Site for Sandboxed {
 fn inside(settings: &ExecutorSettings) -> ExecutorSettings {
     let name = |command: &str| command.rsplit('/').next().unwrap_or(command).to_owned();
     let address = |url: &String| {
-        http::rewrite(url, Service::Provider).map_or_else(|_| url.clone(), |new| new.text.expose().to_owned())
+        http::rewrite(url, Service::Provider)
+            .map_or_else(|_| url.clone(), |new| new.text.expose().to_owned())
     };
     let mut inside = settings.clone();
     inside.claude_code.command = name(&settings.claude_code.command);

@@ -195,8 +195,7 @@ mod tests {
     #[track_caller]
     fn agent_sees(addresses: &Addresses, expected: &[(&str, &str)]) {
         let shown = addresses.environment.iter();
-        let shown: Vec<_> =
-            shown.map(|(name, value)| (name.as_str(), value.expose())).collect();
+        let shown: Vec<_> = shown.map(|(name, value)| (name.as_str(), value.expose())).collect();
         assert_eq!(shown, expected);
     }
 
@@ -260,7 +259,8 @@ mod tests {
         assert_eq!(withheld(&addresses), ["HTTPS_PROXY", "all_proxy"]);
         assert!(addresses.withheld[0].to_string().ends_with("the proxy in HTTPS_PROXY"));
 
-        let loud = [("HTTPS_PROXY", "HTTP://localhost:1"), ("all_proxy", "socks5://proxy.example:1")];
+        let loud =
+            [("HTTPS_PROXY", "HTTP://localhost:1"), ("all_proxy", "socks5://proxy.example:1")];
         let addresses = rewritten(&loud, "https://model.example");
         agent_sees(&addresses, &[("HTTPS_PROXY", "HTTP://host.docker.internal:1")]);
         assert!(withheld(&addresses).is_empty());

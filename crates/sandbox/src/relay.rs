@@ -76,7 +76,9 @@ pub enum RelayError {
     },
     /// A proxy listens where only this machine reaches it. It would lead a sandbox to every service of this machine, as one
     /// who asks from here.
-    #[error("the proxy at `{address}` listens on loopback only, and is not relayed: it would lead sandboxes to everything on this machine")]
+    #[error(
+        "the proxy at `{address}` listens on loopback only, and is not relayed: it would lead sandboxes to everything on this machine"
+    )]
     ProxyOnLoopback {
         /// Where it listens.
         address: SocketAddr,

@@ -255,7 +255,8 @@ impl Outfitter for Containers {
         // What it would go on with lies elsewhere, or nowhere any more.
         before.session = before.session.filter(|_| held);
         let address = |url: &str| {
-            http::rewrite(url, Service::Provider).map_or_else(|_| url.to_owned(), |new| new.text.expose().to_owned())
+            http::rewrite(url, Service::Provider)
+                .map_or_else(|_| url.to_owned(), |new| new.text.expose().to_owned())
         };
         let database = around.addresses.database.clone();
         let database = database.ok_or_else(|| NotReady::new("there is no database"))?;

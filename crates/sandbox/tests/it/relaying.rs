@@ -175,7 +175,11 @@ async fn postgres_behind_the_relay_asks_for_its_password() {
     assert_eq!(knock(&through, &Callers::default()).await, Ok(Reception::Refused));
     stop.cancel();
     tasks.join_all().await;
-    assert_eq!(knock(&through, &Callers::default()).await, Ok(Reception::Unknown), "nobody listens any more");
+    assert_eq!(
+        knock(&through, &Callers::default()).await,
+        Ok(Reception::Unknown),
+        "nobody listens any more"
+    );
 }
 
 #[tokio::test]

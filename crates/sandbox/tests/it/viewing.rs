@@ -5,7 +5,9 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 use core_config::{load::load, settings::Settings};
 use core_types::task::ExecutorKind;
 use launcher::spec::UserId;
-use sandbox::view::{LoginFault, LoginState, LoginWarning, Sources, View, ViewError, user, warning};
+use sandbox::view::{
+    LoginFault, LoginState, LoginWarning, Sources, View, ViewError, user, warning,
+};
 use serde_json::{Value, json};
 use testing::wait::wait_for;
 use tokio::sync::watch;

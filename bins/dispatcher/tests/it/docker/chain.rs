@@ -1,9 +1,9 @@
 //! From a queued task to a commit, and what ends it on the way.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use serde_json::json;
-use testing::wait::wait_for;
+use testing::{database::TestDatabase, wait::wait_for};
 
 use super::support::{KEY, Setup, docker};
 use crate::system::{DEADLINE, Part, text_at};
@@ -14,9 +14,36 @@ fn password(url: &str) -> String {
     login.split_once(':').expect("the login has a password").1.to_owned()
 }
 
+/// How long a run's token is, in hexadecimal digits.
+const TOKEN: usize = 32;
+
+/// No secret of a run is in what anybody may read. Of its token the database knows the hash alone, so whatever could be it
+/// is asked for there.
+async fn holds_no_secret(text: &str, secrets: &[String], database: &TestDatabase) {
+    for secret in secrets {
+        assert!(!text.contains(secret), "`{secret}` is in {text}");
+    }
+    let words = text.split(|letter: char| !letter.is_ascii_hexdigit());
+    let words = words.filter_map(|word| word.len().checked_sub(TOKEN).map(|last| (word, last)));
+    let tokens: BTreeSet<&str> = words
+        .flat_map(|(word, last)| (0..=last).filter_map(|at| word.get(at..at + TOKEN)))
+        .collect();
+    assert!(!tokens.is_empty(), "ids are such words too: {text}");
+    let tokens: Vec<String> = tokens.iter().map(|token| format!("'{token}'")).collect();
+    let found = format!(
+        "DO $$ BEGIN
+             ASSERT (SELECT count(token_hash) FROM runs) = 1, 'the run has a token';
+             ASSERT NOT EXISTS (SELECT FROM runs r, unnest(ARRAY[{}]) t WHERE r.token_hash = sha256(convert_to(t, 'UTF8'))),
+                 'the token of a run was found';
+         END $$",
+        tokens.join(", ")
+    );
+    database.run(&found).await;
+}
+
 #[tokio::test]
 async fn a_task_in_a_container_becomes_a_commit_and_leaves_nothing() {
-    let it = Setup::new().start().await;
+    let it = Setup::new().with("OPENTIGER_LOG", "debug").start().await;
     let before = it.system.repository.fingerprint();
     let task = it.queue().await;
     let (run, container) = it.alone_at_gate(&task, 1).await;
@@ -25,9 +52,10 @@ async fn a_task_in_a_container_becomes_a_commit_and_leaves_nothing() {
     let database = it.system.database.as_ref().expect("it runs on a test database");
     let login = database.store.ensure_sandbox_login().await.expect("there is one");
     let own = login.password.expose().to_owned();
-    for secret in [KEY.to_owned(), own, password(database.url.expose())] {
-        assert!(!inspected.contains(&secret), "`{secret}` is in {inspected}");
-    }
+    let owners = password(database.url.expose());
+    let secrets = [KEY.to_owned(), own, format!(":{owners}@")];
+    assert!(!inspected.contains(&owners), "it is in {inspected}");
+    holds_no_secret(&inspected, &secrets, database).await;
     let environment = |of: &str| docker(&["inspect", "--format", "{{json .Config.Env}}", of]);
     let image = testing::engine::worker_image();
     assert_eq!(environment(&container), environment(&image), "all else is in its input");
@@ -36,6 +64,12 @@ async fn a_task_in_a_container_becomes_a_commit_and_leaves_nothing() {
     it.wait_done(&task, &["succeeded"]).await;
     it.wait_clean().await;
     assert_eq!(it.system.repository.fingerprint(), before, "work tree and branches are untouched");
+    for program in ["dispatcher", "api-server"] {
+        let log = it.system.state.path().join(format!("{program}.log"));
+        let log = fs::read_to_string(log).expect("it has a log");
+        assert!(program != "dispatcher" || log.contains(&run), "it tells of the run: {log}");
+        holds_no_secret(&format!("{container} {log}"), &secrets, database).await;
+    }
 }
 
 #[tokio::test]

@@ -4,9 +4,12 @@
 //! attempt, to the file `attempts` there. It uses the standard library only. A test decides what the results should be,
 //! and each kind of attempt has one that must succeed, so that a program that cannot try is found out.
 
+mod database;
+mod digest;
 mod family;
 mod linger;
 mod plant;
+mod postgres;
 mod reach;
 mod spy;
 mod sys;
@@ -44,6 +47,8 @@ fn main() {
         ["fool"] => linger::fool(),
         ["plant", canary, other] => plant::run(&mut notes(), canary, other),
         ["move-results"] => plant::instead_of_the_results(),
+        ["swap-results"] => plant::other_results(),
+        ["knock", address] => reach::knock_at(address),
         other => {
             eprintln!("hostile: what is {other:?}?");
             process::exit(2);

@@ -11,7 +11,7 @@ use std::{
         fs::{PermissionsExt as _, symlink},
         net::UnixListener,
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -128,6 +128,32 @@ pub(crate) fn instead_of_the_results() {
     let (result, moved) = (Path::new(BOX).join("result"), Path::new(BOX).join("tmp/moved"));
     fs::rename(&result, &moved).expect("it is ours");
     symlink(&moved, &result).expect("it is ours");
+}
+
+/// Puts a whole pack of another commit in the place of each that was sealed; called as a verification command.
+pub(crate) fn other_results() {
+    let other = Path::new("/tmp/other");
+    fs::create_dir_all(other).expect("scratch can be written");
+    fs::write(other.join("swapped"), "never sealed\n").expect("scratch can be written");
+    let author = ["-c", "user.name=x", "-c", "user.email=x"];
+    let steps: [&[&str]; 4] =
+        [&["init", "-q"], &["add", "swapped"], &["commit", "-q", "-m", "swapped"], &["repack", "-adq"]];
+    for step in steps {
+        let done = Command::new("git").current_dir(other).args(author).args(step).status();
+        assert!(done.expect("git is there").success(), "git {step:?}");
+    }
+    let ours = packs(&other.join(".git/objects/pack"));
+    let sealed = packs(&Path::new(BOX).join("seal.git/result"));
+    assert!(!ours.is_empty() && !sealed.is_empty(), "{ours:?} {sealed:?}");
+    for pack in sealed {
+        let new = pack.with_extension("new");
+        fs::copy(&ours[0], &new).and_then(|_| fs::rename(new, pack)).expect("it is our user's");
+    }
+}
+
+fn packs(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension().is_some_and(|it| it == "pack")).collect()
 }
 
 fn append(path: impl AsRef<Path>, text: &str) {

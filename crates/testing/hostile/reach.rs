@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Notes, spy, sys};
+use crate::{Notes, database, spy, sys};
 
 /// How long an address may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,6 +26,7 @@ pub(crate) fn run(notes: &mut Notes) {
     files(notes);
     sockets(notes);
     addresses(notes);
+    database::run(notes);
     variables(notes);
     secrets(notes);
 }
@@ -173,12 +174,18 @@ fn addresses(notes: &mut Notes) {
     }
 }
 
-fn connect(address: &str) -> std::io::Result<TcpStream> {
+pub(crate) fn connect(address: &str) -> std::io::Result<TcpStream> {
     let mut addresses = address.to_socket_addrs()?;
     let address = addresses.next().ok_or(std::io::ErrorKind::NotFound)?;
     let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
+}
+
+/// Prints what the Postgres at an address wants of a stranger.
+pub(crate) fn knock_at(address: &str) {
+    let answer = connect(address);
+    println!("{}", answer.map_or_else(|error| sys::word(&error), |stream| knock(stream, "postgres")));
 }
 
 /// Asks a Postgres for a session without a password, and tells what it wants.

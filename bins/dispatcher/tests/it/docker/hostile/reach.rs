@@ -8,11 +8,13 @@ use std::{
 };
 
 use serde_json::json;
-use testing::redis::TestRedis;
+use testing::{
+    database::TestDatabase, engine::base_image, programs::hostile_path, redis::TestRedis,
+};
 
 use super::{arm, attempts, only_run};
 use crate::{
-    docker::support::{GOAL, Setup, bash},
+    docker::support::{GOAL, Sandboxed, Setup, bash},
     system::text_at,
 };
 
@@ -22,7 +24,8 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("own child: memory map", &["done"]),
     ("own child: memory", &["done"]),
     ("own child: memory to write", &["done"]),
-    // Some engines' filter of system calls forbids both for everybody.
+    // Engines' filters of system calls forbid both for everybody where a kernel does not hold them to what it asks of who
+    // traces. Then these rows say nothing of the worker, and `trace` does: it is the same question to the kernel.
     ("own child: memory across", &["done", "EPERM"]),
     ("own child: take a descriptor", &["done", "EPERM", "ENOSYS"]),
     ("own child: trace", &["done"]),
@@ -121,6 +124,29 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("connect to its own loopback by the API's port", &["ECONNREFUSED"]),
     ("connect to the engine", &["ECONNREFUSED"]),
     ("connect to the engine with TLS", &["ECONNREFUSED"]),
+    // With the login of sandboxes, which the agent cannot get: those of the worker's own functions, and what Postgres lets
+    // everybody do. A wake-up says nothing, and whoever takes a lock is ended.
+    ("database: another password", &["28P01"]),
+    ("database: another system's", &["42501"]),
+    ("database: ask who it is", &["t"]),
+    ("database: read tasks", &["42501"]),
+    ("database: read the settings", &["42501"]),
+    ("database: read its own password", &["42501"]),
+    ("database: end other runs", &["42501"]),
+    ("database: drop tables", &["42501"]),
+    ("database: take another run by a guess", &["f"]),
+    ("database: report for another run by a guess", &["0"]),
+    ("database: ask for a token's fit", &["42501"]),
+    ("database: temporary table", &["42501"]),
+    ("database: function of its own", &["42501"]),
+    ("database: become superuser", &["42501"]),
+    ("database: read a file", &["42501"]),
+    ("database: run a program", &["42501"]),
+    ("database: large object", &["42501"]),
+    ("database: end sessions of others", &["42501"]),
+    ("database: wake everybody", &["done"]),
+    ("database: take the lock of the schema", &["done"]),
+    ("database: keep it", &["57P01", "UnexpectedEof", "error 104", "error 32"]),
     ("variables of the host", &["none"]),
     // What an agent works with it can read; nothing else of what lies around is there.
     ("canary-access", &["secret"]),
@@ -170,7 +196,6 @@ async fn nothing_of_the_host_or_of_others_is_in_reach() {
         format!("the engine with TLS {host}:2376"),
     ];
     arm(&it, &addresses.join("\n"));
-    it.system.repository.write("untracked", "canary-untracked");
     it.system.repository.git(&["config", "user.signingKey", "canary-config"]);
 
     // Another run's checkout, while that one is at work.
@@ -179,6 +204,12 @@ async fn nothing_of_the_host_or_of_others_is_in_reach() {
     fs::write(it.work(&other_run).join("secret"), "canary-run").expect("the checkout is there");
     let inspected = it.network.docker(&["inspect", &container]).expect("it runs");
     assert!(!inspected.contains("canary"), "{inspected}");
+
+    let (elsewhere, postgres) = (TestDatabase::new().await, format!("{host}:{database}"));
+    give_login_away(&it, &elsewhere, &postgres, &other_run).await;
+    it.system.repository.write("untracked", "canary-untracked");
+    let refused = asked_by_a_foreign_container(&it, database);
+    assert!(["error 104", "UnexpectedEof"].contains(&&*refused), "{refused}");
 
     let run = only_run(&it, "[script: reach] try", json!({})).await;
     assert_eq!(text_at(&run, "/outcome"), "succeeded", "{run}\n{}", it.system.logs());
@@ -189,6 +220,34 @@ async fn nothing_of_the_host_or_of_others_is_in_reach() {
     it.open_gate(&other_run);
     it.system.wait_status(&other, "done").await;
     it.wait_clean().await;
+}
+
+/// Tells the program the login of sandboxes, which a worker never tells.
+async fn give_login_away(it: &Sandboxed, elsewhere: &TestDatabase, address: &str, run: &str) {
+    let name = |database: &TestDatabase| {
+        let (_, name) = database.url.expose().rsplit_once('/').expect("it names the database");
+        name.split('?').next().unwrap_or_default().to_owned()
+    };
+    let database = it.system.database.as_ref().expect("it runs on a test database");
+    let login = database.store.ensure_sandbox_login().await.expect("it can be made");
+    elsewhere.store.ensure_sandbox_login().await.expect("it can be made");
+    let words =
+        [&login.name, login.password.expose(), &name(database), &name(elsewhere), address, run];
+    it.system.repository.write("login", &words.join("\n"));
+    it.system.repository.commit_all("a login that was found out");
+}
+
+/// What a container on the sandboxes' network that is none of ours is told by the relay to the database.
+fn asked_by_a_foreign_container(it: &Sandboxed, port: u16) -> String {
+    let (network, docker) = (&it.network.name, |args: &[&str]| it.network.docker(args));
+    let gateway = ["network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", network];
+    let gateway = docker(&gateway).expect("the network is there");
+    let (program, address) = (hostile_path(), format!("{}:{port}", gateway.trim()));
+    let mount = format!("{}:/hostile:ro", program.display());
+    let run = ["run", "--rm", "--network", network, "--volume", &mount, &base_image()];
+    let knock = ["/hostile", "knock", &address];
+    let args: Vec<&str> = run.into_iter().chain(knock).collect();
+    docker(&args).expect("the program runs").trim().to_owned()
 }
 
 /// Where api-server listens on loopback, from its log.

@@ -62,4 +62,11 @@ async fn nothing_that_a_sandbox_leaves_is_executed_followed_or_waited_for() {
     assert_eq!(text_at(&run, "/outcome"), "collect_failed", "{run}");
     let expected = "below something that is no directory";
     assert!(text_at(&run, "/message").contains(expected), "{run}");
+
+    // What is verified cannot become another result: the commit was named before.
+    let swap = json!({ "verification": [["bash", "-c", "./hostile swap-results"]] });
+    let run = only_run(&it, "[script: demo] [file: HELLO.md] write the greeting", swap).await;
+    assert_eq!(text_at(&run, "/outcome"), "collect_failed", "{run}\n{}", printed(&it, &run).await);
+    let objects = it.system.repository.git(&["log", "--all", "--format=%s"]);
+    assert!(!objects.contains("swapped"), "{objects}");
 }

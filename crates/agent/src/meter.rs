@@ -30,10 +30,8 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 /// A run whose task has no limit on money gets up to this part of a day's money, see `store::spend`.
 const SHARE_OF_DAY: u64 = 4;
 
-const HINT_TASK_TOKENS: &str =
-    "raise TASK_TOKEN_LIMIT and run `opentiger task retry`, or post the task anew with a higher `token_limit`";
-const HINT_TASK_MONEY: &str =
-    "raise TASK_COST_LIMIT_USD and run `opentiger task retry`, or post the task anew with a higher `cost_limit_usd`";
+const HINT_TASK_TOKENS: &str = "raise TASK_TOKEN_LIMIT and run `opentiger task retry`, or post the task anew with a higher `token_limit`";
+const HINT_TASK_MONEY: &str = "raise TASK_COST_LIMIT_USD and run `opentiger task retry`, or post the task anew with a higher `cost_limit_usd`";
 const HINT_SHARE: &str = "give the task a `cost_limit_usd`, or set TASK_COST_LIMIT_USD: without one a run may use a quarter of DAILY_COST_LIMIT_USD";
 const HINT_DAY: &str = "it goes on at 00:00 UTC; for it to go on sooner raise the daily limit and run `opentiger task retry`";
 

@@ -25,7 +25,8 @@ pub(crate) const HINT_ACCOUNT: &str =
 pub(crate) const HINT_LIMITS: &str =
     "raise the limit (CLAUDE_CODE_MAX_TURNS, or the task's limits), or make the task smaller";
 const HINT_IDLE: &str = "raise AGENT_IDLE_TIMEOUT_S (for `opencode`, OPENCODE_IDLE_TIMEOUT_S) if the task needs long silent commands";
-const HINT_TIME: &str = "post a smaller task, or one with a longer `timebox_s` (without one TASK_TIMEBOX_S holds)";
+const HINT_TIME: &str =
+    "post a smaller task, or one with a longer `timebox_s` (without one TASK_TIMEBOX_S holds)";
 const HINT_MEMORY: &str = "raise AGENT_MEMORY_LIMIT_BYTES, or make the task smaller";
 
 impl Judgement {

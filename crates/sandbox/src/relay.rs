@@ -147,8 +147,9 @@ pub enum RelayError {
     },
 }
 
-/// The relays that sandboxes on a network need in order to reach targets on this machine's loopback, in the order of their
-/// ports. None where a service listens on the gateway itself, and never one to a proxy.
+/// The relays that sandboxes on a network need in order to reach targets on this machine's loopback.
+///
+/// In the order of their ports. None where a service listens on the gateway itself, and never one to a proxy.
 ///
 /// `own_api` is where openTiger's API listens or is about to, see [`own_api::addresses`].
 ///

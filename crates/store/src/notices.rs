@@ -237,12 +237,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
-    pub async fn note_claims(
-        &self,
-        subject: &str,
-        paused: Option<&str>,
-    ) -> Result<(), StoreError> {
-        let (id, event) = (uuid::Uuid::now_v7(), if paused.is_some() { "paused" } else { "resumed" });
+    pub async fn note_claims(&self, subject: &str, paused: Option<&str>) -> Result<(), StoreError> {
+        let (id, event) =
+            (uuid::Uuid::now_v7(), if paused.is_some() { "paused" } else { "resumed" });
         let reason = clean_opt(paused);
         let connection = self.connection().await?;
         let told = connection

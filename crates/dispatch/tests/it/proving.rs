@@ -28,14 +28,12 @@ use launcher::{
 };
 use store::{agents::HostId, self_tests::SelfTestKey};
 use tempfile::TempDir;
-use testing::{database::TestDatabase, programs::search_path, wait::wait_for};
+use testing::{database::TestDatabase, programs::search_path, samples, wait::wait_for};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-
-use crate::bench::task;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -114,7 +112,7 @@ async fn an_image_that_was_replaced_is_proved_no_longer_while_the_new_one_is_tes
         executor: CLAUDE,
     };
     store.record_self_test(&key, "image 1", &passed(), None).await.unwrap();
-    store.create_tasks(vec![task()]).await.unwrap();
+    store.create_tasks(vec![samples::task()]).await.unwrap();
     let launcher: Arc<dyn Launcher> =
         Arc::new(ProcessLauncher::new(state.path().to_path_buf()).unwrap());
     let readiness = Arc::new(Readiness::new());

@@ -55,7 +55,11 @@ async fn what_a_row_that_cannot_be_used_would_decide_stays_as_it_is() {
     stage.control.restart(of("dispatcher"), &stage.settings()).await.unwrap();
     stage.wait_generation("dispatcher", 2).await;
     let rows = stage.database.store.processes().await.unwrap();
-    assert_eq!(rows.len(), 1, "an agent on the host, which may be meant to be in a sandbox: {rows:?}");
+    assert_eq!(
+        rows.len(),
+        1,
+        "an agent on the host, which may be meant to be in a sandbox: {rows:?}"
+    );
     let asked = stage.control.start(of("worker-1"), &stage.settings()).await.unwrap();
     assert_eq!(asked.skipped, None);
     stage.control.restart(of("dispatcher"), &stage.settings()).await.unwrap();

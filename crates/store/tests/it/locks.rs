@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::world::{World, connect};
+use crate::{
+    sandboxes::url_of,
+    world::{World, connect},
+};
 
 #[tokio::test]
 async fn session_of_a_sandbox_with_a_lock_is_ended_and_another_is_not() {
     let world = World::new().await;
     let login = world.store.ensure_sandbox_login().await.unwrap();
-    let url = login.url(&world.url).unwrap();
+    let url = url_of(&login, &world.url);
     let mut driver = JoinSet::new();
     let holder = connect(url.expose(), &mut driver).await;
     let other = connect(url.expose(), &mut driver).await;

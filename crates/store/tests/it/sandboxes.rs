@@ -25,7 +25,7 @@ use tokio_postgres::Client;
 use crate::world::{World, connect};
 
 /// The database of the test for the login of its sandboxes.
-fn url_of(login: &SandboxLogin, owners: &Secret) -> Secret {
+pub(crate) fn url_of(login: &SandboxLogin, owners: &Secret) -> Secret {
     let (_, database) = owners.expose().rsplit_once('@').expect("it is a plain URL");
     Secret::new(format!("postgres://{}:{}@{database}", login.name, login.password.expose()))
 }

@@ -5,6 +5,7 @@
 //! here; whose checkout, assignment and labels a sandbox gets is its launcher's business. It makes no login of the
 //! database and no container.
 
+mod knocking;
 mod sharing;
 
 use std::{
@@ -12,8 +13,7 @@ use std::{
     io,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex},
 };
 
 use core_config::settings::Settings;
@@ -36,7 +36,7 @@ use crate::{
         clients::Clients,
         keep::Relays,
         own_api, plan,
-        strangers::{Callers, Reception, ServiceOpenToLoopback, knock},
+        strangers::{Callers, ServiceOpenToLoopback},
     },
     rewrite::{RewriteError, postgres},
     sandbox::{Purpose, Sandbox, SandboxError, check_network},
@@ -45,8 +45,6 @@ use crate::{
 
 /// What no image sets.
 static NOTHING: BTreeMap<String, String> = BTreeMap::new();
-/// How often it is asked whether a relayed service lets strangers in.
-const KNOCK_EVERY: Duration = Duration::from_secs(60);
 
 /// What sandboxes of this host are made with.
 #[derive(Debug)]
@@ -385,26 +383,6 @@ impl Premises {
         Ok(self.launcher.ensure_image(&container).await?)
     }
 
-    /// Makes sure that relays run and that what they lead to refuses strangers.
-    ///
-    /// # Errors
-    /// [`Obstacle::Relay`] and [`Obstacle::Open`].
-    pub async fn ensure_relays(&self, around: &Surroundings) -> Result<(), Obstacle> {
-        let Surroundings { relays, callers, .. } = around;
-        self.relays.ensure(&*self.host, relays).await?;
-        if !self.is_knock_due(relays, callers) {
-            return Ok(());
-        }
-        let mut all_refuse = true;
-        for relay in relays {
-            let said = knock(relay, callers).await.map_err(Obstacle::Open)?;
-            all_refuse &= said == Reception::Refused;
-        }
-        // One that said nothing is asked again before long.
-        *self.knocked() = all_refuse.then(|| (relays.clone(), callers.clone(), Instant::now()));
-        Ok(())
-    }
-
     /// Lets a container that was created, and has no input yet, reach what relays lead to.
     ///
     /// # Errors
@@ -449,17 +427,6 @@ impl Premises {
     /// [`ViewError`], where a setting names what is not there.
     pub fn sources(&self, settings: &Settings) -> Result<Sources, ViewError> {
         Sources::of(settings, self.environment.get("HOME").map(Path::new))
-    }
-
-    fn is_knock_due(&self, relays: &[Relay], callers: &Callers) -> bool {
-        let knocked = self.knocked();
-        !knocked.as_ref().is_some_and(|(known, under, at)| {
-            (&**known, under) == (relays, callers) && at.elapsed() < KNOCK_EVERY
-        })
-    }
-
-    fn knocked(&self) -> std::sync::MutexGuard<'_, Option<(Vec<Relay>, Callers, Instant)>> {
-        self.knocked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

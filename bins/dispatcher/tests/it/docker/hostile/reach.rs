@@ -231,8 +231,14 @@ async fn give_login_away(it: &Sandboxed, elsewhere: &TestDatabase, address: &str
     let database = it.system.database.as_ref().expect("it runs on a test database");
     let login = database.store.ensure_sandbox_login().await.expect("it can be made");
     elsewhere.store.ensure_sandbox_login().await.expect("it can be made");
-    let words =
-        [&login.name, login.password.expose(), &name(database), &name(elsewhere), address, run];
+    let words = [
+        &login.name,
+        login.password.expose(),
+        &name(database),
+        &name(elsewhere),
+        address,
+        run.trim_start_matches("run-"),
+    ];
     it.system.repository.write("login", &words.join("\n"));
     it.system.repository.commit_all("a login that was found out");
 }

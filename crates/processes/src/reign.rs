@@ -95,8 +95,9 @@ impl Child {
         Start { name: self.row.name, generation: self.row.generation }
     }
 
-    fn is_stopped(&self) -> bool {
-        self.row.state == ProcessState::Stopped
+    /// Whether it is stopped, and not for the restart that somebody wishes.
+    fn rests(&self, wish: Wish) -> bool {
+        self.row.state == ProcessState::Stopped && wish.restart_number <= self.row.restart_seen
     }
 
     /// Whether its launch is there and could not be looked at yet.
@@ -178,7 +179,9 @@ impl Reign {
         let settings = &loaded.settings;
         let wanted = match undecided(name, wish.wanted, loaded) {
             None => desired(name, wish.wanted, settings),
-            Some(_) if self.children.get(&name).is_none_or(Child::is_stopped) => return Ok(()),
+            Some(_) if self.children.get(&name).is_none_or(|child| child.rests(wish)) => {
+                return Ok(());
+            }
             Some(_) => Desired::Running,
         };
         let Some(child) = self.children.get(&name) else {

@@ -63,7 +63,7 @@ pub(super) const fn of_measure(measure: Measure) -> &'static str {
 pub(super) const fn of_stretch(stretch: Stretch) -> &'static str {
     match stretch {
         Stretch::Wait => {
-            "task が作られてから最初に claim されるまで。最初の run が終わった task について数えます。"
+            "task が取れる状態になってから(空きを待つだけになってから)claim されるまで。終わった run について数えます。"
         }
         Stretch::Start => "run が claim されてから、worker が受け取るまで。",
         Stretch::Duration => "worker が run を受け取ってから、run が終わるまで。",

@@ -258,7 +258,10 @@ async fn a_branch_of_the_settings_that_is_missing_is_said_to_be_one_of_the_setti
     let refused = api.post("/tasks", &api.task()).await;
     assert_eq!(refused.error(), (422, "invalid_fields".to_owned()));
     let text = refused.text("error");
-    assert!(text.contains("is left out") && text.contains("`BASE_BRANCH` of the settings"), "{text}");
+    assert!(
+        text.contains("is left out") && text.contains("`BASE_BRANCH` of the settings"),
+        "{text}"
+    );
     let refused = api.post("/tasks", &api.task_with(&json!({ "base_branch": "trunk" }))).await;
     assert!(!refused.text("error").contains("BASE_BRANCH"));
 }

@@ -231,7 +231,8 @@ impl Sandboxed {
 
     /// Waits until no container, checkout, launch or client of a relay is left.
     pub(super) async fn wait_clean(&self) {
-        wait_for("everything to be cleaned up", DEADLINE, async || {
+        // What a dispatcher that was killed had begun to remove goes with a look that is made each minute.
+        wait_for("everything to be cleaned up", DEADLINE * 3, async || {
             let containers = self.network.containers();
             let below = |name: &str| files_below(&self.system.state.path().join(name));
             let clients = format!("sandbox/relay/{}", self.network.name);

@@ -38,6 +38,8 @@ use crate::{
 const IMAGE: &str = "opentiger/bench:latest";
 /// What stands in for the command line: it reads the prompt, says hello and is done.
 const AGENT: &str = r#"#!/bin/sh
+# The self-test of the image brings a model of its own, and wants the real one.
+[ -z "$ANTHROPIC_BASE_URL" ] || exec /usr/local/bin/claude-itself "$@"
 if [ "$1" = --version ]; then echo '2.1.330 (Claude Code)'; exit 0; fi
 cat >/dev/null
 cat <<'END'
@@ -116,7 +118,10 @@ impl Measured {
 fn build_image(docker: &Engine) -> Result<()> {
     let context = workspace::local_dir().join(format!("bench-{}", std::process::id()));
     fs::create_dir_all(&context).with_context(|| format!("make `{}`", context.display()))?;
-    let dockerfile = format!("FROM {}\nCOPY claude /usr/local/bin/claude\n", image::DEFAULT_TAG);
+    let (worker, claude) = (image::DEFAULT_TAG, "/usr/local/bin/claude");
+    let dockerfile = format!(
+        "FROM {worker}\nCOPY --from={worker} {claude} {claude}-itself\nCOPY claude {claude}\n"
+    );
     let built = fs::write(context.join("claude"), AGENT)
         .and_then(|()| fs::write(context.join("Dockerfile"), dockerfile))
         .and_then(|()| make_executable(&context.join("claude")))

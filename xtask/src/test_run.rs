@@ -48,11 +48,10 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     runtime.block_on(prepare_and_test(args))
 }
 
-/// What is built keeps the processors busy, what is fetched the network: at the same time.
+/// What is built keeps the processors busy, what the images are made of the network: at the same time.
 async fn prepare_and_test(args: &TestArgs) -> Result<()> {
     let mut interrupts = Interrupts::new()?;
-    let everything = args.runner_args.is_empty();
-    let building = tokio::task::spawn_blocking(move || build(everything));
+    // Before the build, which nobody ends: where a registry does not answer that is told at once.
     let given = tokio::task::block_in_place(|| {
         Ok::<_, anyhow::Error>(Given {
             runner_args: args.runner_args.clone(),
@@ -62,6 +61,8 @@ async fn prepare_and_test(args: &TestArgs) -> Result<()> {
             without_docker: args.without_docker,
         })
     })?;
+    let everything = args.runner_args.is_empty();
+    let building = tokio::task::spawn_blocking(move || build(everything));
     if given.without_docker {
         built(building, &mut interrupts).await?;
         tell_what_is_left_out();
@@ -70,7 +71,9 @@ async fn prepare_and_test(args: &TestArgs) -> Result<()> {
     }
     // Dropping the start half way ends what it has started.
     let engine = tokio::select! {
-        engine = TestEngine::start() => engine?,
+        engine = TestEngine::start() => engine.inspect_err(|error| {
+            line(format!("no engine for the tests, once the build ends this ends: {error:#}"));
+        })?,
         () = interrupts.next() => bail!("interrupted before the tests began"),
     };
     let outcome = match built(building, &mut interrupts).await {

@@ -24,7 +24,7 @@ use crate::{
 /// Time between two beats.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 
-/// How long nothing may be claimed before people are told (U4): what passes by itself at once is no news.
+/// How long claims are paused, or open again, before people are told (U4): what passes at once is no news.
 const TOLD_AFTER: Duration = Duration::from_secs(60);
 
 /// The beat of one dispatcher, and the view that follows from it.
@@ -181,7 +181,7 @@ impl News {
         if paused != self.paused {
             (self.paused, self.since) = (paused, Instant::now());
         }
-        self.told != Some(paused) && (!paused || self.since.elapsed() >= TOLD_AFTER)
+        self.told != Some(paused) && self.since.elapsed() >= TOLD_AFTER
     }
 
     const fn told(&mut self) {
@@ -217,20 +217,30 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_is_news_once_it_lasts_and_its_end_at_once() {
+    async fn a_pause_is_news_once_it_lasts_and_so_is_its_end() {
         let mut news = News::new();
+        let nearly = TOLD_AFTER - Duration::from_secs(1);
+        assert!(!news.is_due(false));
+        tokio::time::advance(TOLD_AFTER).await;
         assert!(news.is_due(false), "an earlier life may have told of a pause");
         news.told();
         for _ in 0..5 {
             assert!(!news.is_due(true), "it may pass");
-            tokio::time::advance(TOLD_AFTER - Duration::from_secs(1)).await;
-            assert!(!news.is_due(false));
+            tokio::time::advance(nearly).await;
+            assert!(!news.is_due(true) && !news.is_due(false));
         }
         assert!(!news.is_due(true));
         tokio::time::advance(TOLD_AFTER).await;
         assert!(news.is_due(true) && news.is_due(true), "until it is told");
         news.told();
-        assert!(!news.is_due(true));
+        assert!(!news.is_due(true) && !news.is_due(false));
+        tokio::time::advance(nearly).await;
+        assert!(
+            !news.is_due(false) && !news.is_due(true),
+            "a look in between opens claims for a moment"
+        );
+        assert!(!news.is_due(false));
+        tokio::time::advance(TOLD_AFTER).await;
         assert!(news.is_due(false));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use core_config::load::Loaded;
+use core_config::{load::Loaded, settings::Settings};
 use core_types::{notice::NoticeEvent, secret::Secret};
 use futures_util::future::join_all;
 use launcher::launcher::Launcher;
@@ -32,8 +32,6 @@ pub const LEASE: Duration = Duration::from_secs(90);
 const WAIT_MIN: Duration = Duration::from_secs(5);
 /// The longest wait between two attempts.
 const WAIT_MAX: Duration = Duration::from_secs(60 * 60);
-/// The wait while it is not known where notices shall go.
-const WAIT_FOR_SETTINGS: Duration = Duration::from_secs(30);
 /// The settings that say where notices go.
 const SETTINGS: [&str; 4] =
     ["NOTIFY_WEBHOOK_URL", "NOTIFY_WEBHOOK_SECRET", "NOTIFY_COMMAND", "NOTIFY_ON"];
@@ -102,11 +100,21 @@ impl Deliverer {
         }
     }
 
-    /// Tries what is due; tells how many those were.
+    /// Tries what is due; tells how many those were. While it is not known where notices shall go they wait, but for a test,
+    /// which tells of that.
     async fn round(&self, webhook: &Result<Webhook, WebhookError>) -> Result<usize, StoreError> {
-        let due = self.store.claim_notices(BATCH, self.lease).await?;
+        let loaded = Arc::clone(&self.settings.borrow());
+        let fault = loaded.known(&SETTINGS).err();
+        let due = self.store.claim_notices(BATCH, self.lease, fault.is_some()).await?;
         let tried = due.iter().map(async |notice| {
-            let settled = self.attempt(webhook, notice).await;
+            let settled = match fault {
+                None => self.attempt(webhook, notice, &loaded.settings).await,
+                Some(fault) => Settled {
+                    error: Some(fault.to_string()),
+                    next: NoticeNext::GiveUp,
+                    ..begun(notice)
+                },
+            };
             if let Some(error) = &settled.error {
                 tracing::warn!(
                     notice.id = %notice.id,
@@ -124,24 +132,14 @@ impl Deliverer {
     }
 
     /// One attempt at a notice, in each way that is still open.
-    async fn attempt(&self, webhook: &Result<Webhook, WebhookError>, notice: &Notice) -> Settled {
-        let loaded = Arc::clone(&self.settings.borrow());
-        let settings = &loaded.settings;
+    async fn attempt(
+        &self,
+        webhook: &Result<Webhook, WebhookError>,
+        notice: &Notice,
+        settings: &Settings,
+    ) -> Settled {
         let is_test = notice.event == NoticeEvent::Test;
-        let mut settled = Settled {
-            webhook: notice.webhook_sent_at.is_some(),
-            command: notice.command_sent_at.is_some(),
-            next: NoticeNext::Unwanted,
-            error: None,
-        };
-        if let Err(fault) = loaded.known(&SETTINGS) {
-            settled.error = Some(fault.to_string());
-            settled.next = match is_test {
-                true => NoticeNext::GiveUp,
-                false => NoticeNext::Again(WAIT_FOR_SETTINGS),
-            };
-            return settled;
-        }
+        let mut settled = begun(notice);
         let url = settings.notify_webhook_url.as_ref().map(Secret::expose);
         if url.is_none() && settings.notify_command.is_empty() {
             if is_test {
@@ -185,6 +183,16 @@ impl Deliverer {
         };
         settled.error = (!errors.is_empty()).then(|| errors.join("; "));
         settled
+    }
+}
+
+/// Where a notice stands before an attempt.
+const fn begun(notice: &Notice) -> Settled {
+    Settled {
+        webhook: notice.webhook_sent_at.is_some(),
+        command: notice.command_sent_at.is_some(),
+        next: NoticeNext::Unwanted,
+        error: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whether a process shall run: the settings, and over them what somebody wished.
 
-use core_config::{fault::Fault, load::Loaded, settings::Settings};
+use core_config::{load::Loaded, settings::Settings};
 use core_types::{
     process::{ProcessName, Wanted},
     task::{ExecutionEnvironment, Role},
@@ -40,8 +40,8 @@ pub(crate) fn desired(name: ProcessName, wanted: Wanted, settings: &Settings) ->
     }
 }
 
-/// The fault that keeps it from being known what shall become of a process: until that is mended it stays as it is.
-pub(crate) fn undecided(name: ProcessName, wanted: Wanted, loaded: &Loaded) -> Option<&Fault> {
+/// Whether a faulty row keeps it from being known what shall become of a process: until that is mended it stays as it is.
+pub(crate) fn is_undecided(name: ProcessName, wanted: Wanted, loaded: &Loaded) -> bool {
     let by_settings = match name {
         ProcessName::Dispatcher => "DISPATCHER_ENABLED",
         ProcessName::Agent { role: Role::Worker, .. } => "WORKER_COUNT",
@@ -54,7 +54,7 @@ pub(crate) fn undecided(name: ProcessName, wanted: Wanted, loaded: &Loaded) -> O
         (ProcessName::Agent { .. }, Wanted::Running) => &["EXECUTION_ENVIRONMENT"],
         (ProcessName::Agent { .. }, Wanted::Settings) => &["EXECUTION_ENVIRONMENT", by_settings],
     };
-    loaded.known(keys).err()
+    loaded.known(keys).is_err()
 }
 
 /// Whether the settings want a process, if there is a place for it.

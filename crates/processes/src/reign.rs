@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    desired::{Desired, Manner, desired, undecided},
+    desired::{Desired, Manner, desired, is_undecided},
     launches::Start,
     manager::Manager,
 };
@@ -177,12 +177,11 @@ impl Reign {
         loaded: &Loaded,
     ) -> Result<(), NotManager> {
         let settings = &loaded.settings;
-        let wanted = match undecided(name, wish.wanted, loaded) {
-            None => desired(name, wish.wanted, settings),
-            Some(_) if self.children.get(&name).is_none_or(|child| child.rests(wish)) => {
-                return Ok(());
-            }
-            Some(_) => Desired::Running,
+        let is_undecided = is_undecided(name, wish.wanted, loaded);
+        let wanted = match is_undecided {
+            true if self.children.get(&name).is_none_or(|child| child.rests(wish)) => return Ok(()),
+            true => Desired::Running,
+            false => desired(name, wish.wanted, settings),
         };
         let Some(child) = self.children.get(&name) else {
             return match wanted {

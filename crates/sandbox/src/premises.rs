@@ -376,11 +376,13 @@ impl Premises {
     /// Fetches the image anew where the settings want that for each sandbox, and waits for it.
     ///
     /// # Errors
-    /// [`Obstacle::Image`], where there is none afterwards.
-    pub async fn renew_image(&self, around: &Surroundings) -> Result<(), Obstacle> {
+    /// [`Obstacle::Image`], where there is none afterwards, or one for other machines.
+    pub async fn renew_image(&self, around: &mut Surroundings) -> Result<(), Obstacle> {
         let spec = self.sandbox(around).launch(&Purpose::of(ExecutorKind::ClaudeCode));
         let Some(container) = spec.container else { return Ok(()) };
-        Ok(self.launcher.ensure_image(&container).await?)
+        self.launcher.ensure_image(&container).await?;
+        around.image = self.image(&around.settings).await?;
+        around.check_image()
     }
 
     /// Lets a container that was created, and has no input yet, reach what relays lead to.

@@ -135,7 +135,7 @@ pub enum LoginFault {
         why: String,
     },
     /// It is no login.
-    #[error("is damaged")]
+    #[error("is damaged, or just being written")]
     Damaged,
 }
 
@@ -324,12 +324,12 @@ impl std::fmt::Display for LoginWarning {
         match self {
             Self::ClaudeCode { directory, fault: Some(fault) } => write!(
                 f,
-                "agents of claude_code in sandboxes have no login: that in `{}` {fault}, and ANTHROPIC_API_KEY is not set",
+                "agents of claude_code in sandboxes get no new login: that in `{}` {fault}, and ANTHROPIC_API_KEY is not set",
                 directory.display()
             ),
             Self::Opencode { file, fault: Some(fault) } => write!(
                 f,
-                "agents of opencode in sandboxes have no login: `{}` {fault}, and no provider's key is set",
+                "agents of opencode in sandboxes get no new login: `{}` {fault}, and no provider's key is set",
                 file.display()
             ),
             Self::ClaudeCode { directory, fault: None } => write!(

@@ -21,7 +21,7 @@ use crate::{
     error::StoreError,
     listing::Listing,
     page::{Cursor, Order, Page},
-    pool::Store,
+    pool::{SIGN_OF_LIFE, Store},
     row::{clean_opt, get, millis, number, number_opt, word, word_opt},
     wake::Channel,
 };
@@ -142,8 +142,8 @@ fn from_row(row: &Row) -> Result<Notice, StoreError> {
 }
 
 impl Store {
-    /// Takes notices that are due, the oldest first, for so long; what others hold is passed over. Served by
-    /// `notices_due` and the primary key.
+    /// Takes notices that are due, the oldest first, for so long, all or those of tests alone; what others hold is passed
+    /// over. Served by `notices_due` and the primary key.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
@@ -151,10 +151,11 @@ impl Store {
         &self,
         limit: u32,
         lease: Duration,
+        tests_only: bool,
     ) -> Result<Vec<Notice>, StoreError> {
         let sql = format!(
             "WITH due AS MATERIALIZED (
-                SELECT id FROM notices WHERE next_at <= clock_timestamp()
+                SELECT id FROM notices WHERE next_at <= clock_timestamp() AND (NOT $3 OR event = 'test')
                 ORDER BY next_at, seq LIMIT $1 FOR UPDATE SKIP LOCKED
             ), n AS (
                 UPDATE notices n SET attempts = attempts + 1,
@@ -164,7 +165,9 @@ impl Store {
             SELECT {COLUMNS} FROM n ORDER BY n.seq"
         );
         let connection = self.connection().await?;
-        let rows = connection.query_cached(&sql, &[&i64::from(limit), &millis(lease)]).await?;
+        let rows = connection
+            .query_cached(&sql, &[&i64::from(limit), &millis(lease), &tests_only])
+            .await?;
         rows.iter().map(from_row).collect()
     }
 
@@ -233,7 +236,7 @@ impl Store {
     }
 
     /// Notes for people that `subject` claims nothing, for this reason, or claims again; nothing where they were told
-    /// that last.
+    /// that last. Served by `notices_by_subject`.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
@@ -241,7 +244,7 @@ impl Store {
         let (id, event) =
             (uuid::Uuid::now_v7(), if paused.is_some() { "paused" } else { "resumed" });
         let reason = clean_opt(paused);
-        let connection = self.connection().await?;
+        let connection = self.connection_within(SIGN_OF_LIFE).await?;
         let told = connection
             .execute(
                 "INSERT INTO notices (id, event, subject, reason, next_at, created_at)

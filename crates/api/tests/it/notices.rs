@@ -47,7 +47,7 @@ async fn a_test_says_what_came_of_it() {
     let delivering = async {
         loop {
             if let Some(notice) =
-                store.claim_notices(1, Duration::from_secs(60)).await.unwrap().pop()
+                store.claim_notices(1, Duration::from_secs(60), false).await.unwrap().pop()
             {
                 let settled = Settled {
                     webhook: false,

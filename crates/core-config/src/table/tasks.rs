@@ -107,8 +107,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         "NOTIFY_ON",
         Kind::Words(NoticeEvent::WANTED),
         Fallback::Text("failed,blocked,paused"),
-        "What people are told of: tasks that are done, failed or blocked, environments that are paused or go on.",
-        "通知する出来事。task の完了・失敗・blocked と、実行環境の一時停止・再開です。",
+        "What people are told of: tasks that are done, failed or blocked, executors and dispatchers that are paused or go on.",
+        "通知する出来事。task の完了・失敗・blocked と、executor と dispatcher の一時停止・再開です。",
     ),
     Setting::database(
         "NOTIFY_WEBHOOK_URL",

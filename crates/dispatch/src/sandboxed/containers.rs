@@ -124,13 +124,12 @@ impl Containers {
     /// The same with the newest image, where the settings want that. What a sandbox is made of is decided here and not by
     /// the engine as it makes the container: only so it is what was tested.
     async fn newest_surroundings(&self) -> Result<(Arc<Loaded>, Surroundings), NotReady> {
-        let (loaded, around) = self.surroundings().await?;
-        if loaded.settings.sandbox_image_pull != ImagePull::Always {
-            return Ok((loaded, around));
+        let (loaded, mut around) = self.surroundings().await?;
+        if loaded.settings.sandbox_image_pull == ImagePull::Always {
+            let renewed = self.premises.renew_image(&mut around).await;
+            renewed.map_err(|error| in_the_way(&error))?;
         }
-        let renewed = self.premises.renew_image(&around).await;
-        renewed.map_err(|error| in_the_way(&error))?;
-        self.surroundings().await
+        Ok((loaded, around))
     }
 
     fn subject_of(

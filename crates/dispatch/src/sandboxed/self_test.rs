@@ -37,6 +37,8 @@ const LABEL: &str = "opentiger.self-test";
 const WITHIN: Duration = Duration::from_secs(180);
 /// Longest time for the container itself.
 const CREATE_WITHIN: Duration = Duration::from_secs(60);
+/// Longest time for what a container needs: its image may have to be fetched.
+const OUTFIT_WITHIN: Duration = Duration::from_secs(15 * 60);
 /// Most of what the worker prints; its report is far shorter.
 const MOST_OUTPUT: usize = 1 << 20;
 /// What the assignment of a self-test does without.
@@ -124,7 +126,10 @@ impl Test<'_> {
             before: AttemptsBefore::default(),
             token: Secret::new("self-test"),
         };
-        let outfit = self.outfitter.outfit(order).await.map_err(unfit)?;
+        let outfit = timeout(OUTFIT_WITHIN, self.outfitter.outfit(order)).await;
+        let late = |_| not_started(&NotReady::new("what its sandbox needs was not there in time"));
+        let outfit = outfit.map_err(late)?;
+        let outfit = outfit.map_err(unfit)?;
         self.subject = outfit.spec.labels.get(label::SUBJECT).cloned();
         let launched = self.launch(&launch_of(self.key.run), self.dress(outfit)?).await;
         let handle = launched.map_err(|fault| not_started(&fault))?;

@@ -5,7 +5,7 @@
 //! is left alone, and no other; it is tested again after a while, when it is another, and when somebody asks.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -25,12 +25,12 @@ use store::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    outfit::{NotReady, Outfitter},
+    outfit::Outfitter,
     readiness::Readiness,
     self_test::{Tested, sweep, test},
 };
@@ -40,9 +40,6 @@ use crate::complaints::Complaints;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often what cut-off self-tests left is removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// How long a claimed run waits until something is known of its executor.
-const KNOWN_WITHIN: Duration = Duration::from_secs(60);
-const UNPROVED: &str = "the sandbox is another than the one that was tested; a self-test comes first, and goes on by itself";
 /// When one that failed is tested again, doubled with each failure.
 const AGAIN: Duration = Duration::from_secs(60);
 /// The longest of these waits.
@@ -58,8 +55,6 @@ pub struct SelfTests {
     readiness: Arc<Readiness>,
     /// What the executors that passed were then.
     proved: Mutex<BTreeMap<ExecutorKind, Option<String>>>,
-    /// Those that a claimed run waits for.
-    awaited: Mutex<BTreeSet<ExecutorKind>>,
     changes: watch::Sender<()>,
 }
 
@@ -73,9 +68,8 @@ impl SelfTests {
         outfitter: Arc<dyn Outfitter>,
         readiness: Arc<Readiness>,
     ) -> Self {
-        let (proved, awaited, changes) =
-            (Mutex::default(), Mutex::default(), watch::Sender::new(()));
-        Self { store, host, launcher, outfitter, readiness, proved, awaited, changes }
+        let (proved, changes) = (Mutex::default(), watch::Sender::new(()));
+        Self { store, host, launcher, outfitter, readiness, proved, changes }
     }
 
     /// The executors of which nothing may be claimed.
@@ -85,33 +79,28 @@ impl SelfTests {
         ExecutorKind::ALL.iter().copied().filter(|kind| !proved.contains_key(kind)).collect()
     }
 
-    /// Whether an executor is proved in exactly this: what it was proved in may have been replaced since a task was claimed.
-    /// Waits for a while where nothing is known of the executor, as after a start.
+    /// Whether an executor is proved in exactly this: what it was proved in may have been replaced since a task was claimed,
+    /// and then nothing more of it is claimed until that is tested.
     ///
     /// # Errors
-    /// [`NotReady`]; no task is to be started in it.
-    pub async fn check(
+    /// [`StoreError`].
+    pub async fn is_proved(
         &self,
         executor: ExecutorKind,
         subject: Option<&str>,
-    ) -> Result<(), NotReady> {
-        let Some(subject) = subject else { return Ok(()) };
-        let mut changes = self.changes();
-        let known = async {
-            loop {
-                changes.mark_unchanged();
-                if let Some(proved) = self.proved().get(&executor) {
-                    return proved.as_deref() == Some(subject);
-                }
-                self.awaited().insert(executor);
-                if changes.changed().await.is_err() {
-                    return false;
-                }
-            }
-        };
-        let proved = timeout(KNOWN_WITHIN, known).await.unwrap_or(false);
-        self.awaited().remove(&executor);
-        if proved { Ok(()) } else { Err(NotReady::new(UNPROVED)) }
+    ) -> Result<bool, StoreError> {
+        let Some(subject) = subject else { return Ok(true) };
+        if self.proved().get(&executor).is_some_and(|proved| proved.as_deref() == Some(subject)) {
+            return Ok(true);
+        }
+        // Whoever takes up a run after a start may be here before the first look.
+        let known = self.known().await?;
+        let known = known.iter().find(|test| test.key.executor == executor);
+        let passed = verdict(subject, known) == Known::Passed;
+        if !passed {
+            self.note(executor, None, false);
+        }
+        Ok(passed)
     }
 
     /// Tells when another executor is proved.
@@ -180,8 +169,8 @@ impl SelfTests {
         executor: ExecutorKind,
         known: Option<&SelfTest>,
     ) -> Result<(), StoreError> {
-        let is_wanted = self.proved().contains_key(&executor) || self.awaited().contains(&executor);
-        if !is_wanted && !self.store.is_ready_for(executor).await? {
+        let is_proved = self.proved().contains_key(&executor);
+        if !is_proved && !self.store.is_ready_for(executor).await? {
             return Ok(());
         }
         // What cannot be told now is told by the next look at the readiness.
@@ -247,10 +236,6 @@ impl SelfTests {
         if changed {
             self.changes.send_replace(());
         }
-    }
-
-    fn awaited(&self) -> std::sync::MutexGuard<'_, BTreeSet<ExecutorKind>> {
-        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn proved(&self) -> std::sync::MutexGuard<'_, BTreeMap<ExecutorKind, Option<String>>> {

@@ -126,10 +126,12 @@ async fn an_image_that_was_replaced_is_proved_no_longer_while_the_new_one_is_tes
     work.spawn(Arc::clone(&tests).run(settings, stop.clone()));
 
     // Nothing is known at first, and then it is what the database says.
-    assert_eq!(tests.check(CLAUDE, Some("image 1")).await, Ok(()));
-    assert!(!tests.unproved().contains(&CLAUDE));
+    assert!(tests.is_proved(CLAUDE, Some("image 1")).await.unwrap());
+    let mut changes = tests.changes();
+    let proved = changes.wait_for(|()| !tests.unproved().contains(&CLAUDE));
+    drop(tokio::time::timeout(LONG, proved).await.unwrap().unwrap());
     // Whoever claimed before an image was replaced does not start in the new one.
-    assert!(tests.check(CLAUDE, Some("image 2")).await.is_err());
+    assert!(!tests.is_proved(CLAUDE, Some("image 2")).await.unwrap());
 
     images.is("image 2");
     tokio::time::timeout(LONG, images.begun.notified()).await.unwrap();

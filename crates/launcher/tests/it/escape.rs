@@ -35,8 +35,8 @@ async fn stop_leaves_nothing_alive_however_it_got_away() {
         escaped(&mark, *count).await;
         let asked = Instant::now();
         let report = handle.stop(StopRequest::new("enough", Duration::from_millis(500))).await;
-        // Minutes before the commands would end by themselves, and room for a loaded machine.
-        assert!(asked.elapsed() < Duration::from_secs(20), "{name}: {:?}", asked.elapsed());
+        // Less than the grace of a launch that names none, and room for a loaded machine.
+        assert!(asked.elapsed() < Duration::from_secs(6), "{name}: {:?}", asked.elapsed());
         assert_eq!(marked(&mark), Vec::<i32>::new(), "{name}");
         assert_eq!(report.survivors, 0, "{name}");
         assert!(matches!(report.cause, Some(StopCause::Requested { .. })), "{name}");
@@ -103,7 +103,7 @@ async fn command_that_ignores_everything_ends_within_its_grace() {
     let grace = Duration::from_millis(400);
     let asked = Instant::now();
     handle.stop(StopRequest::new("enough", grace)).await;
-    assert!(asked.elapsed() < grace + Duration::from_secs(20), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < grace + Duration::from_secs(5), "{:?}", asked.elapsed());
 }
 
 #[tokio::test]

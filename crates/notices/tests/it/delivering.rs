@@ -130,8 +130,13 @@ async fn a_deliverer_that_dies_between_sending_and_noting_it_sends_again_under_t
     let mut world = World::new().await;
     let receiver = Receiver::start().await;
     world.over(RunOutcome::Succeeded).await;
-    let [notice] =
-        world.store.claim_notices(10, Duration::from_millis(1)).await.unwrap().try_into().unwrap();
+    let [notice] = world
+        .store
+        .claim_notices(10, Duration::from_millis(1), false)
+        .await
+        .unwrap()
+        .try_into()
+        .unwrap();
     let webhook = Webhook::new().unwrap();
     webhook.post(&receiver.url(), None, &Message::new(&notice)).await.unwrap();
     // It is gone now; another one comes.
@@ -291,11 +296,14 @@ async fn a_notice_waits_while_a_row_says_nothing_usable_about_where_it_goes() {
     let id = world.notices().await.first().unwrap().id;
     let to = [("NOTIFY_WEBHOOK_URL", &*url)];
     let stop = world.deliver_under(with_rows(&to, &[("NOTIFY_ON", "success")]));
-    let held = world.wait(id, "the notice to be looked at", |it| it.last_error.is_some()).await;
-    assert_eq!(held.state, NoticeState::Pending);
-    assert!(held.last_error.unwrap().contains("NOTIFY_ON"));
+    // A test is told of it, and shows that somebody looks.
+    let test = world.store.add_test_notice().await.unwrap();
+    let told =
+        world.wait(test, "the test to be given up", |it| it.state == NoticeState::Failed).await;
+    assert!(told.last_error.unwrap().contains("NOTIFY_ON"));
+    let held = world.store.notice(id).await.unwrap().unwrap();
+    assert_eq!((held.state, held.attempts), (NoticeState::Pending, 0));
     stop.cancel();
-    world.hurry().await;
     world.deliver(&[("NOTIFY_WEBHOOK_URL", &url), ALL]);
     let sent = world.wait(id, "the notice to be sent", |it| it.state == NoticeState::Sent).await;
     assert_eq!(sent.task, Some(task));

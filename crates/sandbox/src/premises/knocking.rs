@@ -12,6 +12,8 @@ use crate::relay::{
 
 /// How often it is asked whether a relayed service lets strangers in.
 const KNOCK_EVERY: Duration = Duration::from_secs(60);
+/// The same where one said nothing of that.
+const KNOCK_SOON: Duration = Duration::from_secs(15);
 
 impl Premises {
     /// Makes sure that relays run and that what they lead to refuses strangers.
@@ -29,15 +31,15 @@ impl Premises {
             let said = knock(relay, callers).await.map_err(Obstacle::Open)?;
             all_refuse &= said == Reception::Refused;
         }
-        // One that said nothing is asked again before long.
-        *self.knocked() = all_refuse.then(|| (relays.clone(), callers.clone(), Instant::now()));
+        let pause = if all_refuse { KNOCK_EVERY } else { KNOCK_SOON };
+        *self.knocked() = Some((relays.clone(), callers.clone(), Instant::now() + pause));
         Ok(())
     }
 
     fn is_knock_due(&self, relays: &[Relay], callers: &Callers) -> bool {
         let knocked = self.knocked();
-        !knocked.as_ref().is_some_and(|(known, under, at)| {
-            (&**known, under) == (relays, callers) && at.elapsed() < KNOCK_EVERY
+        !knocked.as_ref().is_some_and(|(known, under, until)| {
+            (&**known, under) == (relays, callers) && Instant::now() < *until
         })
     }
 

@@ -213,7 +213,9 @@ fn ended<'a>(relay: &Relay, found: &'a [Discovered]) -> Vec<&'a Discovered> {
 fn has_just_failed(launch: &Discovered) -> bool {
     let LaunchState::Ended(exit) = &launch.state else { return false };
     let gave_up = matches!(exit.outcome, Outcome::Exited(code) if code != 0);
-    gave_up && exit.cause.is_none() && Timestamp::now().duration_since(exit.ended_at) < AGAIN
+    let age = Timestamp::now().duration_since(exit.ended_at);
+    // A clock that was set back makes it no younger.
+    gave_up && exit.cause.is_none() && (SignedDuration::ZERO..AGAIN).contains(&age)
 }
 
 /// Why a relay ended by itself: mostly because of its address, and then that is still to be seen.

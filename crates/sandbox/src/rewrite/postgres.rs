@@ -39,8 +39,8 @@ pub struct Names {
     pub database: Option<String>,
 }
 
-/// The same database for another login: user and password are its own, and nothing else changes. Both have to be made of
-/// letters, digits and `_`.
+/// The same database for another login: user and password are its own, and nothing else changes; a database that only the
+/// owner's name says is named. Both have to be made of letters, digits and `_`.
 ///
 /// # Errors
 /// [`RewriteError::Unreadable`], where the driver would not read the text either, or nobody could tell what of it is the
@@ -49,10 +49,19 @@ pub fn lend(text: &str, name: &str, password: &Secret) -> Result<Secret, Rewrite
     let places = read(text)?;
     let password = password.expose();
     let kept = places.without_login.iter().filter_map(|at| text.get(at.clone()));
+    let Names { user, database } = &places.names;
+    // The driver would take the other login's name for it.
+    let implied = user.as_ref().filter(|_| database.is_none());
     let lent = match prefix(text) {
-        Some(prefix) => format!("{prefix}{name}:{password}@{}", in_query(kept)),
+        Some(prefix) => {
+            let implied = implied.map(|user| format!("dbname={}", percent(user)));
+            let kept = in_query(kept.chain(implied.as_deref()));
+            format!("{prefix}{name}:{password}@{kept}")
+        }
         None => {
-            let pairs: String = kept.map(|pair| format!(" {pair}")).collect();
+            let implied = implied.map(|user| format!("dbname='{}'", quoted(user)));
+            let pairs: String =
+                kept.chain(implied.as_deref()).map(|pair| format!(" {pair}")).collect();
             format!("user={name} password={password}{pairs}")
         }
     };
@@ -65,6 +74,21 @@ pub fn lend(text: &str, name: &str, password: &Secret) -> Result<Secret, Rewrite
 /// [`RewriteError::Unreadable`].
 pub fn names(text: &str) -> Result<Names, RewriteError> {
     Ok(read(text)?.names)
+}
+
+/// A value of a URL's parameter.
+fn percent(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'_' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// What stands between the quotes of a pair's value.
+fn quoted(text: &str) -> String {
+    text.replace('\\', r"\\").replace('\'', r"\'")
 }
 
 /// Hosts and path, then the parameters that are kept.

@@ -105,7 +105,7 @@ async fn pages_are_measured_with_100_000_tasks() {
     browser.picture("readme").await;
 }
 
-/// Every page; for a task and a run those of one that goes on.
+/// What people open; for a task and a run those of one that goes on.
 async fn paths(browser: &Browser) -> Vec<String> {
     browser.open("/ui/tasks?status=running").await;
     let task =
@@ -118,6 +118,9 @@ async fn paths(browser: &Browser) -> Vec<String> {
         "/ui/tasks?view=board",
         "/ui/tasks?q=accents&status=failed",
         "/ui/tasks/new",
+        "/ui/runs",
+        "/ui/runs?outcome=agent_failed",
+        "/ui/agents",
         "/ui/system",
         "/ui/system/switch?to=sandbox",
         "/ui/system/settings",

@@ -98,7 +98,7 @@ async fn a_dispatcher_that_takes_over_has_the_same_container_finish() {
         .await;
     it.open_gate(&run);
     it.wait_done(&task, &["succeeded"]).await;
-    it.wait_clean().await;
+    it.wait_clean_after_a_death().await;
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ async fn done_once(it: &Sandboxed, server: &GitServer, task: &str) {
     let pattern = format!("opentiger/{task}-*");
     let branches = ["branch", "--list", "--format=%(refname:short)", &pattern];
     assert_eq!(server.git("project", &branches), format!("{}\n", text_at(&done, "/branch")));
-    it.wait_clean().await;
+    it.wait_clean_after_a_death().await;
 }
 
 #[tokio::test]

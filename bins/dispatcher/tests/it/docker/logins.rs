@@ -199,5 +199,5 @@ async fn tasks_wait_for_a_login_that_is_missing_or_expired_and_go_on_once_it_is_
         (text_at(&found, "/reason"), &found["authenticated"]),
         ("ready".into(), &json!(true))
     );
-    it.wait_clean().await;
+    it.wait_clean_after_a_death().await;
 }

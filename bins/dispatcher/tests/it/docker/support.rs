@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use core_types::label;
@@ -231,8 +232,16 @@ impl Sandboxed {
 
     /// Waits until no container, checkout, launch or client of a relay is left.
     pub(super) async fn wait_clean(&self) {
-        // What a dispatcher that was killed had begun to remove goes with a look that is made each minute.
-        wait_for("everything to be cleaned up", DEADLINE * 3, async || {
+        self.clean_within(DEADLINE).await;
+    }
+
+    /// The same where a dispatcher was killed: what it had begun to remove goes with a look that is made each minute.
+    pub(super) async fn wait_clean_after_a_death(&self) {
+        self.clean_within(DEADLINE * 3).await;
+    }
+
+    async fn clean_within(&self, patience: Duration) {
+        wait_for("everything to be cleaned up", patience, async || {
             let containers = self.network.containers();
             let below = |name: &str| files_below(&self.system.state.path().join(name));
             let clients = format!("sandbox/relay/{}", self.network.name);

@@ -176,5 +176,5 @@ async fn a_database_on_a_unix_socket_is_told_with_what_to_do() {
     it.system.set_variable("DATABASE_URL", url);
     it.replace_dispatcher();
     it.wait_done(&task, &["succeeded"]).await;
-    it.wait_clean().await;
+    it.wait_clean_after_a_death().await;
 }

@@ -24,7 +24,7 @@ async fn each_installation_does_its_own_tasks_and_reaps_its_own_containers() {
     let again = one.at_gate(&first, 2).await;
     one.open_gate(&again);
     one.wait_done(&first, &["interrupted", "succeeded"]).await;
-    one.wait_clean().await;
+    one.wait_clean_after_a_death().await;
 
     assert_eq!(life(&theirs), before, "it runs as before");
     assert_eq!(two.alone_at_gate(&second, 1).await, (run.clone(), theirs));

@@ -30,5 +30,5 @@ async fn a_user_needs_the_engines_group_and_then_does_whole_tasks() {
     assert!(top.lines().any(|line| line.trim_start().starts_with("1234 ")), "{top}");
     it.open_gate(&run);
     it.wait_done(&task, &["succeeded"]).await;
-    it.wait_clean().await;
+    it.wait_clean_after_a_death().await;
 }

@@ -32,10 +32,13 @@ use crate::sandboxed::outfit::{NotReady, Order, Outfit, Unfit};
 
 /// Longest time for a checkout beside what one call over a network may take.
 const PREPARE_WITHIN: Duration = Duration::from_secs(15 * 60);
-/// Longest time for a container; its image may have to be fetched.
+/// Longest time for a container, and before that for what one needs: its image may have to be fetched.
 const CREATE_WITHIN: Duration = Duration::from_secs(15 * 60);
 /// Longest time for handing over the assignment.
 const ASSIGN_WITHIN: Duration = Duration::from_secs(60);
+const SLOW_OUTFIT: &str = "image, network and relays of a sandbox were not there in time";
+const UNPROVED: &str =
+    "its sandbox is another than the one that was tested; a self-test comes first";
 /// So many of the last failures are told to the next attempt.
 const FAILURES_TOLD: usize = 3;
 
@@ -93,11 +96,13 @@ impl Hands {
             token,
         };
         let own = [order.mounts.directory.clone(), order.mounts.objects.clone()];
-        let outfit = self.outfitter.outfit(order).await;
+        let outfit = timeout(CREATE_WITHIN, self.outfitter.outfit(order)).await;
+        let outfit = outfit.map_err(|_| self.not_ready(NotReady::new(SLOW_OUTFIT)))?;
         let mut outfit = outfit.map_err(|unfit| self.unfit(unfit))?;
         let subject = outfit.spec.labels.get(label::SUBJECT).map(String::as_str);
-        let proved = self.self_tests.check(task.new.executor, subject).await;
-        proved.map_err(|fault| self.not_ready(fault))?;
+        if !patiently(|| self.self_tests.is_proved(task.new.executor, subject)).await {
+            return Err(interrupted(UNPROVED));
+        }
         tie(&mut outfit.spec, tended, self.untended);
         let _place = self.starting.acquire().await;
         let own = own.each_ref().map(PathBuf::as_path);

@@ -46,13 +46,13 @@ const MONTHS: &str = r#"
         CASE WHEN status IN ('done', 'failed', 'cancelled') THEN at + (200 + n % 400) * interval '1 second' END
     FROM made ORDER BY n;
     INSERT INTO runs (id, task, lease_number, host, status, outcome, message, input_tokens, output_tokens, cost_microusd,
-        turns, created_at, started_at, ended_at, ending)
+        turns, claimable_at, created_at, started_at, ended_at, ending)
     SELECT coalesce(current_run, gen_random_uuid()), id, 1, 'mill', CASE status WHEN 'running' THEN 'running' ELSE 'ended' END,
         CASE status WHEN 'done' THEN 'succeeded' WHEN 'cancelled' THEN 'cancelled' WHEN 'running' THEN NULL
             ELSE 'verification_failed' END,
         CASE WHEN status IN ('failed', 'blocked') THEN '`cargo test` ended with exit code 101' END,
         40000 + rank % 90000, 2000 + rank % 9000, 90000 + rank % 400000, 5 + rank % 40,
-        created_at + (5 + rank % 50) * interval '1 second', created_at + (9 + rank % 50) * interval '1 second',
+        created_at, created_at + (5 + rank % 50) * interval '1 second', created_at + (9 + rank % 50) * interval '1 second',
         CASE WHEN status <> 'running' THEN coalesce(finished_at, updated_at) END, CASE WHEN status <> 'running' THEN '{}'::json END
     FROM tasks WHERE status <> 'queued' ORDER BY rank;
     INSERT INTO agents (id, name, role, host, pid, start_ticks, boot_id, version, run, registered_at, last_beat)
@@ -98,7 +98,7 @@ async fn pages_are_measured_with_100_000_tasks() {
         println!("{name:<34}{html:>9.0}{first:>11.0}{whole:>11.0}{answer:>13.1}{painted:>15.1}");
     }
     // What is to be seen of it without scrolling would be half.
-    let whole = json!({ "width": 1280, "height": 1720, "deviceScaleFactor": 1, "mobile": false });
+    let whole = json!({ "width": 1280, "height": 2560, "deviceScaleFactor": 1, "mobile": false });
     browser.tell("Emulation.setDeviceMetricsOverride", whole).await;
     browser.tell("Emulation.setScrollbarsHidden", json!({ "hidden": true })).await;
     browser.open("/").await;
@@ -119,7 +119,7 @@ async fn paths(browser: &Browser) -> Vec<String> {
         "/ui/tasks?q=accents&status=failed",
         "/ui/tasks/new",
         "/ui/runs",
-        "/ui/runs?outcome=agent_failed",
+        "/ui/runs?outcome=verification_failed",
         "/ui/agents",
         "/ui/system",
         "/ui/system/switch?to=sandbox",
